@@ -1,0 +1,53 @@
+/*
+ * compat.h - the only file that asks for PG_VERSION_NUM. PostgreSQL 15 is the oldest server that we
+ * build for; 16 to 18 differ in the few places below. Code elsewhere uses the names from here.
+ */
+#ifndef PROMSCALE_COMPAT_H
+#define PROMSCALE_COMPAT_H
+
+#include "postgres.h"
+
+#include "commands/explain.h"
+#include "optimizer/pathnode.h"
+
+#if PG_VERSION_NUM < 150000
+#error "promscale needs PostgreSQL 15 or later"
+#endif
+
+/* 18 split the EXPLAIN headers: the state and the property writers have files of their own. */
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#endif
+
+/* 16 moved varatt macros out of postgres.h. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
+/* 16 made integer and pointer Datum conversions inline functions; nothing to do, but varlena keeps
+ * its macros in both. 18 spells "does not return" as pg_noreturn before the declaration. */
+#if PG_VERSION_NUM >= 180000
+#define BRIDGE_NORETURN pg_noreturn
+#else
+#define BRIDGE_NORETURN __attribute__((noreturn))
+#endif
+
+/* A path of a base relation without an outer path; 17 added fdw_restrictinfo, 18 disabled_nodes. */
+static inline ForeignPath *
+compat_foreignscan_path(PlannerInfo *root, RelOptInfo *rel, double rows, Cost startup, Cost total,
+                        List *pathkeys, Relids required_outer, List *fdw_private)
+{
+#if PG_VERSION_NUM >= 180000
+    return create_foreignscan_path(root, rel, NULL, rows, 0, startup, total, pathkeys,
+                                   required_outer, NULL, NIL, fdw_private);
+#elif PG_VERSION_NUM >= 170000
+    return create_foreignscan_path(root, rel, NULL, rows, startup, total, pathkeys, required_outer,
+                                   NULL, NIL, fdw_private);
+#else
+    return create_foreignscan_path(root, rel, NULL, rows, startup, total, pathkeys, required_outer,
+                                   NULL, fdw_private);
+#endif
+}
+
+#endif
