@@ -1,0 +1,40 @@
+/*
+ * metrics.h - the connector's own counters, gauges and histograms; rendered as Prometheus text on
+ * /metrics and stored by the self-scrape. Updating is lock-free; registering happens at start.
+ */
+#ifndef PROMSCALE_CONNECTOR_METRICS_H
+#define PROMSCALE_CONNECTOR_METRICS_H
+
+#include "lib/base/base.h"
+
+typedef struct metrics metrics; /* the registry */
+typedef struct metric metric;   /* one series or histogram; owned by the registry */
+
+metrics *metrics_new(void); /* NULL: no memory */
+void metrics_free(metrics *m);
+
+/* name, help and labels ("type=\"metric\",kind=\"sample\"" or "") are borrowed literals. The same
+ * (name, labels) again returns the same metric. NULL on no memory; updates of NULL do nothing. */
+metric *metrics_counter(metrics *m, const char *name, const char *help, const char *labels);
+metric *metrics_gauge(metrics *m, const char *name, const char *help, const char *labels);
+/* Read when rendered; fn must be thread-safe. */
+metric *metrics_gauge_fn(metrics *m, const char *name, const char *help, const char *labels,
+                         double (*fn)(void *self), void *self);
+/* bounds ascending, borrowed, +Inf is added. */
+metric *metrics_histogram(metrics *m, const char *name, const char *help, const char *labels,
+                          const double *bounds, size_t n_bounds);
+void metric_add(metric *x, double v); /* counter, gauge */
+void metric_set(metric *x, double v); /* gauge */
+void metric_observe(metric *x, double v);
+double metric_value(const metric *x); /* counter, gauge */
+
+void metrics_render(metrics *m, ps_buf *out); /* text format 0.0.4 */
+
+/* For the self-scrape: calls fn for every sample as it would be rendered. */
+typedef void (*metrics_visit_fn)(void *self, const char *name, const char *labels, double value);
+void metrics_visit(metrics *m, metrics_visit_fn fn, void *self);
+/* For metadata: calls fn once per family. type is "counter", "gauge" or "histogram". */
+typedef void (*metrics_family_fn)(void *self, const char *name, const char *type, const char *help);
+void metrics_visit_families(metrics *m, metrics_family_fn fn, void *self);
+
+#endif

@@ -1,0 +1,100 @@
+-- The catalog: tenants, metrics, labels, series, and how connectors follow it.
+--
+-- Unique keys are on 128-bit digests, never on text or arrays: a label value may be larger than a
+-- btree entry. A digest is an identity that is verified against the text on a hit.
+-- Every table and every sequence is marked for pg_dump (see 090-dump.sql), except series_feed.
+
+CREATE TABLE _prom_catalog.tenant (
+    id   int4 PRIMARY KEY,
+    name text COLLATE "C" NOT NULL UNIQUE CHECK (octet_length(name) <= 1024)
+);
+INSERT INTO _prom_catalog.tenant VALUES (0, ''); -- no tenant
+
+CREATE SEQUENCE _prom_catalog.metric_id_seq AS int4;
+CREATE TABLE _prom_catalog.metric (
+    id               int4 PRIMARY KEY DEFAULT nextval('_prom_catalog.metric_id_seq'),
+    metric_name      text COLLATE "C" NOT NULL,
+    digest           uuid NOT NULL UNIQUE,        -- _prom_ext.text_digest(metric_name)
+    table_name       name NOT NULL UNIQUE,        -- name of the views in prom_metric and prom_series
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    retention_period interval,                    -- NULL: the default
+    chunk_interval   interval,                    -- NULL: the default
+    compression      bool,                        -- NULL: the default
+    views_positions  int4 NOT NULL DEFAULT 0,     -- label positions that the views show; 0: no views yet
+    views_error      text                         -- why the views could not be made; NULL: no trouble
+);
+
+CREATE SEQUENCE _prom_catalog.label_key_id_seq AS int4;
+CREATE TABLE _prom_catalog.label_key (
+    id                int4 PRIMARY KEY DEFAULT nextval('_prom_catalog.label_key_id_seq'),
+    key               text COLLATE "C" NOT NULL,
+    digest            uuid NOT NULL UNIQUE,
+    value_column_name name NOT NULL UNIQUE,       -- column in prom_series.<metric>
+    id_column_name    name NOT NULL UNIQUE        -- column in prom_metric.<metric>
+);
+
+-- Where in series.labels a key stands, metric by metric: __name__ is 1, others follow as they come.
+CREATE TABLE _prom_catalog.label_key_position (
+    metric_id int4 NOT NULL,
+    key_id    int4 NOT NULL,
+    pos       int4 NOT NULL CHECK (pos > 0),
+    PRIMARY KEY (metric_id, key_id),
+    UNIQUE (metric_id, pos)
+);
+
+CREATE SEQUENCE _prom_catalog.label_id_seq AS int4;
+CREATE TABLE _prom_catalog.label (
+    id        int4 PRIMARY KEY DEFAULT nextval('_prom_catalog.label_id_seq') CHECK (id > 0),
+    tenant_id int4 NOT NULL,
+    key_id    int4 NOT NULL,
+    value     text COLLATE "C" NOT NULL,
+    digest    uuid NOT NULL,                      -- of the value
+    UNIQUE (key_id, tenant_id, digest)
+);
+
+CREATE SEQUENCE _prom_catalog.series_id_seq AS int8;
+CREATE TABLE _prom_catalog.series (
+    id        int8 PRIMARY KEY DEFAULT nextval('_prom_catalog.series_id_seq'),
+    tenant_id int4 NOT NULL,
+    metric_id int4 NOT NULL,
+    labels    int4[] NOT NULL,                    -- label ids by position, 0 = absent, cut after the last one
+    digest    uuid NOT NULL,                      -- of the sorted (key, value) pairs: mdl_labels_digest
+    UNIQUE (metric_id, tenant_id, digest)
+);
+CREATE INDEX series_labels_idx ON _prom_catalog.series USING gin (labels);
+
+-- What connectors follow: written in the transaction that creates ('c') or deletes ('d') series,
+-- read by transaction id up to pg_snapshot_xmin, since ids commit out of order. Not dumped.
+CREATE TABLE _prom_catalog.series_feed (
+    tx        xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    op        "char" NOT NULL CHECK (op IN ('c', 'd')),
+    series_id int8 NOT NULL,
+    PRIMARY KEY (tx, series_id, op)
+);
+
+-- One row. Deleting metrics, tenants or series bumps the generation under the exclusive form of the
+-- guard lock; a flush holds the shared form and names the generation of its ids (see guard()).
+-- feed_floor: rows of the feed older than this are gone; a cursor below it means "load anew".
+CREATE TABLE _prom_catalog.state (
+    one        bool PRIMARY KEY DEFAULT true CHECK (one),
+    generation int8 NOT NULL,
+    feed_floor xid8 NOT NULL
+);
+INSERT INTO _prom_catalog.state VALUES (true, 1, '0');
+
+-- Settings that somebody changed; what is absent has its built-in value (_prom_catalog.setting()).
+CREATE TABLE _prom_catalog.setting_override (
+    key   text COLLATE "C" PRIMARY KEY,
+    value text NOT NULL
+);
+
+CREATE TABLE _prom_catalog.metadata (
+    tenant_id     int4 NOT NULL,
+    metric_family text COLLATE "C" NOT NULL,
+    type          text NOT NULL,
+    unit          text NOT NULL,
+    help          text NOT NULL,
+    digest        uuid NOT NULL,                  -- of (family, type, unit, help)
+    last_seen     timestamptz NOT NULL,
+    PRIMARY KEY (tenant_id, digest)
+);

@@ -1,0 +1,173 @@
+/*
+ * block.h - the block: our unit of storage. Samples of one tenant and one metric (or, in a packed
+ * flush block, of one bucket of small metrics), series by series, compressed, self-describing,
+ * checked. The byte format is docs/block-format.md; stored blocks are never reinterpreted, new
+ * versions get new numbers.
+ *
+ * Two formats behind one reader:
+ *   BLK_FORMAT_FLUSH    what one flush wrote: few samples per series, columns run across series,
+ *                       lz4 outside; may hold several metrics (a directory says which).
+ *   BLK_FORMAT_COLUMNS  merged and sealed: per series a directory entry (offsets, last time and
+ *                       value) and frames of 128 values that decode alone; directory and frame
+ *                       headers come first, so that a prefix of the bytes answers "last value".
+ *
+ * All bytes handed to readers are hostile: every length is checked, a damaged block gives
+ * PS_ECORRUPT, an unknown kind or format PS_EUNSUPPORTED, and nothing is read outside `data`.
+ * Values are carried as bits: NaN payloads, -0 and the stale marker survive.
+ */
+#ifndef PROMSCALE_BLOCK_H
+#define PROMSCALE_BLOCK_H
+
+#include "lib/model/model.h"
+
+enum { BLK_KIND_FLOAT = 1, BLK_KIND_INT_HISTOGRAM = 2, BLK_KIND_FLOAT_HISTOGRAM = 3 };
+enum { BLK_FORMAT_FLUSH = 1, BLK_FORMAT_COLUMNS = 2 };
+enum { BLK_LEVEL_FRESH = 0, BLK_LEVEL_MERGED = 1, BLK_LEVEL_SEALED = 2 };
+enum { BLK_FRAME_VALUES = 128 };
+/* Limits of the format itself: a reader refuses more. */
+#define BLK_MAX_BYTES ((size_t)64 << 20)
+#define BLK_MAX_SAMPLES ((size_t)16 << 20)
+
+/* The columns of the row that holds the block. The block's header repeats all of it, the CRC covers
+ * it, and the reader compares it with the row. */
+typedef struct blk_meta {
+    int32_t tenant_id;
+    int32_t metric_id; /* negative: a bucket of small metrics (mdl_bucket), format FLUSH only */
+    int64_t dist_key;  /* mdl_dist_key(tenant_id, metric_id) */
+    int16_t level;
+    int16_t kind;
+    int16_t format;
+    int64_t series_lo, series_hi; /* smallest and largest series id, inclusive */
+    int64_t t_min_ms, t_max_ms;   /* inclusive */
+    int32_t n_series;
+    int32_t n_samples;
+} blk_meta;
+
+/* ---- points: what a flush starts from ---------------------------------------------------- */
+
+typedef struct blk_point {
+    int64_t series_id;
+    int64_t t_ms;
+    double value;
+    int32_t metric_id;
+    uint32_t owner; /* free for the caller (index of the request that brought it) */
+} blk_point;
+
+typedef struct blk_dup_stats {
+    uint64_t duplicates; /* same series, time and value bits */
+    uint64_t conflicts;  /* same series and time, other value: the first one stays */
+} blk_dup_stats;
+
+/*
+ * Sorts points by (metric_id, series_id, t_ms), keeping arrival order among equals, and drops all
+ * but the first of each (series, time). scratch holds n points. Returns the number left; adds to
+ * *stats.
+ */
+size_t blk_points_sort_unique(blk_point *points, blk_point *scratch, size_t n, blk_dup_stats *stats);
+
+/*
+ * Encodes sorted unique points of one tenant as one flush block. metric_or_bucket is the row's
+ * metric_id: > 0 (then all points are of it) or a bucket. Appends the bytes to out.
+ * Errors: PS_ENOMEM, PS_ELIMIT (too many points for one block: the caller splits).
+ */
+ps_status blk_encode_flush(const ps_alloc *alloc, int32_t tenant_id, int32_t metric_or_bucket,
+                           const blk_point *points, size_t n, ps_buf *out, blk_meta *ret_meta,
+                           ps_err *err) PS_MUST_CHECK;
+
+/* ---- columns writer ----------------------------------------------------------------------- */
+
+typedef struct blk_writer blk_writer;
+typedef struct blk_writer_opts {
+    int32_t tenant_id;
+    int32_t metric_id; /* > 0 */
+    int16_t level;     /* BLK_LEVEL_MERGED or BLK_LEVEL_SEALED; sealed tries harder */
+} blk_writer_opts;
+
+blk_writer *blk_writer_new(const ps_alloc *alloc, const blk_writer_opts *opts); /* NULL: no memory */
+void blk_writer_free(blk_writer *w);
+/* Adds one series: ids ascending from call to call, times strictly ascending, n >= 1. Copies. */
+ps_status blk_writer_add(blk_writer *w, int64_t series_id, const int64_t *t_ms, const double *values,
+                         size_t n, ps_err *err) PS_MUST_CHECK;
+size_t blk_writer_samples(const blk_writer *w);
+size_t blk_writer_bytes(const blk_writer *w); /* estimate of the finished block's size */
+/* Appends the finished block to out and empties the writer for the next one. */
+ps_status blk_writer_finish(blk_writer *w, ps_buf *out, blk_meta *ret_meta, ps_err *err) PS_MUST_CHECK;
+
+/* ---- reader ------------------------------------------------------------------------------- */
+
+typedef struct blk_reader blk_reader;
+typedef struct blk_series { /* one series of a block; plain data, valid while the reader is */
+    int64_t series_id;
+    int32_t metric_id;
+    uint32_t n_samples;
+    int64_t t_first_ms, t_last_ms;
+    double last_value;
+    uint32_t index; /* position in the block */
+} blk_series;
+
+/*
+ * Opens a block of either format: checks length, CRC, header, directory; compares with *expect (the
+ * row) unless NULL. Borrows data (it must outlive the reader). Memory: the directory and, for a flush
+ * block, its decompressed body.
+ */
+ps_status blk_reader_open(const ps_alloc *alloc, ps_str data, const blk_meta *expect,
+                          blk_reader **ret, ps_err *err) PS_MUST_CHECK;
+/* The same from the first bytes of a COLUMNS block: series and last values are there, decoding
+ * samples is refused with PS_EINVAL. Needs at least blk_head_bytes(); the body's CRC is not checked,
+ * the head's is. */
+ps_status blk_reader_open_head(const ps_alloc *alloc, ps_str prefix, const blk_meta *expect,
+                               blk_reader **ret, ps_err *err) PS_MUST_CHECK;
+/* Length of the head of a block, read from its first 64 bytes; 0 if those are not a COLUMNS header. */
+size_t blk_head_bytes(ps_str prefix);
+/* Header only (no CRC check): what the block says of itself. For verification tools. */
+ps_status blk_peek_meta(ps_str prefix, blk_meta *ret, ps_err *err) PS_MUST_CHECK;
+void blk_reader_free(blk_reader *r);
+const blk_meta *blk_reader_meta(const blk_reader *r);
+uint32_t blk_reader_n_series(const blk_reader *r);
+/* i < n_series; ascending by (metric_id, series_id). */
+void blk_reader_series(const blk_reader *r, uint32_t i, blk_series *ret);
+/* Index of the first series >= (metric_id, series_id); n_series if there is none. */
+uint32_t blk_reader_seek(const blk_reader *r, int32_t metric_id, int64_t series_id);
+/*
+ * Decodes the samples of series i with from_ms <= t <= to_ms into caller-owned arrays of at least
+ * n_samples entries each, times strictly ascending. Only frames that can hold such times are
+ * touched. *ret_n is the number written. values may be NULL (times only).
+ */
+ps_status blk_reader_decode(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int64_t *t_ms,
+                            double *values, size_t *ret_n, ps_err *err) PS_MUST_CHECK;
+
+/* ---- merge -------------------------------------------------------------------------------- */
+
+typedef struct blk_merge_opts {
+    int32_t tenant_id;
+    int32_t metric_id;    /* > 0; of packed inputs only this metric is taken */
+    int16_t out_level;
+    int64_t from_ms, to_ms;  /* take samples with from_ms <= t < to_ms */
+    int64_t cut_ms;          /* no output crosses a multiple of this (Unix epoch, UTC); 0 = no cuts */
+    int64_t cut_lo_ms, cut_hi_ms; /* cuts only inside [lo, hi); a block lies wholly inside, below or above */
+    size_t target_bytes;     /* finish an output block when its estimate reaches this */
+    size_t target_samples;
+} blk_merge_opts;
+
+typedef struct blk_merge_stats {
+    uint64_t samples_in;  /* inside [from, to) */
+    uint64_t samples_out;
+    uint64_t blocks_out;
+    blk_dup_stats dups;
+} blk_merge_stats;
+
+/* Called for each finished output; data is valid during the call. A status other than PS_OK ends
+ * the merge with it. */
+typedef ps_status (*blk_emit_fn)(void *self, ps_str data, const blk_meta *meta, ps_err *err);
+
+/*
+ * Merges blocks of one metric. inputs[0] wins over inputs[1] and so on where they hold the same
+ * (series, time). Outputs are COLUMNS blocks in ascending (cut, series) order. Memory: about one
+ * series' samples over all inputs plus one output block per open cut; should_stop (may be NULL) is
+ * polled per series and ends it with PS_ECANCELED.
+ */
+ps_status blk_merge(const ps_alloc *alloc, blk_reader *const *inputs, size_t n_inputs,
+                    const blk_merge_opts *opts, blk_emit_fn emit, void *self,
+                    bool (*should_stop)(void *self), blk_merge_stats *ret_stats, ps_err *err) PS_MUST_CHECK;
+
+#endif
