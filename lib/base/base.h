@@ -184,24 +184,27 @@ ps_digest ps_digest_of(ps_str s);
 bool ps_digest_eq(const ps_digest *a, const ps_digest *b);
 /* XXH3-64 keyed with a secret seed: for hash tables that clients can fill. */
 uint64_t ps_hash64(ps_str s, uint64_t seed);
-/* CRC-32C (Castagnoli), hardware-assisted where compiled for it; start with crc = 0. */
+/* CRC-32C (Castagnoli), by the processor's instruction where there is one; start with crc = 0. */
 uint32_t ps_crc32c(uint32_t crc, const void *bytes, size_t len);
 
 /* ---- numbers as text -------------------------------------------------------------------- */
 
-/* Shortest text that reads back to the same double, Prometheus's spelling (NaN, +Inf, -Inf,
- * exponent outside 1e-6..1e21 as Go's 'g'-like formatting). Locale-free. Returns the length;
- * dst holds at least PS_DOUBLE_TEXT bytes. */
+/* Shortest text that reads back to the same double, Prometheus's spelling (NaN, +Inf, -Inf, -0,
+ * exponent outside 1e-6..1e21 as Go's 'g'-like formatting). Locale-free. Returns the length, a NUL
+ * follows; dst holds at least PS_DOUBLE_TEXT bytes. */
 enum { PS_DOUBLE_TEXT = 32 };
 size_t ps_format_double(char *dst, double v);
-/* Whole input must be a number (decimal, hex float, Inf, NaN in any case, optional sign). Locale-free. */
+/* Whole input must be a number (decimal, hex float, Inf, NaN in any case, optional sign). Locale-free,
+ * correctly rounded. PS_EINVAL also for a number too large for a double; NaN is Prometheus's. */
 ps_status ps_parse_double(ps_str s, double *ret) PS_MUST_CHECK;
 ps_status ps_parse_i64(ps_str s, int64_t *ret) PS_MUST_CHECK;
 /* "15s", "1h30m", "90d", "500ms", "2w", "1y" (Prometheus durations) to milliseconds. */
 ps_status ps_parse_duration(ps_str s, int64_t *ret_ms) PS_MUST_CHECK;
-/* The inverse, in the largest units that divide; "0s" for 0. */
+/* The inverse as Prometheus writes it: "1h30m", "90d"; years and weeks only if nothing remains; "0s"
+ * for 0. Returns the length, a NUL follows; 0 if cap is too small (PS_DURATION_TEXT always does). */
+enum { PS_DURATION_TEXT = 40 };
 size_t ps_format_duration(char *dst, size_t cap, int64_t ms);
-/* "128MB", "64KiB", "1GB", plain bytes; units are powers of 1024. */
+/* "128MB", "64KiB", "1g", "512B", plain bytes; in any case, units are powers of 1024. */
 ps_status ps_parse_size(ps_str s, int64_t *ret_bytes) PS_MUST_CHECK;
 
 #endif

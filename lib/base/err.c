@@ -23,6 +23,7 @@ drop_partial_character(const char *text, size_t len)
     return len - (start - 1) < need ? start - 1 : len;
 }
 
+PS_PRINTF(4, 0)
 static void
 fill(ps_err *err, ps_status code, int32_t offset, const char *fmt, va_list args)
 {
