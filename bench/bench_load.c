@@ -1,0 +1,698 @@
+/*
+ * bench_load.c - the standard load: a fleet of targets, scraped every interval, sent by remote write 1.0
+ * over keep-alive connections as fast as the server takes it (or at --rate).
+ *
+ * Data look like a node exporter and two small services a target: 500 series in 137 metrics, eight or
+ * so labels, about 170 bytes of label text; the values are the mix that such targets show (45 %
+ * constant, counters with and without decimals, page-sized gauges, few irregular floats). Same seed,
+ * same data, whatever the number of connections or the size of a request.
+ *
+ * Requests are built and compressed before the clock starts (they are kept in memory), so that the
+ * generator costs next to nothing while it measures. Each connection has a thread and its own share of
+ * the targets; a refused request (503) is sent again after its Retry-After, any other error counts.
+ *
+ * The manifest says per metric how many samples there are and what they add up to: what a reader must
+ * find afterwards.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/base/base.h"
+#include "lib/model/model.h"
+#include "lib/wire/wire.h"
+
+typedef enum value_kind {
+    VALUE_CONSTANT,
+    VALUE_SLOW_COUNTER,  /* moves now and then */
+    VALUE_BUSY_COUNTER,  /* integers, a rate with noise */
+    VALUE_CENTI_COUNTER, /* two decimals: CPU seconds */
+    VALUE_MILLI_COUNTER,
+    VALUE_PAGES,       /* multiples of 4096 */
+    VALUE_CENTI_GAUGE, /* temperatures */
+    VALUE_FLOAT        /* sums of seconds with all their bits */
+} value_kind;
+
+/* One line: a group of metrics (name with a number if there are several) with the same shape. */
+typedef struct metric_group {
+    const char *name;
+    int n_metrics;
+    const char *label_a;
+    int n_a;
+    const char *label_b; /* NULL: one label */
+    int n_b;
+    value_kind kind;
+} metric_group;
+
+/* 356 series of a node exporter */
+static const metric_group node_groups[] = {
+    {"node_cpu_seconds_total", 1, "cpu", 8, "mode", 8, VALUE_CENTI_COUNTER},
+    {"node_filesystem_bytes", 5, "mountpoint", 6, NULL, 1, VALUE_PAGES},
+    {"node_network_total", 12, "device", 5, NULL, 1, VALUE_BUSY_COUNTER},
+    {"node_network_errors_total", 8, "device", 5, NULL, 1, VALUE_CONSTANT},
+    {"node_disk_ops_total", 10, "device", 3, NULL, 1, VALUE_BUSY_COUNTER},
+    {"node_disk_seconds_total", 7, "device", 3, NULL, 1, VALUE_MILLI_COUNTER},
+    {"node_systemd_unit_state", 1, "name", 12, "state", 4, VALUE_CONSTANT},
+    {"node_memory_bytes", 24, NULL, 1, NULL, 1, VALUE_PAGES},
+    {"node_netstat_total", 18, NULL, 1, NULL, 1, VALUE_SLOW_COUNTER},
+    {"node_vmstat_total", 8, NULL, 1, NULL, 1, VALUE_BUSY_COUNTER},
+    {"node_hwmon_temp_celsius", 1, "sensor", 4, NULL, 1, VALUE_CENTI_GAUGE},
+    {"node_load", 3, NULL, 1, NULL, 1, VALUE_CENTI_GAUGE},
+    {"node_scrape_duration_seconds", 6, NULL, 1, NULL, 1, VALUE_FLOAT},
+};
+/* 72 series of a service, two of them a target */
+static const metric_group pod_groups[] = {
+    {"http_request_duration_seconds_bucket", 1, "handler", 3, "le", 12, VALUE_BUSY_COUNTER},
+    {"http_request_duration_seconds_sum", 1, "handler", 3, NULL, 1, VALUE_FLOAT},
+    {"http_requests_total", 1, "handler", 3, "code", 3, VALUE_SLOW_COUNTER},
+    {"process_info", 24, NULL, 1, NULL, 1, VALUE_CONSTANT},
+};
+
+typedef struct options {
+    char host[64];
+    int port;
+    const char *path;
+    int targets, conns, batch;
+    int64_t interval_ms, duration_ms, t0_ms;
+    double rate; /* samples a second over all connections; 0 = as fast as possible */
+    double jitter; /* share of scrapes off the grid by up to 20 ms */
+    const char *manifest;
+} options;
+
+typedef struct series {
+    ps_buf labels; /* as fields of a TimeSeries: prebuilt, sample is added behind it */
+    int metric;    /* index in the manifest */
+    value_kind kind;
+    uint64_t rng;
+    double value;
+    int64_t integer;
+} series;
+
+typedef struct metric_sum {
+    char name[96];
+    int64_t samples;
+    long double sum;
+} metric_sum;
+
+typedef struct body {
+    char *bytes;
+    size_t len;
+    int samples;
+} body;
+
+typedef struct sender {
+    const options *opt;
+    body *bodies;
+    size_t n, cap;
+    double *latency_ms;
+    int64_t sent, retried, failed;
+    pthread_t thread;
+} sender;
+
+static metric_sum sums[512];
+static int n_sums;
+
+static uint64_t
+next_random(uint64_t *state)
+{
+    uint64_t x = *state;
+
+    x ^= x << 13;
+    x ^= x >> 7;
+    x ^= x << 17;
+    return *state = x;
+}
+
+static void
+die(const char *what)
+{
+    fprintf(stderr, "bench_load: %s\n", what);
+    exit(1);
+}
+
+static double
+now_s(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+static int
+sum_index(const char *name)
+{
+    for (int i = 0; i < n_sums; i++) {
+        if (strcmp(sums[i].name, name) == 0)
+            return i;
+    }
+    if (n_sums == (int)PS_ARRAY_LEN(sums))
+        die("too many metrics");
+    snprintf(sums[n_sums].name, sizeof(sums[0].name), "%s", name);
+    return n_sums++;
+}
+
+/* ---- the fleet ---------------------------------------------------------------------------- */
+
+static void
+init_value(series *s)
+{
+    s->integer = (int64_t)(next_random(&s->rng) % 50000000);
+    s->value = (double)(s->integer % 1000) / 7.0;
+}
+
+static double
+step_value(series *s)
+{
+    uint64_t r = next_random(&s->rng);
+
+    switch (s->kind) {
+    case VALUE_CONSTANT:
+        return (double)(s->integer % 3 == 0 ? s->integer % 100 : 0);
+    case VALUE_SLOW_COUNTER:
+        if (r % 16 == 0)
+            s->integer += (int64_t)(r >> 32) % 3;
+        return (double)s->integer;
+    case VALUE_BUSY_COUNTER:
+        s->integer += 4000 + (int64_t)(r >> 32) % 2000;
+        return (double)s->integer;
+    case VALUE_CENTI_COUNTER:
+        s->integer += 1300 + (int64_t)(r >> 32) % 200;
+        return (double)s->integer / 100.0;
+    case VALUE_MILLI_COUNTER:
+        s->integer += 900 + (int64_t)(r >> 32) % 300;
+        return (double)s->integer / 1000.0;
+    case VALUE_PAGES:
+        s->integer += (int64_t)(r >> 32) % 512 - 256;
+        return (double)(s->integer < 0 ? -s->integer : s->integer) * 4096.0;
+    case VALUE_CENTI_GAUGE:
+        s->integer += (int64_t)(r >> 32) % 21 - 10;
+        return (double)(s->integer % 9000) / 100.0;
+    case VALUE_FLOAT:
+        s->value += (double)(r >> 11) / 9007199254740992.0 * 0.37;
+        return s->value;
+    }
+    return 0;
+}
+
+static void
+make_series(series *s, const metric_group *g, int metric, int a, int b, int target, int pod)
+{
+    char name[96], va[64], vb[64], instance[64], cluster[32], rack[32], uid[64];
+    mdl_label labels[12];
+    size_t n = 0;
+    ps_buf whole;
+    size_t canonical_n;
+    ps_err err;
+
+    if (g->n_metrics > 1)
+        snprintf(name, sizeof(name), "%s_%02d", g->name, metric);
+    else
+        snprintf(name, sizeof(name), "%s", g->name);
+    snprintf(instance, sizeof(instance), "host-%05d.eu-central.example:9100", target);
+    snprintf(cluster, sizeof(cluster), "cluster-%02d", target % 4);
+    snprintf(rack, sizeof(rack), "rack-%03d", target % 40);
+    snprintf(uid, sizeof(uid), "svc-%02d-%08x", pod, (unsigned)target * 2654435761u);
+    snprintf(va, sizeof(va), "%s-%d", g->label_a ? g->label_a : "", a);
+    snprintf(vb, sizeof(vb), "%s-%d", g->label_b ? g->label_b : "", b);
+
+    labels[n++] = (mdl_label){PS_STR("__name__"), ps_str_c(name)};
+    labels[n++] = (mdl_label){PS_STR("instance"), ps_str_c(instance)};
+    labels[n++] = (mdl_label){PS_STR("job"), pod < 0 ? PS_STR("node") : PS_STR("service")};
+    labels[n++] = (mdl_label){PS_STR("cluster"), ps_str_c(cluster)};
+    labels[n++] = (mdl_label){PS_STR("rack"), ps_str_c(rack)};
+    labels[n++] = (mdl_label){PS_STR("environment"), target % 10 ? PS_STR("production") : PS_STR("staging")};
+    if (pod >= 0)
+        labels[n++] = (mdl_label){PS_STR("pod"), ps_str_c(uid)};
+    if (g->label_a)
+        labels[n++] = (mdl_label){ps_str_c(g->label_a), ps_str_c(va)};
+    if (g->label_b)
+        labels[n++] = (mdl_label){ps_str_c(g->label_b), ps_str_c(vb)};
+    if (mdl_labels_canonical(labels, n, &(mdl_label_limits){0}, &canonical_n, &err) != PS_OK)
+        die(err.text);
+
+    ps_buf_init(&whole, &ps_malloc);
+    ps_buf_init(&s->labels, &ps_malloc);
+    wire_write_series(&whole, (mdl_labels){labels, canonical_n}, NULL, 0, NULL, 0);
+    {
+        wire_write_reader r;
+        wire_item item;
+        wire_series ws;
+        wire_metadata md;
+
+        wire_write_reader_init(&r, ps_buf_str(&whole));
+        if (wire_write_next(&r, &item, &ws, &md, &err) != PS_OK || item != WIRE_SERIES)
+            die("cannot read back a series");
+        ps_buf_add_str(&s->labels, ws.label_bytes);
+    }
+    ps_buf_done(&whole);
+    s->metric = sum_index(name);
+    s->kind = g->kind;
+    s->rng = UINT64_C(0x9e3779b97f4a7c15) ^ ((uint64_t)target << 32) ^ ((uint64_t)(pod + 2) << 28) ^
+             ((uint64_t)metric << 18) ^ ((uint64_t)a << 9) ^ (uint64_t)b ^
+             ps_hash64(ps_str_c(g->name), 1);
+    if (s->rng == 0)
+        s->rng = 1;
+    init_value(s);
+}
+
+static size_t
+add_groups(series *out, const metric_group *groups, size_t n_groups, int target, int pod)
+{
+    size_t n = 0;
+
+    for (size_t g = 0; g < n_groups; g++) {
+        for (int m = 0; m < groups[g].n_metrics; m++) {
+            for (int a = 0; a < groups[g].n_a; a++) {
+                for (int b = 0; b < groups[g].n_b; b++)
+                    make_series(&out[n++], &groups[g], m, a, b, target, pod);
+            }
+        }
+    }
+    return n;
+}
+
+enum { SERIES_MAX_PER_TARGET = 600 };
+
+static series *
+make_target(int target, size_t *ret_n)
+{
+    series *s = calloc(SERIES_MAX_PER_TARGET, sizeof(*s));
+    size_t n;
+
+    if (s == NULL)
+        die("out of memory");
+    n = add_groups(s, node_groups, PS_ARRAY_LEN(node_groups), target, -1);
+    n += add_groups(s + n, pod_groups, PS_ARRAY_LEN(pod_groups), target, 0);
+    n += add_groups(s + n, pod_groups, PS_ARRAY_LEN(pod_groups), target, 1);
+    *ret_n = n;
+    return s;
+}
+
+/* ---- requests ------------------------------------------------------------------------------ */
+
+static size_t
+put_varint(char *p, uint64_t v)
+{
+    size_t n = 0;
+
+    while (v >= 0x80) {
+        p[n++] = (char)(v | 0x80);
+        v >>= 7;
+    }
+    p[n++] = (char)v;
+    return n;
+}
+
+/* TimeSeries { labels..., samples { value, timestamp } } as field 1 of the request */
+static void
+add_sample(ps_buf *out, const series *s, int64_t t_ms, double v)
+{
+    char sample[32], head[32];
+    size_t n = 0, h = 0, inner;
+
+    sample[n++] = 0x09;
+    ps_put_u64le(sample + n, ps_bits_of(v));
+    n += 8;
+    sample[n++] = 0x10;
+    n += put_varint(sample + n, (uint64_t)t_ms);
+    inner = s->labels.len + 2 + n;
+    head[h++] = 0x0a;
+    h += put_varint(head + h, inner);
+    ps_buf_add(out, head, h);
+    ps_buf_add_str(out, ps_buf_str(&s->labels));
+    head[0] = 0x12;
+    head[1] = (char)n;
+    ps_buf_add(out, head, 2);
+    ps_buf_add(out, sample, n);
+}
+
+static void
+finish_body(sender *s, ps_buf *message, int samples)
+{
+    ps_buf packed;
+    ps_err err;
+
+    if (samples == 0)
+        return;
+    ps_buf_init(&packed, &ps_malloc);
+    if (message->failed || wire_snappy_encode(ps_buf_str(message), &packed, &err) != PS_OK)
+        die("cannot compress");
+    if (s->n == s->cap) {
+        s->cap = s->cap ? s->cap * 2 : 1024;
+        s->bodies = realloc(s->bodies, s->cap * sizeof(body));
+        if (s->bodies == NULL)
+            die("out of memory");
+    }
+    s->bodies[s->n++] = (body){packed.ptr, packed.len, samples};
+    ps_buf_clear(message);
+}
+
+static int64_t
+build(const options *opt, sender *senders)
+{
+    series **fleet = calloc((size_t)opt->targets, sizeof(*fleet));
+    size_t *n_series = calloc((size_t)opt->targets, sizeof(*n_series));
+    ps_buf *message = calloc((size_t)opt->conns, sizeof(*message));
+    int *pending = calloc((size_t)opt->conns, sizeof(*pending));
+    int64_t total = 0;
+    uint64_t rng = 42;
+
+    if (!fleet || !n_series || !message || !pending)
+        die("out of memory");
+    for (int t = 0; t < opt->targets; t++)
+        fleet[t] = make_target(t, &n_series[t]);
+    for (int c = 0; c < opt->conns; c++)
+        ps_buf_init(&message[c], &ps_malloc);
+    for (int64_t at = 0; at < opt->duration_ms; at += opt->interval_ms) {
+        for (int t = 0; t < opt->targets; t++) {
+            int c = t % opt->conns;
+            int64_t t_ms = opt->t0_ms + at + t % 97;
+            uint64_t r = next_random(&rng);
+
+            if ((double)(r % 10000) < opt->jitter * 10000)
+                t_ms += 1 + (int64_t)(r >> 40) % 20;
+            for (size_t i = 0; i < n_series[t]; i++) {
+                series *s = &fleet[t][i];
+                double v = step_value(s);
+
+                add_sample(&message[c], s, t_ms, v);
+                sums[s->metric].samples++;
+                sums[s->metric].sum += v;
+                total++;
+                if (++pending[c] == opt->batch) {
+                    finish_body(&senders[c], &message[c], pending[c]);
+                    pending[c] = 0;
+                }
+            }
+        }
+    }
+    for (int c = 0; c < opt->conns; c++) {
+        finish_body(&senders[c], &message[c], pending[c]);
+        ps_buf_done(&message[c]);
+    }
+    for (int t = 0; t < opt->targets; t++) {
+        for (size_t i = 0; i < n_series[t]; i++)
+            ps_buf_done(&fleet[t][i].labels);
+        free(fleet[t]);
+    }
+    free(fleet);
+    free(n_series);
+    free(message);
+    free(pending);
+    return total;
+}
+
+/* ---- sending ------------------------------------------------------------------------------- */
+
+static int
+dial(const options *opt)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons((uint16_t)opt->port)};
+    int one = 1;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0 || inet_pton(AF_INET, opt->host, &addr.sin_addr) != 1)
+        die("bad address");
+    if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) != 0) {
+        close(fd);
+        return -1;
+    }
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    return fd;
+}
+
+static bool
+send_all(int fd, const char *p, size_t n)
+{
+    while (n > 0) {
+        ssize_t k = send(fd, p, n, MSG_NOSIGNAL);
+
+        if (k < 0 && errno == EINTR)
+            continue;
+        if (k <= 0)
+            return false;
+        p += k;
+        n -= (size_t)k;
+    }
+    return true;
+}
+
+/* Status of the answer, -1 if the connection broke. Bodies are read and dropped. */
+static int
+read_answer(int fd)
+{
+    char buf[16384];
+    size_t n = 0;
+    char *end = NULL;
+    int status;
+    long body_len = 0;
+
+    while (end == NULL) {
+        ssize_t k = recv(fd, buf + n, sizeof(buf) - 1 - n, 0);
+
+        if (k < 0 && errno == EINTR)
+            continue;
+        if (k <= 0)
+            return -1;
+        n += (size_t)k;
+        buf[n] = 0;
+        end = strstr(buf, "\r\n\r\n");
+        if (end == NULL && n == sizeof(buf) - 1)
+            return -1;
+    }
+    if (sscanf(buf, "HTTP/1.%*d %d", &status) != 1)
+        return -1;
+    {
+        char *cl = strcasestr(buf, "\r\ncontent-length:");
+
+        if (cl != NULL && cl < end)
+            body_len = strtol(cl + 17, NULL, 10);
+    }
+    body_len -= (long)(n - (size_t)(end + 4 - buf));
+    if (status != 204 && status != 200 && status != 503)
+        fprintf(stderr, "bench_load: answered %d: %.200s\n", status, end + 4);
+    while (body_len > 0) {
+        ssize_t k = recv(fd, buf, sizeof(buf), 0);
+
+        if (k <= 0)
+            return -1;
+        body_len -= k;
+    }
+    return status;
+}
+
+static bool
+send_body(int *fd, const options *opt, const body *b)
+{
+    char head[512];
+    int n = snprintf(head, sizeof(head),
+                     "POST %s HTTP/1.1\r\nHost: %s:%d\r\nContent-Type: application/x-protobuf\r\n"
+                     "Content-Encoding: snappy\r\nX-Prometheus-Remote-Write-Version: 0.1.0\r\n"
+                     "User-Agent: bench_load\r\nContent-Length: %zu\r\n\r\n",
+                     opt->path, opt->host, opt->port, b->len);
+
+    return *fd >= 0 && send_all(*fd, head, (size_t)n) && send_all(*fd, b->bytes, b->len);
+}
+
+static void *
+run_sender(void *arg)
+{
+    sender *s = arg;
+    int fd = dial(s->opt);
+    double started = now_s();
+    double sent = 0;
+
+    for (size_t i = 0; i < s->n; i++) {
+        double at = now_s();
+
+        if (s->opt->rate > 0) {
+            double due = started + sent * s->opt->conns / s->opt->rate;
+
+            if (due > at)
+                usleep((useconds_t)((due - at) * 1e6));
+            at = now_s();
+        }
+        for (int attempt = 0;; attempt++) {
+            int status = send_body(&fd, s->opt, &s->bodies[i]) ? read_answer(fd) : -1;
+
+            if (status == 204 || status == 200) {
+                s->sent += s->bodies[i].samples;
+                break;
+            }
+            if ((status != -1 && status != 503) || attempt == 300) {
+                s->failed += s->bodies[i].samples;
+                break;
+            }
+            s->retried++;
+            if (status == -1) {
+                if (fd >= 0)
+                    close(fd);
+                usleep(100000);
+                fd = dial(s->opt);
+            } else {
+                usleep(200000);
+            }
+        }
+        sent += s->bodies[i].samples;
+        s->latency_ms[i] = (now_s() - at) * 1e3;
+    }
+    if (fd >= 0)
+        close(fd);
+    return NULL;
+}
+
+static int
+compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+static void
+report(const options *opt, sender *senders, double seconds)
+{
+    int64_t sent = 0, retried = 0, failed = 0;
+    size_t n = 0, k = 0, bytes = 0;
+    double *all;
+
+    for (int c = 0; c < opt->conns; c++)
+        n += senders[c].n;
+    all = calloc(n ? n : 1, sizeof(double));
+    if (all == NULL)
+        die("out of memory");
+    for (int c = 0; c < opt->conns; c++) {
+        sent += senders[c].sent;
+        retried += senders[c].retried;
+        failed += senders[c].failed;
+        for (size_t i = 0; i < senders[c].n; i++) {
+            bytes += senders[c].bodies[i].len;
+            all[k++] = senders[c].latency_ms[i];
+        }
+    }
+    qsort(all, n, sizeof(double), compare_doubles);
+    printf("{\"samples\": %" PRId64 ", \"seconds\": %.3f, \"samples_per_second\": %.0f, "
+           "\"requests\": %zu, \"bytes_per_sample\": %.2f, \"retried\": %" PRId64
+           ", \"failed\": %" PRId64 ", \"p50_ms\": %.2f, \"p99_ms\": %.2f, \"max_ms\": %.2f}\n",
+           sent, seconds, (double)sent / seconds, n, sent ? (double)bytes / (double)sent : 0.0, retried,
+           failed, n ? all[n / 2] : 0, n ? all[n * 99 / 100] : 0, n ? all[n - 1] : 0);
+    free(all);
+    if (failed != 0)
+        exit(1);
+}
+
+static void
+write_manifest(const options *opt)
+{
+    FILE *f = fopen(opt->manifest, "w");
+
+    if (f == NULL)
+        die("cannot write the manifest");
+    for (int i = 0; i < n_sums; i++)
+        fprintf(f, "%s %" PRId64 " %.17Lg\n", sums[i].name, sums[i].samples, sums[i].sum);
+    fclose(f);
+}
+
+static int64_t
+duration_arg(const char *text)
+{
+    int64_t ms;
+
+    if (ps_parse_duration(ps_str_c(text), &ms) != PS_OK)
+        die("bad duration");
+    return ms;
+}
+
+static void
+parse_url(options *opt, const char *url)
+{
+    const char *slash;
+
+    if (sscanf(url, "http://%63[^:]:%d", opt->host, &opt->port) != 2)
+        die("--url http://127.0.0.1:PORT/api/v1/write");
+    slash = strchr(url + 7, '/');
+    opt->path = slash ? slash : "/api/v1/write";
+}
+
+static void
+parse_args(options *opt, int argc, char **argv)
+{
+    for (int i = 1; i + 1 < argc; i += 2) {
+        const char *k = argv[i], *v = argv[i + 1];
+
+        if (strcmp(k, "--url") == 0)
+            parse_url(opt, v);
+        else if (strcmp(k, "--targets") == 0)
+            opt->targets = atoi(v);
+        else if (strcmp(k, "--conns") == 0)
+            opt->conns = atoi(v);
+        else if (strcmp(k, "--batch") == 0)
+            opt->batch = atoi(v);
+        else if (strcmp(k, "--interval") == 0)
+            opt->interval_ms = duration_arg(v);
+        else if (strcmp(k, "--duration") == 0)
+            opt->duration_ms = duration_arg(v);
+        else if (strcmp(k, "--t0") == 0)
+            opt->t0_ms = strtoll(v, NULL, 10) * 1000;
+        else if (strcmp(k, "--rate") == 0)
+            opt->rate = strtod(v, NULL);
+        else if (strcmp(k, "--jitter") == 0)
+            opt->jitter = strtod(v, NULL);
+        else if (strcmp(k, "--manifest") == 0)
+            opt->manifest = v;
+        else
+            die("unknown option (see bench/README.md)");
+    }
+    if (argc % 2 == 0 || opt->targets < 1 || opt->conns < 1 || opt->conns > 64 || opt->batch < 1 ||
+        opt->interval_ms < 1 || opt->port == 0)
+        die("usage: bench_load --url URL [--targets N] [--duration 2h] [--interval 15s] [--batch N] "
+            "[--conns N] [--t0 SECONDS] [--rate N] [--jitter SHARE] [--manifest FILE]");
+}
+
+int
+main(int argc, char **argv)
+{
+    options opt = {.targets = 100, .conns = 4, .batch = 2000, .interval_ms = 15000,
+                   .duration_ms = 7200000, .jitter = 0};
+    sender senders[64] = {0};
+    double started;
+    int64_t total;
+
+    opt.t0_ms = ((int64_t)time(NULL) / 3600 * 3600 - 3 * 3600) * 1000;
+    parse_args(&opt, argc, argv);
+    total = build(&opt, senders);
+    if (opt.manifest)
+        write_manifest(&opt);
+    fprintf(stderr, "bench_load: %" PRId64 " samples of %d targets built, sending\n", total, opt.targets);
+    for (int c = 0; c < opt.conns; c++) {
+        senders[c].opt = &opt;
+        senders[c].latency_ms = calloc(senders[c].n ? senders[c].n : 1, sizeof(double));
+        if (senders[c].latency_ms == NULL)
+            die("out of memory");
+    }
+    started = now_s();
+    for (int c = 0; c < opt.conns; c++) {
+        if (pthread_create(&senders[c].thread, NULL, run_sender, &senders[c]) != 0)
+            die("cannot start a thread");
+    }
+    for (int c = 0; c < opt.conns; c++)
+        pthread_join(senders[c].thread, NULL);
+    report(&opt, senders, now_s() - started);
+    for (int c = 0; c < opt.conns; c++) {
+        for (size_t i = 0; i < senders[c].n; i++)
+            free(senders[c].bodies[i].bytes);
+        free(senders[c].bodies);
+        free(senders[c].latency_ms);
+    }
+    return 0;
+}
