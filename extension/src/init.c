@@ -1,0 +1,24 @@
+/*
+ * init.c - what happens when the library is loaded: settings are declared and, when the server loads
+ * it at start (shared_preload_libraries), the maintenance launcher is registered. Loaded later, by the
+ * first function of ours that a session calls, only the settings exist; then connectors do the care.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+
+#include "worker.h"
+
+PG_MODULE_MAGIC;
+
+PGDLLEXPORT void _PG_init(void);
+
+void
+_PG_init(void)
+{
+    worker_define_settings();
+    if (process_shared_preload_libraries_in_progress)
+        worker_register_launcher();
+}
