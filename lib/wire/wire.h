@@ -12,7 +12,7 @@
 /*
  * Decompresses a snappy block, or the framed stream format if the input begins with its 10-byte
  * magic (checked by CRC per chunk as the format says). The announced length is checked against
- * max_bytes before anything is allocated. Replaces out's content.
+ * max_bytes before anything is allocated. Replaces out's content; out is empty after a failure.
  * Errors: PS_ECORRUPT, PS_ELIMIT (larger than max_bytes), PS_ENOMEM.
  */
 ps_status wire_snappy_decode(ps_str in, size_t max_bytes, ps_buf *out, ps_err *err) PS_MUST_CHECK;
@@ -65,7 +65,9 @@ void wire_write_reader_init(wire_write_reader *r, ps_str message);
 /*
  * Next series or metadata of the request, unknown fields skipped. One pass over the submessage fills
  * *ret_series with counts and slices (no allocation). Errors: PS_ECORRUPT with the byte offset:
- * truncated field, varint over 10 bytes, wrong wire type, length beyond the message.
+ * truncated field, varint over 10 bytes, wrong wire type, length beyond the message; PS_ELIMIT for a
+ * message over 2 GiB. Histograms are counted and skipped. After an error the reader stays where it
+ * was.
  */
 ps_status wire_write_next(wire_write_reader *r, wire_item *ret_item, wire_series *ret_series,
                           wire_metadata *ret_metadata, ps_err *err) PS_MUST_CHECK;
