@@ -2,10 +2,11 @@
 --
 -- Unique keys are on 128-bit digests, never on text or arrays: a label value may be larger than a
 -- btree entry. A digest is an identity that is verified against the text on a hit.
--- Every table and every sequence is marked for pg_dump (see 090-dump.sql), except series_feed.
+-- Every table and every sequence is marked for pg_dump (see 095-dump.sql), except series_feed and state.
 
+CREATE SEQUENCE _prom_catalog.tenant_id_seq AS int4;
 CREATE TABLE _prom_catalog.tenant (
-    id   int4 PRIMARY KEY,
+    id   int4 PRIMARY KEY DEFAULT nextval('_prom_catalog.tenant_id_seq'),
     name text COLLATE "C" NOT NULL UNIQUE CHECK (octet_length(name) <= 1024)
 );
 INSERT INTO _prom_catalog.tenant VALUES (0, ''); -- no tenant
@@ -20,9 +21,11 @@ CREATE TABLE _prom_catalog.metric (
     retention_period interval,                    -- NULL: the default
     chunk_interval   interval,                    -- NULL: the default
     compression      bool,                        -- NULL: the default
-    views_positions  int4 NOT NULL DEFAULT 0,     -- label positions that the views show; 0: no views yet
+    positions        int4 NOT NULL DEFAULT 0,     -- label positions given away (label_key_position)
+    views_positions  int4 NOT NULL DEFAULT 0,     -- of these, how many the views know; 0: no views yet
     views_error      text                         -- why the views could not be made; NULL: no trouble
 );
+CREATE INDEX metric_views_behind_idx ON _prom_catalog.metric (id) WHERE views_positions < positions;
 
 CREATE SEQUENCE _prom_catalog.label_key_id_seq AS int4;
 CREATE TABLE _prom_catalog.label_key (
@@ -49,7 +52,7 @@ CREATE TABLE _prom_catalog.label (
     key_id    int4 NOT NULL,
     value     text COLLATE "C" NOT NULL,
     digest    uuid NOT NULL,                      -- of the value
-    UNIQUE (key_id, tenant_id, digest)
+    UNIQUE (key_id, digest, tenant_id)
 );
 
 CREATE SEQUENCE _prom_catalog.series_id_seq AS int8;
@@ -64,23 +67,27 @@ CREATE TABLE _prom_catalog.series (
 CREATE INDEX series_labels_idx ON _prom_catalog.series USING gin (labels);
 
 -- What connectors follow: written in the transaction that creates ('c') or deletes ('d') series,
--- read by transaction id up to pg_snapshot_xmin, since ids commit out of order. Not dumped.
+-- read by transaction id up to pg_snapshot_xmin, since ids commit out of order. A row holds many ids,
+-- so that the feed costs next to nothing. Not dumped: transaction ids mean nothing elsewhere.
 CREATE TABLE _prom_catalog.series_feed (
-    tx        xid8 NOT NULL DEFAULT pg_current_xact_id(),
-    op        "char" NOT NULL CHECK (op IN ('c', 'd')),
-    series_id int8 NOT NULL,
-    PRIMARY KEY (tx, series_id, op)
+    tx         xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    op         "char" NOT NULL CHECK (op IN ('c', 'd')),
+    first_id   int8 NOT NULL,                     -- series_ids[1]
+    series_ids int8[] NOT NULL,
+    PRIMARY KEY (tx, first_id, op)
 );
 
 -- One row. Deleting metrics, tenants or series bumps the generation under the exclusive form of the
 -- guard lock; a flush holds the shared form and names the generation of its ids (see guard()).
+-- It starts at a random number and is not dumped: ids that a connector learnt from another copy of
+-- this database must not pass for ids of this one.
 -- feed_floor: rows of the feed older than this are gone; a cursor below it means "load anew".
 CREATE TABLE _prom_catalog.state (
     one        bool PRIMARY KEY DEFAULT true CHECK (one),
-    generation int8 NOT NULL,
+    generation int8 NOT NULL CHECK (generation BETWEEN 1 AND 1099511627775),
     feed_floor xid8 NOT NULL
 );
-INSERT INTO _prom_catalog.state VALUES (true, 1, '0');
+INSERT INTO _prom_catalog.state VALUES (true, 1 + floor(random() * 500000000000)::int8, pg_current_xact_id());
 
 -- Settings that somebody changed; what is absent has its built-in value (_prom_catalog.setting()).
 CREATE TABLE _prom_catalog.setting_override (
@@ -90,11 +97,12 @@ CREATE TABLE _prom_catalog.setting_override (
 
 CREATE TABLE _prom_catalog.metadata (
     tenant_id     int4 NOT NULL,
+    family_digest uuid NOT NULL,                  -- of metric_family
+    digest        uuid NOT NULL,                  -- of (family, type, unit, help)
     metric_family text COLLATE "C" NOT NULL,
     type          text NOT NULL,
     unit          text NOT NULL,
     help          text NOT NULL,
-    digest        uuid NOT NULL,                  -- of (family, type, unit, help)
     last_seen     timestamptz NOT NULL,
-    PRIMARY KEY (tenant_id, digest)
+    PRIMARY KEY (tenant_id, family_digest, digest)
 );

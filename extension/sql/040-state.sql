@@ -1,0 +1,93 @@
+-- Digests, generation, guard, feed, settings, tenants: what connectors and everything else rest on.
+--
+-- Functions that are not meant for inlining set search_path, so that nobody's schema comes before ours.
+
+CREATE FUNCTION _prom_ext.text_digest(t text) RETURNS uuid
+    AS 'MODULE_PATHNAME', 'digest_text' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION _prom_ext.label_digest(key text, value text) RETURNS uuid
+    AS 'MODULE_PATHNAME', 'digest_label' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION _prom_ext.series_digest(keys text[], "values" text[]) RETURNS uuid
+    AS 'MODULE_PATHNAME', 'digest_series' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+CREATE FUNCTION _prom_ext.dist_key(tenant_id int4, metric_id int4) RETURNS int8
+    AS 'MODULE_PATHNAME', 'digest_dist_key' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+
+-- The generation that series ids belong to; changes with every deletion, fail-over and restore.
+CREATE FUNCTION _prom_catalog.generation() RETURNS int8
+    AS 'MODULE_PATHNAME', 'catalog_generation_sql' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+-- First statement of every flush: raises PS001 unless ids of this generation are still good, and keeps
+-- them good until the transaction ends.
+CREATE FUNCTION _prom_catalog.guard(p_generation int8) RETURNS void
+    AS 'MODULE_PATHNAME', 'catalog_guard' LANGUAGE C VOLATILE STRICT;
+
+-- What happened to series since p_cursor, from one snapshot. A caller starts with cursor 0 and goes on
+-- with next_cursor; trimmed means that the feed cannot tell (rows are gone, or the cursor is of another
+-- server): forget everything that was learnt.
+CREATE FUNCTION _prom_catalog.feed(p_cursor xid8, OUT generation int8, OUT next_cursor xid8,
+                                   OUT trimmed bool, OUT deleted int8[])
+LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+    SELECT _prom_catalog.generation(), pg_snapshot_xmin(now.snapshot), gone.trimmed,
+           CASE WHEN gone.trimmed THEN '{}' ELSE ARRAY(
+               SELECT id FROM _prom_catalog.series_feed f, unnest(f.series_ids) id
+               WHERE f.tx >= p_cursor AND f.op = 'd' ORDER BY id) END
+    FROM (SELECT pg_current_snapshot() AS snapshot) now,
+         _prom_catalog.state s,
+         LATERAL (SELECT p_cursor < s.feed_floor OR p_cursor > pg_snapshot_xmax(now.snapshot)
+                         AS trimmed) gone
+$$;
+
+CREATE FUNCTION _prom_catalog.tenant_id(p_name text) RETURNS int4
+LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_id int4;
+BEGIN
+    SELECT id INTO v_id FROM _prom_catalog.tenant WHERE name = p_name;
+    IF v_id IS NULL THEN
+        INSERT INTO _prom_catalog.tenant (name) VALUES (p_name) ON CONFLICT DO NOTHING;
+        SELECT id INTO STRICT v_id FROM _prom_catalog.tenant WHERE name = p_name;
+    END IF;
+    RETURN v_id;
+END $$;
+
+-- A setting: what somebody chose, else what is built in. NULL for a key that does not exist.
+CREATE FUNCTION _prom_catalog.setting(p_key text) RETURNS text
+LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce((SELECT value FROM _prom_catalog.setting_override WHERE key = p_key),
+        CASE p_key
+            WHEN 'retention_period' THEN '90 days'
+            WHEN 'chunk_interval' THEN '8 hours'
+            WHEN 'compression' THEN 'true'
+            WHEN 'exemplars_per_series' THEN '100'
+            WHEN 'metadata_variants' THEN '10'
+        END)
+$$;
+
+CREATE FUNCTION _prom_catalog.set_setting(p_key text, p_value text) RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF _prom_catalog.setting(p_key) IS NULL THEN
+        RAISE EXCEPTION 'there is no setting "%"', p_key USING ERRCODE = '22023';
+    END IF;
+    INSERT INTO _prom_catalog.setting_override VALUES (p_key, p_value)
+        ON CONFLICT (key) DO UPDATE SET value = excluded.value;
+END $$;
+
+-- Deletes series; what they hold vanishes from the views in the same moment, its bytes later, when
+-- blocks are rewritten. Waits for the flushes that are under way; those that come after it have to
+-- resolve anew.
+CREATE FUNCTION _prom_catalog.delete_series_rows(p_series int8[]) RETURNS int8
+LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_deleted int8[];
+    v_at int8;
+    c_row_ids CONSTANT int8 := 8192;
+BEGIN
+    PERFORM pg_advisory_xact_lock(x'50524f4d00000001'::int8);
+    UPDATE _prom_catalog.state SET generation = generation + 1;
+    WITH gone AS (DELETE FROM _prom_catalog.series WHERE id = ANY (p_series) RETURNING id)
+    SELECT array_agg(id ORDER BY id) INTO v_deleted FROM gone;
+    FOR v_at IN SELECT generate_series(1, coalesce(cardinality(v_deleted), 0), c_row_ids) LOOP
+        INSERT INTO _prom_catalog.series_feed (op, first_id, series_ids)
+            VALUES ('d', v_deleted[v_at], v_deleted[v_at : v_at + c_row_ids - 1]);
+    END LOOP;
+    RETURN coalesce(cardinality(v_deleted), 0);
+END $$;

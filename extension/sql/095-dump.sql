@@ -1,0 +1,21 @@
+-- What pg_dump takes along: every table and every sequence of ours, but not
+--   series_feed  transaction ids mean nothing in another cluster;
+--   state        a restored database gets a generation of its own (see 020-catalog.sql).
+-- Rows that this script itself has made are left out, or restoring would clash with them.
+-- Partitions and views are made at run time, are no members of the extension, and are dumped as usual.
+DO $$
+DECLARE
+    r record;
+BEGIN
+    FOR r IN
+        SELECT c.oid::regclass AS rel,
+               CASE WHEN c.oid = '_prom_catalog.tenant'::regclass THEN 'WHERE id <> 0' ELSE '' END AS only
+        FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname IN ('_prom_catalog', '_prom_data') AND c.relkind IN ('r', 'S')
+          AND c.oid NOT IN ('_prom_catalog.series_feed'::regclass, '_prom_catalog.state'::regclass)
+        ORDER BY c.oid
+    LOOP
+        PERFORM pg_catalog.pg_extension_config_dump(r.rel, r.only);
+    END LOOP;
+END $$;
