@@ -69,7 +69,7 @@ typedef enum settings_outcome {
 /*
  * argv without the program name (and without a subcommand). Reads the file named by config. Errors
  * name the key, where it came from and what is accepted. *ret_rest: index in argv of the first
- * argument after "--", argc if there is none.
+ * argument after "--", argc if there is none. *ret is NULL when something was printed instead.
  */
 ps_status settings_load(int argc, char *const *argv, char *const *envp, settings **ret,
                         settings_outcome *ret_outcome, int *ret_rest, ps_err *err) PS_MUST_CHECK;

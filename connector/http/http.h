@@ -59,6 +59,8 @@ bool http_header(const http_request *r, const char *name, ps_str *ret); /* borro
 bool http_query(const http_request *r, const char *name, ps_str *ret);  /* first of that name, decoded */
 ps_str http_body(const http_request *r);
 const http_identity *http_request_identity(const http_request *r);
+/* The client has closed its connection (seen within a second): the answer will reach nobody. */
+bool http_client_gone(const http_request *r);
 
 /* Before http_respond; name and value are copied. */
 void http_set_header(http_request *r, const char *name, const char *value);

@@ -1,6 +1,6 @@
 /*
  * metrics.h - the connector's own counters, gauges and histograms; rendered as Prometheus text on
- * /metrics and stored by the self-scrape. Updating is lock-free; registering happens at start.
+ * /metrics and stored by the self-scrape. Updating is lock-free; registering takes a lock.
  */
 #ifndef PROMSCALE_CONNECTOR_METRICS_H
 #define PROMSCALE_CONNECTOR_METRICS_H
@@ -13,14 +13,17 @@ typedef struct metric metric;   /* one series or histogram; owned by the registr
 metrics *metrics_new(void); /* NULL: no memory */
 void metrics_free(metrics *m);
 
-/* name, help and labels ("type=\"metric\",kind=\"sample\"" or "") are borrowed literals. The same
- * (name, labels) again returns the same metric. NULL on no memory; updates of NULL do nothing. */
+/* name, help and labels ("type=\"metric\",kind=\"sample\"" or "", values escaped) are copied. The same
+ * (name, labels) again returns the same metric. May be called at any time. NULL on no memory, or if the
+ * name is taken by another type; updates of NULL do nothing. */
 metric *metrics_counter(metrics *m, const char *name, const char *help, const char *labels);
 metric *metrics_gauge(metrics *m, const char *name, const char *help, const char *labels);
-/* Read when rendered; fn must be thread-safe. */
+/* Read when rendered; fn must be thread-safe and must not register metrics. */
 metric *metrics_gauge_fn(metrics *m, const char *name, const char *help, const char *labels,
                          double (*fn)(void *self), void *self);
-/* bounds ascending, borrowed, +Inf is added. */
+metric *metrics_counter_fn(metrics *m, const char *name, const char *help, const char *labels,
+                           double (*fn)(void *self), void *self);
+/* bounds ascending, copied, +Inf is added. */
 metric *metrics_histogram(metrics *m, const char *name, const char *help, const char *labels,
                           const double *bounds, size_t n_bounds);
 void metric_add(metric *x, double v); /* counter, gauge */
@@ -29,6 +32,8 @@ void metric_observe(metric *x, double v);
 double metric_value(const metric *x); /* counter, gauge */
 
 void metrics_render(metrics *m, ps_buf *out); /* text format 0.0.4 */
+/* Appends name="value" with escaping (and a comma before it) to a labels text. */
+void metrics_label(ps_buf *out, const char *name, ps_str value);
 
 /* For the self-scrape: calls fn for every sample as it would be rendered. */
 typedef void (*metrics_visit_fn)(void *self, const char *name, const char *labels, double value);
