@@ -2,12 +2,19 @@
 # lib/<name>/, connector/**, tests/unit/**, tests/fuzz/fuzz_*.c and bench/bench_*.c is found by itself.
 #
 # MODE chooses the build: release (build/), san (ASan+UBSan), tsan, cov, fuzz (build/<mode>/).
+# V=1 shows the commands. ARGS="--flag value" goes to the program with "make run" and "make demo".
+#
+# Nothing here needs a compiler or pg_config before tools/setup has run: verbs that need packages call
+# it first and then a second make.
 
 MODE ?= release
 BUILD := $(if $(filter release,$(MODE)),build,build/$(MODE))
 PG_CONFIG ?= $(firstword $(wildcard /usr/lib/postgresql/15/bin/pg_config) pg_config)
 PREFIX ?= /usr/local
 VERSION := $(shell cat VERSION)
+Q := $(if $(V),,@)
+# what a verb runs after tools/setup
+AGAIN := +@$(MAKE) --no-print-directory -j$(shell nproc 2>/dev/null || echo 2)
 
 CC_release := gcc
 CC_san := gcc
@@ -62,35 +69,48 @@ build: $(BUILD)/promscale extension ## compile the connector and the extension
 
 $(BUILD)/obj/%.o: %.c VERSION
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(if $(filter connector/% tests/unit/connector/%,$<),$(PQ_CFLAGS)) $(CFLAGS) -MMD -MP -c $< -o $@
+	@echo "  CC    $<"
+	$(Q)$(CC) $(CPPFLAGS) $(if $(filter connector/% tests/unit/connector/%,$<),$(PQ_CFLAGS)) $(CFLAGS) -MMD -MP -c $< -o $@
 
 define lib_rule
 $(BUILD)/lib/$(1).a: $$(call obj,$$(call lib_srcs,$(1)))
 	@mkdir -p $$(@D)
 	@rm -f $$@
-	ar rcs $$@ $$^
+	@echo "  AR    $$@"
+	$(Q)ar rcs $$@ $$^
 endef
 $(foreach l,$(LIBS),$(eval $(call lib_rule,$(l))))
 
 $(BUILD)/promscale: $(call obj,connector/main.c) $(CONNECTOR_OBJS) $(LIB_ARCHIVES)
-	$(CC) $(LDFLAGS) $^ $(LIB_LDLIBS) $(CONNECTOR_LDLIBS) -o $@
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(LDFLAGS) $^ $(LIB_LDLIBS) $(CONNECTOR_LDLIBS) -o $@
 
 $(BUILD)/tests/unit/connector/%: $(BUILD)/obj/tests/unit/connector/%.o $(UNIT_HELPERS) $(CONNECTOR_OBJS) $(LIB_ARCHIVES)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ $(LIB_LDLIBS) $(CONNECTOR_LDLIBS) -lcmocka -o $@
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(LDFLAGS) $^ $(LIB_LDLIBS) $(CONNECTOR_LDLIBS) -lcmocka -o $@
 
 $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(UNIT_HELPERS) $(LIB_ARCHIVES)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ $(LIB_LDLIBS) -lcmocka -o $@
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(LDFLAGS) $^ $(LIB_LDLIBS) -lcmocka -o $@
+
+# Small programs that tests run (make blocks for SQL tests, ...).
+$(BUILD)/tests/tools/%: $(BUILD)/obj/tests/tools/%.o $(LIB_ARCHIVES)
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(LDFLAGS) $^ $(LIB_LDLIBS) -o $@
 
 # With MODE=fuzz: real libFuzzer binaries. In every other mode: replay of the committed corpus.
 $(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(if $(filter fuzz,$(MODE)),,$(BUILD)/obj/tests/fuzz/replay.o) $(LIB_ARCHIVES)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $(if $(filter fuzz,$(MODE)),-fsanitize=fuzzer) $^ $(LIB_LDLIBS) -o $@
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(LDFLAGS) $(if $(filter fuzz,$(MODE)),-fsanitize=fuzzer) $^ $(LIB_LDLIBS) -o $@
 
 $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(LIB_ARCHIVES)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ $(LIB_LDLIBS) -o $@
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(LDFLAGS) $^ $(LIB_LDLIBS) -o $@
 
 .PHONY: unit-bins fuzz-bins bench-bins
 unit-bins: $(UNIT_BINS)
@@ -101,11 +121,14 @@ bench-bins: $(BENCH_BINS)
 
 PG_MAJOR = $(shell $(PG_CONFIG) --version | sed -E 's/^[^0-9]*([0-9]+).*/\1/')
 EXT_BUILD = build/extension-$(PG_MAJOR)
+EXT_MAKE = $(MAKE) --no-print-directory $(if $(V),,-s) -C $(EXT_BUILD) -f $(CURDIR)/extension/Makefile \
+           VPATH=$(CURDIR)/extension PG_CONFIG=$(PG_CONFIG)
 
 .PHONY: extension
 extension:
 	@mkdir -p $(EXT_BUILD)
-	$(MAKE) --no-print-directory -C $(EXT_BUILD) -f $(CURDIR)/extension/Makefile VPATH=$(CURDIR)/extension PG_CONFIG=$(PG_CONFIG)
+	@echo "  EXT   $(EXT_BUILD)"
+	+$(Q)$(EXT_MAKE)
 
 .PHONY: install
 install: build ## install connector and extension (DESTDIR, PREFIX, PG_CONFIG)
@@ -113,7 +136,74 @@ install: build ## install connector and extension (DESTDIR, PREFIX, PG_CONFIG)
 	$(MAKE) --no-print-directory install-extension
 
 .PHONY: install-extension
-install-extension: extension
-	$(MAKE) --no-print-directory -C $(EXT_BUILD) -f $(CURDIR)/extension/Makefile VPATH=$(CURDIR)/extension PG_CONFIG=$(PG_CONFIG) DESTDIR=$(DESTDIR) install
+install-extension: extension ## install the extension only
+	+$(Q)$(EXT_MAKE) DESTDIR=$(DESTDIR) install
+
+# ---- verbs ---------------------------------------------------------------------------------
+
+.PHONY: run
+run: ## set the machine up, build, start: data in ./promscale-data, http://127.0.0.1:9201
+	@tools/setup run
+	$(AGAIN) build
+	@tools/install-extension "$(PG_CONFIG)"
+	@exec build/promscale $(ARGS)
+
+.PHONY: demo
+demo: ## the same with a Prometheus and a node_exporter that write into it
+	@tools/setup demo
+	$(AGAIN) build
+	@tools/install-extension "$(PG_CONFIG)"
+	@exec tools/demo $(ARGS)
+
+.PHONY: test
+test: ## set the machine up and run every test
+	@tools/setup test
+	$(AGAIN) build unit-bins fuzz-bins
+	@tools/install-extension "$(PG_CONFIG)"
+	@tests/run
+
+.PHONY: san
+san: ## unit tests, fuzz replay and end to end with AddressSanitizer and UBSan
+	@tools/setup test
+	$(AGAIN) build
+	$(AGAIN) MODE=san build/san/promscale unit-bins fuzz-bins
+	@tools/install-extension "$(PG_CONFIG)"
+	@MODE=san tests/run unit fuzz e2e
+
+FUZZ_SECONDS ?= 60
+.PHONY: fuzz
+fuzz: ## fuzz each target for FUZZ_SECONDS (60); finds go to build/fuzz/
+	@tools/setup fuzz
+	$(AGAIN) MODE=fuzz fuzz-bins
+	@FUZZ_SECONDS=$(FUZZ_SECONDS) tools/fuzz
+
+.PHONY: bench
+bench: ## samples/s, CPU, WAL and disk for the standard load
+	@tools/setup test
+	$(AGAIN) build bench-bins
+	@tools/install-extension "$(PG_CONFIG)"
+	@bench/run
+
+SOAK_ROUNDS ?= 200
+.PHONY: soak
+soak: ## the kill -9 tests for SOAK_ROUNDS (200) rounds
+	@tools/setup test
+	$(AGAIN) build
+	@tools/install-extension "$(PG_CONFIG)"
+	@SOAK_ROUNDS=$(SOAK_ROUNDS) tests/run soak
+
+.PHONY: format
+format: ## clang-format what changed by hand
+	@tools/setup lint
+	@clang-format-14 -i $$(tools/c-files)
+
+.PHONY: lint
+lint: ## format, clang's warnings, and the checks of tools/
+	@tools/setup lint
+	@tools/lint
+
+.PHONY: clean
+clean: ## remove build/ (peers and downloads too)
+	rm -rf build
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -9,6 +9,7 @@
 
 #include "commands/explain.h"
 #include "optimizer/pathnode.h"
+#include "utils/selfuncs.h"
 
 #if PG_VERSION_NUM < 150000
 #error "promscale needs PostgreSQL 15 or later"
@@ -47,6 +48,17 @@ compat_foreignscan_path(PlannerInfo *root, RelOptInfo *rel, double rows, Cost st
 #else
     return create_foreignscan_path(root, rel, NULL, rows, startup, total, pathkeys, required_outer,
                                    NULL, fdw_private);
+#endif
+}
+
+/* Guess at the number of elements of an array expression; 17 added root and made it a double. */
+static inline double
+compat_array_length(PlannerInfo *root, Node *array)
+{
+#if PG_VERSION_NUM >= 170000
+    return estimate_array_length(root, array);
+#else
+    return estimate_array_length(array);
 #endif
 }
 

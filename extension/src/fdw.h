@@ -1,0 +1,338 @@
+/*
+ * fdw.h - samples as rows: the foreign table _prom_data.samples(metric_id, time, value, series_id,
+ * labels). Private to the fdw_*.c files.
+ *
+ * How a row comes to be:
+ *
+ *   fdw_quals     the WHERE clause is sorted into three heaps: conditions on metric, time and series
+ *                 that select blocks; quals that use only series-level columns (metric_id, series_id,
+ *                 labels), evaluated once per series; the rest, evaluated per row by the executor
+ *   fdw_estimate  a look at a few block rows says how much there is
+ *   fdw_plan      paths and the plan
+ *   fdw_scan      evaluates the conditions when execution starts, walks metric by metric
+ *   fdw_series    the metric's series that exist and pass the series-level quals
+ *   fdw_blocks    the metric's block rows in order of time, cut into clusters (runs of rows whose
+ *                 times overlap); opens a block when it is needed
+ *   fdw_merge     walks a cluster series by series; where blocks hold the same series and time the
+ *                 first write wins: the higher level, then the lower id
+ *   fdw_scan      hands the samples out row by row
+ *
+ * All reading is SQL through SPI (fdw_spi), read-only, as the calling user, in the executor's
+ * snapshot: rights and row-level security on the block and series tables are the gate. No portal
+ * outlives a call, so there is nothing to close on error, and rolling back to a savepoint takes
+ * nothing away from an open cursor; block rows are read in pages, resumed by key.
+ *
+ * A block's bytes are either in the row or behind a TOAST pointer that is followed when the block is
+ * opened; both are safe to keep as long as the executor's snapshot is registered.
+ *
+ * Memory: everything of a scan lives below one context that dies with the executor's state. At any
+ * time the blocks open are those that hold the current series, plus, between rescans, as many as fit
+ * into work_mem. Not parallel-safe, no ANALYZE (its statistics would tell what row security hides).
+ */
+#ifndef PROMSCALE_FDW_H
+#define PROMSCALE_FDW_H
+
+#include "postgres.h"
+
+#include "bridge.h"
+#include "executor/tuptable.h"
+#include "foreign/fdwapi.h"
+#include "nodes/execnodes.h"
+#include "nodes/pathnodes.h"
+#include "utils/array.h"
+#include "utils/snapshot.h"
+
+/* Columns of the foreign table. */
+enum {
+    SAMPLES_METRIC = 1,
+    SAMPLES_TIME = 2,
+    SAMPLES_VALUE = 3,
+    SAMPLES_SERIES = 4,
+    SAMPLES_LABELS = 5,
+    SAMPLES_NATTS = 5
+};
+
+/* ---- fdw_spi: the statements -------------------------------------------------------------- */
+
+typedef enum fdw_stmt {
+    FDW_STMT_METRICS,          /* all metric ids */
+    FDW_STMT_SERIES_OF_METRIC, /* ($1 metric) id, metric_id, labels */
+    FDW_STMT_SERIES_BY_ID,     /* ($1 ids) id, metric_id, labels */
+    FDW_STMT_DIRECTORY,        /* block rows of a metric, see fdw_blocks.c */
+    FDW_STMT_DATA_BLOCK,       /* ($1 metric, $2 t_min, $3 dist_key, $4 id) data */
+    FDW_STMT_DATA_FAR,
+    FDW_STMT_DATA_MERGED,
+    FDW_STMT_DATA_FRESH,
+    FDW_STMT_EST_BLOCKS, /* a sample of block rows, see fdw_estimate.c */
+    FDW_STMT_EST_SERIES,
+    FDW_STMT_EST_DAYS,
+    FDW_STMT_N
+} fdw_stmt;
+
+typedef struct fdw_spi { /* on the caller's stack, from fdw_spi_begin to fdw_spi_end */
+    int guc_level;
+} fdw_spi;
+
+/* snapshot NULL: the active one. */
+void fdw_spi_begin(fdw_spi *spi, Snapshot snapshot);
+/* Runs a statement to its end or to max_rows (0 = all); rows are in SPI_tuptable. Returns their number. */
+uint64 fdw_spi_run(fdw_spi *spi, fdw_stmt stmt, Datum *values, long max_rows);
+/* The same in pieces, for results that may be large: called for each row. */
+typedef void (*fdw_row_fn)(void *self, HeapTuple tuple, TupleDesc desc);
+void fdw_spi_each(fdw_spi *spi, fdw_stmt stmt, Datum *values, fdw_row_fn fn, void *self);
+void fdw_spi_end(fdw_spi *spi);
+
+/* ---- fdw_quals: what is wanted ------------------------------------------------------------ */
+
+typedef enum fdw_cond_kind {
+    FDW_METRIC_EQ,
+    FDW_METRIC_ANY,
+    FDW_SERIES_EQ,
+    FDW_SERIES_ANY,
+    FDW_TIME_LT,
+    FDW_TIME_LE,
+    FDW_TIME_EQ,
+    FDW_TIME_GE,
+    FDW_TIME_GT
+} fdw_cond_kind;
+
+typedef struct fdw_cond { /* column <kind> value */
+    fdw_cond_kind kind;
+    Oid type; /* of the value; of its elements for the _ANY kinds */
+    Expr *value;
+} fdw_cond;
+
+typedef struct fdw_quals { /* lists of bare clauses, in the order given */
+    List *conds;           /* the clauses that became conditions */
+    List *cond_kinds;      /* int, parallel to conds */
+    List *cond_types;      /* oid, parallel */
+    List *cond_values;     /* Expr, parallel */
+    List *series_quals;    /* only metric_id, series_id, labels */
+    List *row_quals;       /* the rest: the executor's */
+} fdw_quals;
+
+/* Is clause a condition on this table's blocks? */
+bool fdw_match_cond(PlannerInfo *root, Index relid, Expr *clause, fdw_cond *ret);
+/* Sorts RestrictInfos into the three heaps; pseudoconstant ones are left out. */
+void fdw_classify(PlannerInfo *root, RelOptInfo *rel, List *rinfos, fdw_quals *ret);
+
+typedef struct fdw_want { /* conditions with their values: what a (re)scan is to read */
+    bool nothing;         /* they exclude each other */
+    int64 from_ms, to_ms; /* inclusive, inside timestamptz */
+    bool all_metrics, all_series;
+    int64 *metrics; /* sorted, unique, if not all */
+    int64 *series;
+    int n_metrics, n_series;
+} fdw_want;
+
+void fdw_want_init(fdw_want *want);
+/* Narrows want by one condition; a NULL value wants nothing. Allocates in the current context. */
+void fdw_want_narrow(fdw_want *want, fdw_cond_kind kind, Oid type, Datum value, bool isnull);
+
+/* ---- fdw_estimate ------------------------------------------------------------------------- */
+
+typedef struct fdw_estimate {
+    double samples; /* within metric and time bounds */
+    double blocks;
+    double series;  /* of the metrics wanted */
+    double metrics; /* how many metrics are wanted */
+    double series_per_block;
+} fdw_estimate;
+
+void fdw_estimate_rel(PlannerInfo *root, const fdw_quals *quals, fdw_estimate *ret);
+
+/* ---- fdw_series: who exists and passes ---------------------------------------------------- */
+
+typedef struct fdw_series {
+    int64 id;
+    int32 metric_id;
+    Datum labels; /* int4[]; 0 if nobody asked for them */
+} fdw_series;
+
+typedef struct fdw_scan fdw_scan;
+
+typedef struct fdw_series_set { /* ascending by (metric_id, id) */
+    MemoryContext context;
+    fdw_series *rows;
+    size_t n, cap;
+} fdw_series_set;
+
+/* Loads one metric's series, or those of want->series, and keeps what passes the series-level quals.
+ * Replaces what the set held. */
+void fdw_series_load_metric(fdw_scan *scan, int32 metric_id, fdw_series_set *set);
+void fdw_series_load_ids(fdw_scan *scan, const fdw_want *want, fdw_series_set *set);
+void fdw_series_clear(fdw_series_set *set);
+
+/* ---- fdw_blocks: the directory of a metric's block rows ----------------------------------- */
+
+typedef enum fdw_table { /* order of precedence: earlier ones win; block and block_far are peers */
+    FDW_TABLE_BLOCK,
+    FDW_TABLE_FAR,
+    FDW_TABLE_MERGED,
+    FDW_TABLE_FRESH,
+    FDW_TABLE_N
+} fdw_table;
+
+extern const char *const fdw_table_names[FDW_TABLE_N];
+
+typedef struct fdw_block {
+    fdw_table table;
+    int64 id;
+    blk_meta meta;
+    struct varlena *data; /* as it came: in line, or a TOAST pointer; NULL: fetch it by key */
+    size_t inline_bytes;
+    /* while open */
+    blk_reader *reader;
+    struct varlena *plain;  /* what the reader borrows, if it is a copy */
+    size_t open_bytes;
+    uint32 pos;             /* next series to look at */
+    uint32 n_series;
+    blk_series current;     /* series at pos */
+    bool current_valid;     /* false: no series of the metric left in this block */
+    bool counted;           /* in blocks_read */
+} fdw_block;
+
+typedef struct fdw_directory {
+    fdw_scan *scan;
+    MemoryContext context;
+    int32 metric_id;
+    int64 from_ms, to_ms;
+    int64 series_lo, series_hi; /* rows outside this range come without data and are skipped */
+    fdw_block **items;          /* in order of (t_min, table, id) */
+    size_t n, cap;
+    size_t next;         /* first item of the next cluster */
+    size_t inline_bytes; /* held by items */
+    bool valid;          /* metric and range are set */
+    bool complete;       /* items is the whole directory */
+    bool eof;            /* no more pages */
+    bool keep;           /* do not drop items that were walked: a rescan may come */
+    int pages;
+    int64 last_t_ms; /* key of the last row read */
+    fdw_table last_table;
+    int64 last_id;
+    size_t skipped;
+} fdw_directory;
+
+void fdw_directory_init(fdw_directory *dir, fdw_scan *scan, MemoryContext parent);
+/* Points the directory at a metric. keep: hold on to the rows for rescans, if they are few. */
+void fdw_directory_open(fdw_directory *dir, int32 metric_id, int64 from_ms, int64 to_ms,
+                        int64 series_lo, int64 series_hi, bool keep);
+/* Next cluster: items [*ret_first, *ret_first + *ret_n). The one before is forgotten unless kept. */
+bool fdw_directory_next(fdw_directory *dir, size_t *ret_first, size_t *ret_n);
+void fdw_directory_close(fdw_directory *dir);
+
+void fdw_block_open(fdw_scan *scan, fdw_block *block, int32 metric_id);
+void fdw_block_seek(fdw_block *block, int32 metric_id, int64 series_id);
+/* Closes the block, or keeps it open for a rescan while there is room. */
+void fdw_block_leave(fdw_scan *scan, fdw_block *block);
+void fdw_block_close(fdw_scan *scan, fdw_block *block);
+BRIDGE_NORETURN void fdw_block_raise(const fdw_block *block, ps_status status, const ps_err *err);
+
+/* ---- fdw_merge: a cluster, series by series ----------------------------------------------- */
+
+typedef struct fdw_samples { /* parallel arrays that grow */
+    int64 *t_ms;
+    double *values;
+    size_t n, cap;
+} fdw_samples;
+
+typedef struct fdw_run { /* what one block holds of the current series */
+    fdw_block *block;
+    blk_series series;
+} fdw_run;
+
+typedef struct fdw_merge {
+    fdw_scan *scan;
+    MemoryContext context;
+    int32 metric_id;
+    int64 from_ms, to_ms;
+    const fdw_series *wanted;
+    size_t n_wanted;
+    size_t next_wanted;
+    fdw_block **blocks; /* of the cluster, ascending by series_lo */
+    size_t n_blocks, cap_blocks;
+    size_t next_block; /* first one not yet reached */
+    fdw_block **active;
+    size_t n_active;
+    fdw_run *runs;
+    size_t n_runs, cap_runs;
+    fdw_samples out;
+    fdw_samples scratch[2];
+    size_t *bounds; /* ends of runs in scratch */
+} fdw_merge;
+
+void fdw_merge_init(fdw_merge *m, fdw_scan *scan, MemoryContext parent);
+void fdw_merge_start(fdw_merge *m, int32 metric_id, const fdw_want *want, const fdw_series *wanted,
+                     size_t n_wanted, fdw_block *const *blocks, size_t n_blocks);
+/* Samples of the next series that has any: in m->out (or only out.n, if neither times nor values are
+ * needed). Returns NULL at the end of the cluster. */
+const fdw_series *fdw_merge_next(fdw_merge *m);
+/* Leaves all blocks that are still active. */
+void fdw_merge_stop(fdw_merge *m);
+
+/* ---- fdw_scan ----------------------------------------------------------------------------- */
+
+typedef struct fdw_counts { /* for EXPLAIN ANALYZE, summed over rescans */
+    uint64 blocks_read;
+    uint64 blocks_skipped; /* rows in range whose series range holds no series that passed */
+    uint64 samples_decoded;
+    uint64 series_total;
+    uint64 series_matched;
+} fdw_counts;
+
+struct fdw_scan {
+    MemoryContext context;
+    Snapshot snapshot; /* the executor's, borrowed */
+    int n_conds;
+    fdw_cond_kind *cond_kinds;
+    Oid *cond_types;
+    ExprState **cond_values;
+    ExprState *series_quals; /* NULL: none */
+    List *series_qual_exprs; /* the same, for EXPLAIN */
+    Bitmapset *series_params; /* executor parameters in them */
+    bool series_subplan;      /* a subplan in them, which may depend on anything */
+    bool series_vary;         /* a rescan may ask for other series: do not narrow the directory */
+    bool may_rescan;
+    ExprContext *econtext;
+    TupleTableSlot *series_slot; /* series-level columns, for series_quals */
+    TupleTableSlot *slot;        /* what we hand out */
+    bool need_time, need_value, need_labels;
+
+    bool started;
+    MemoryContext want_context;
+    fdw_want want;
+    int64 *metrics; /* to be walked */
+    size_t n_metrics, next_metric;
+    fdw_series_set series;
+    int32 series_metric; /* whose series are in the set: 0 = none, valid across rescans */
+    fdw_directory directory;
+    bool series_given; /* the set was loaded by id; slices of it are the metrics' */
+    const fdw_series *wanted; /* of the current metric */
+    size_t n_wanted;
+    bool in_metric, in_cluster;
+    fdw_merge merge;
+
+    bridge_alloc block_memory;
+    size_t open_bytes; /* blocks open, active or kept */
+
+    size_t row, n_rows; /* of the current series, in merge.out */
+    const fdw_series *current;
+    fdw_counts counts;
+};
+
+/* ---- callbacks, by file ------------------------------------------------------------------- */
+
+void fdw_get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid table);
+void fdw_get_paths(PlannerInfo *root, RelOptInfo *rel, Oid table);
+ForeignScan *fdw_get_plan(PlannerInfo *root, RelOptInfo *rel, Oid table, ForeignPath *path,
+                          List *tlist, List *clauses, Plan *outer_plan);
+/* Members of ForeignScan.fdw_private. */
+enum { FDW_PRIVATE_KINDS, FDW_PRIVATE_TYPES, FDW_PRIVATE_ATTRS, FDW_PRIVATE_N };
+
+void fdw_begin(ForeignScanState *node, int eflags);
+TupleTableSlot *fdw_iterate(ForeignScanState *node);
+void fdw_rescan(ForeignScanState *node);
+void fdw_end(ForeignScanState *node);
+void fdw_explain(ForeignScanState *node, ExplainState *es);
+
+#endif

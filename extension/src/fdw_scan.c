@@ -1,0 +1,362 @@
+/*
+ * fdw_scan.c - the executor's side: conditions are evaluated at the first row (not when the node is
+ * made: EXPLAIN makes nodes, and parameters come later), then metric by metric, cluster by cluster,
+ * series by series, row by row.
+ *
+ * Rows are handed out in one virtual slot of our own that stays filled: for a row only time and value
+ * change, for a series the rest. Columns that nobody asked for are NULL.
+ *
+ * A rescan evaluates the conditions again. What it may reuse: the loaded series if the metric is the
+ * same and no parameter of the series-level quals has changed; the directory and its open blocks if
+ * metric and time bounds are the same (fdw_blocks.c).
+ */
+#include "fdw.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+/* Opened blocks may take this much; a query that needs more fails instead of taking the server. */
+#define BLOCK_BUDGET_BYTES ((size_t)1 << 30)
+
+StaticAssertDecl(sizeof(Datum) == 8, "times and values are handed out by value");
+
+/* ---- making and ending the node ----------------------------------------------------------- */
+
+static void
+check_shape(Relation rel)
+{
+    static const Oid types[SAMPLES_NATTS] = {INT4OID, TIMESTAMPTZOID, FLOAT8OID, INT8OID,
+                                             INT4ARRAYOID};
+    TupleDesc desc = RelationGetDescr(rel);
+    bool ok = desc->natts == SAMPLES_NATTS;
+
+    for (int i = 0; ok && i < SAMPLES_NATTS; i++)
+        ok = TupleDescAttr(desc, i)->atttypid == types[i];
+    if (!ok)
+        ereport(ERROR,
+                (errcode(ERRCODE_FDW_SCHEMA_NOT_FOUND),
+                 errmsg("foreign table \"%s\" has other columns than this wrapper delivers",
+                        RelationGetRelationName(rel)),
+                 errhint("The columns must be metric_id int4, time timestamptz, value float8, "
+                         "series_id int8, labels int4[].")));
+}
+
+typedef struct params_walk {
+    Bitmapset *ids;
+    bool subplan;
+} params_walk;
+
+/* Executor parameters in an expression; a subplan may depend on anything. */
+static bool
+find_params(Node *node, params_walk *walk)
+{
+    if (node == NULL)
+        return false;
+    if (IsA(node, Param) && ((Param *)node)->paramkind == PARAM_EXEC)
+        walk->ids = bms_add_member(walk->ids, ((Param *)node)->paramid);
+    if (IsA(node, SubPlan))
+        walk->subplan = true;
+    return expression_tree_walker(node, find_params, walk);
+}
+
+static void
+init_exprs(fdw_scan *scan, ForeignScanState *node, ForeignScan *plan)
+{
+    List *kinds = list_nth(plan->fdw_private, FDW_PRIVATE_KINDS);
+    List *types = list_nth(plan->fdw_private, FDW_PRIVATE_TYPES);
+    int n = list_length(kinds);
+    params_walk conds = {0}, series = {0};
+
+    scan->n_conds = n;
+    scan->cond_kinds = palloc(sizeof(fdw_cond_kind) * Max(n, 1));
+    scan->cond_types = palloc(sizeof(Oid) * Max(n, 1));
+    scan->cond_values = palloc(sizeof(ExprState *) * Max(n, 1));
+    for (int i = 0; i < n; i++) {
+        Expr *value = list_nth(plan->fdw_exprs, i);
+
+        scan->cond_kinds[i] = list_nth_int(kinds, i);
+        scan->cond_types[i] = list_nth_oid(types, i);
+        scan->cond_values[i] = ExecInitExpr(value, &node->ss.ps);
+        if (scan->cond_kinds[i] == FDW_SERIES_EQ || scan->cond_kinds[i] == FDW_SERIES_ANY)
+            find_params((Node *)value, &series);
+        find_params((Node *)value, &conds);
+    }
+    scan->series_vary = series.ids != NULL || series.subplan;
+    series = (params_walk){0};
+    scan->series_qual_exprs = list_copy_tail(plan->fdw_exprs, n);
+    if (scan->series_qual_exprs != NIL)
+        scan->series_quals = ExecInitQual(scan->series_qual_exprs, &node->ss.ps);
+    find_params((Node *)scan->series_qual_exprs, &series);
+    scan->series_params = series.ids;
+    scan->series_subplan = series.subplan;
+    scan->series_vary |= series.ids != NULL || series.subplan;
+    scan->may_rescan = scan->series_vary || conds.ids != NULL || conds.subplan;
+}
+
+void
+fdw_begin(ForeignScanState *node, int eflags)
+{
+    ForeignScan *plan = castNode(ForeignScan, node->ss.ps.plan);
+    EState *estate = node->ss.ps.state;
+    TupleDesc desc = RelationGetDescr(node->ss.ss_currentRelation);
+    MemoryContext context = AllocSetContextCreate(estate->es_query_cxt, "promscale scan",
+                                                  ALLOCSET_DEFAULT_SIZES);
+    MemoryContext old = MemoryContextSwitchTo(context);
+    fdw_scan *scan = palloc0(sizeof(*scan));
+    List *attrs = list_nth(plan->fdw_private, FDW_PRIVATE_ATTRS);
+
+    check_shape(node->ss.ss_currentRelation);
+    scan->context = context;
+    scan->snapshot = estate->es_snapshot;
+    scan->need_time = list_member_int(attrs, SAMPLES_TIME);
+    scan->need_value = list_member_int(attrs, SAMPLES_VALUE);
+    scan->need_labels = list_member_int(attrs, SAMPLES_LABELS);
+    init_exprs(scan, node, plan);
+    scan->may_rescan |= (eflags & EXEC_FLAG_REWIND) != 0;
+    scan->want_context = AllocSetContextCreate(context, "promscale conditions", ALLOCSET_SMALL_SIZES);
+    scan->series.context =
+        AllocSetContextCreate(context, "promscale series", ALLOCSET_DEFAULT_SIZES);
+    fdw_directory_init(&scan->directory, scan, context);
+    fdw_merge_init(&scan->merge, scan, context);
+    bridge_alloc_init(
+        &scan->block_memory,
+        AllocSetContextCreate(context, "promscale open blocks", ALLOCSET_DEFAULT_SIZES),
+        BLOCK_BUDGET_BYTES);
+    MemoryContextSwitchTo(old);
+    scan->econtext = CreateExprContext(estate);
+    scan->series_slot = ExecInitExtraTupleSlot(estate, desc, &TTSOpsVirtual);
+    scan->slot = ExecInitExtraTupleSlot(estate, desc, &TTSOpsVirtual);
+    node->fdw_state = scan;
+}
+
+void
+fdw_end(ForeignScanState *node)
+{
+    fdw_scan *scan = node->fdw_state;
+
+    if (scan == NULL)
+        return;
+    node->fdw_state = NULL;
+    MemoryContextDelete(scan->context);
+}
+
+void
+fdw_rescan(ForeignScanState *node)
+{
+    fdw_scan *scan = node->fdw_state;
+
+    fdw_merge_stop(&scan->merge);
+    scan->started = false;
+    scan->in_metric = scan->in_cluster = false;
+    scan->row = scan->n_rows = 0;
+    if (scan->series_subplan || bms_overlap(scan->series_params, node->ss.ps.chgParam))
+        scan->series_metric = 0;
+}
+
+/* ---- starting ----------------------------------------------------------------------------- */
+
+static void
+add_metric(void *self, HeapTuple tuple, TupleDesc desc)
+{
+    fdw_scan *scan = self;
+    bool isnull;
+    int32 id = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
+
+    if ((scan->n_metrics & (scan->n_metrics - 1)) == 0) {
+        size_t bytes = Max(scan->n_metrics * 2, 16) * sizeof(int64);
+
+        if (scan->metrics == NULL)
+            scan->metrics = MemoryContextAllocHuge(scan->want_context, bytes);
+        else
+            scan->metrics = repalloc_huge(scan->metrics, bytes);
+    }
+    scan->metrics[scan->n_metrics++] = id;
+}
+
+/* The metrics of the series that were loaded by id. */
+static void
+metrics_of_series(fdw_scan *scan)
+{
+    scan->metrics =
+        MemoryContextAllocHuge(scan->want_context, Max(scan->series.n, 1) * sizeof(int64));
+    for (size_t i = 0; i < scan->series.n; i++) {
+        if (i == 0 || scan->series.rows[i].metric_id != scan->series.rows[i - 1].metric_id)
+            scan->metrics[scan->n_metrics++] = scan->series.rows[i].metric_id;
+    }
+}
+
+static void
+start(fdw_scan *scan)
+{
+    MemoryContextReset(scan->want_context);
+
+    MemoryContext old = MemoryContextSwitchTo(scan->want_context);
+
+    fdw_want_init(&scan->want);
+    for (int i = 0; i < scan->n_conds; i++) {
+        bool isnull;
+        Datum value = ExecEvalExpr(scan->cond_values[i], scan->econtext, &isnull);
+
+        fdw_want_narrow(&scan->want, scan->cond_kinds[i], scan->cond_types[i], value, isnull);
+    }
+    MemoryContextSwitchTo(old);
+    scan->metrics = NULL;
+    scan->n_metrics = scan->next_metric = 0;
+    scan->series_given = !scan->want.all_series;
+    scan->started = true;
+    if (scan->want.nothing)
+        return;
+    if (scan->series_given) {
+        fdw_series_load_ids(scan, &scan->want, &scan->series);
+        scan->series_metric = 0;
+        metrics_of_series(scan);
+    } else if (!scan->want.all_metrics) {
+        scan->metrics = scan->want.metrics;
+        scan->n_metrics = scan->want.n_metrics;
+    } else {
+        fdw_spi spi;
+
+        fdw_spi_begin(&spi, scan->snapshot);
+        fdw_spi_each(&spi, FDW_STMT_METRICS, NULL, add_metric, scan);
+        fdw_spi_end(&spi);
+    }
+    /* conditions on metrics that no int4 can meet */
+    while (scan->n_metrics > 0 && scan->metrics[scan->n_metrics - 1] > PG_INT32_MAX)
+        scan->n_metrics--;
+    while (scan->next_metric < scan->n_metrics && scan->metrics[scan->next_metric] <= 0)
+        scan->next_metric++;
+}
+
+/* ---- walking ------------------------------------------------------------------------------ */
+
+/* The slice of the series that belongs to a metric. */
+static void
+series_of_metric(fdw_scan *scan, int32 metric_id)
+{
+    if (!scan->series_given) {
+        if (scan->series_metric != metric_id) {
+            fdw_series_load_metric(scan, metric_id, &scan->series);
+            scan->series_metric = metric_id;
+        }
+        scan->wanted = scan->series.rows;
+        scan->n_wanted = scan->series.n;
+        return;
+    }
+
+    size_t i = 0, k;
+
+    while (i < scan->series.n && scan->series.rows[i].metric_id < metric_id)
+        i++;
+    for (k = i; k < scan->series.n && scan->series.rows[k].metric_id == metric_id; k++)
+        ;
+    scan->wanted = scan->series.rows + i;
+    scan->n_wanted = k - i;
+}
+
+static bool
+next_metric(fdw_scan *scan)
+{
+    while (scan->next_metric < scan->n_metrics) {
+        int32 metric_id = (int32)scan->metrics[scan->next_metric++];
+        bool keep = scan->may_rescan && scan->n_metrics == 1;
+
+        CHECK_FOR_INTERRUPTS();
+        series_of_metric(scan, metric_id);
+        if (scan->n_wanted == 0)
+            continue;
+        fdw_directory_open(
+            &scan->directory, metric_id, scan->want.from_ms, scan->want.to_ms,
+            scan->series_vary ? PG_INT64_MIN : scan->wanted[0].id,
+            scan->series_vary ? PG_INT64_MAX : scan->wanted[scan->n_wanted - 1].id, keep);
+        return true;
+    }
+    return false;
+}
+
+static bool
+next_cluster(fdw_scan *scan)
+{
+    size_t first, n;
+
+    if (!fdw_directory_next(&scan->directory, &first, &n))
+        return false;
+    fdw_merge_start(&scan->merge, scan->directory.metric_id, &scan->want, scan->wanted,
+                    scan->n_wanted, scan->directory.items + first, n);
+    return true;
+}
+
+/* Finds the next series with samples; its rows are then scan->merge.out. */
+static bool
+next_series(fdw_scan *scan)
+{
+    if (!scan->started)
+        start(scan);
+    for (;;) {
+        if (!scan->in_metric) {
+            if (!next_metric(scan))
+                return false;
+            scan->in_metric = true;
+        }
+        if (!scan->in_cluster) {
+            if (!next_cluster(scan)) {
+                scan->in_metric = false;
+                continue;
+            }
+            scan->in_cluster = true;
+        }
+        scan->current = fdw_merge_next(&scan->merge);
+        if (scan->current != NULL) {
+            scan->row = 0;
+            scan->n_rows = scan->merge.out.n;
+            return true;
+        }
+        scan->in_cluster = false;
+    }
+}
+
+static void
+fill_series(fdw_scan *scan)
+{
+    TupleTableSlot *slot = scan->slot;
+
+    ExecClearTuple(slot);
+    slot->tts_values[SAMPLES_METRIC - 1] = Int32GetDatum(scan->current->metric_id);
+    slot->tts_isnull[SAMPLES_METRIC - 1] = false;
+    slot->tts_isnull[SAMPLES_TIME - 1] = !scan->need_time;
+    slot->tts_isnull[SAMPLES_VALUE - 1] = !scan->need_value;
+    slot->tts_values[SAMPLES_SERIES - 1] = Int64GetDatum(scan->current->id);
+    slot->tts_isnull[SAMPLES_SERIES - 1] = false;
+    slot->tts_values[SAMPLES_LABELS - 1] = scan->current->labels;
+    slot->tts_isnull[SAMPLES_LABELS - 1] = !scan->need_labels;
+    ExecStoreVirtualTuple(slot);
+}
+
+TupleTableSlot *
+fdw_iterate(ForeignScanState *node)
+{
+    fdw_scan *scan = node->fdw_state;
+    TupleTableSlot *slot = scan->slot;
+
+    if (scan->row == scan->n_rows) {
+        if (!next_series(scan))
+            return ExecClearTuple(slot);
+        fill_series(scan);
+    } else if (unlikely(TTS_EMPTY(slot))) {
+        fill_series(scan);
+    }
+
+    size_t row = scan->row++;
+
+    if (scan->need_time)
+        slot->tts_values[SAMPLES_TIME - 1] = TimestampTzGetDatum(
+            bridge_ms_to_timestamptz_unchecked(scan->merge.out.t_ms[row]));
+    if (scan->need_value)
+        slot->tts_values[SAMPLES_VALUE - 1] = Float8GetDatum(scan->merge.out.values[row]);
+    return slot;
+}

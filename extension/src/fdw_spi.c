@@ -1,0 +1,157 @@
+/*
+ * fdw_spi.c - the statements by which scans read, and how they are run.
+ *
+ * Each statement is prepared once per backend and kept; the plan cache analyses it again when tables
+ * or roles change. Statements on block tables are planned anew at each execution (custom plans), so
+ * that the bounds are constants and partitions are pruned while planning: a generic plan would lock
+ * every partition. JIT is off meanwhile: it would compile for longer than these statements run.
+ */
+#include "fdw.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "jit/jit.h"
+#include "nodes/parsenodes.h"
+#include "utils/guc.h"
+#include "utils/plancache.h"
+#include "utils/portal.h"
+#include "utils/snapmgr.h"
+
+enum { MAX_ARGS = 10, ROWS_PER_FETCH = 5000 };
+
+#define CUSTOM CURSOR_OPT_CUSTOM_PLAN
+
+/* One arm of the directory. A row whose series are of no interest comes without its data. */
+#define DIRECTORY_ARM(number, name, metric, more)                                                  \
+    "SELECT " number "::int4 AS place, id, " BRIDGE_META_COLUMNS                                   \
+    ", CASE WHEN series_lo <= $10 AND series_hi >= $9 THEN data END AS data"                       \
+    " FROM _prom_data." name " WHERE metric_id = " metric                                          \
+    " AND t_min <= $4 AND t_max >= $3 AND t_min >= $6" more                                        \
+    " AND (t_min > $6 OR $7 < " number " OR ($7 = " number " AND id > $8))"
+
+#define DATA_OF(name)                                                                              \
+    "SELECT data FROM _prom_data." name                                                            \
+    " WHERE metric_id = $1 AND t_min = $2 AND dist_key = $3 AND id = $4"
+#define DATA_ARGS 4, {INT4OID, TIMESTAMPTZOID, INT8OID, INT8OID}
+
+#define ESTIMATE_ARM(number, name, limit)                                                          \
+    "(SELECT " number "::int4 AS place, n_samples, n_series, t_min, t_max FROM _prom_data." name   \
+    " WHERE metric_id = $1 AND t_min >= $4 AND t_min <= $3 AND t_max >= $2 LIMIT " limit ")"
+
+static const struct {
+    const char *sql;
+    int n_args;
+    Oid args[MAX_ARGS];
+    int options;
+} statements[FDW_STMT_N] = {
+    [FDW_STMT_METRICS] = {"SELECT id FROM _prom_catalog.metric ORDER BY id", 0, {0}, 0},
+    [FDW_STMT_SERIES_OF_METRIC] =
+        {"SELECT id, metric_id, labels FROM _prom_catalog.series WHERE metric_id = $1",
+         1, {INT4OID}, CUSTOM},
+    [FDW_STMT_SERIES_BY_ID] =
+        {"SELECT id, metric_id, labels FROM _prom_catalog.series WHERE id = ANY ($1)",
+         1, {INT8ARRAYOID}, 0},
+    [FDW_STMT_DIRECTORY] =
+        {"SELECT * FROM ("
+         DIRECTORY_ARM("0", "block", "$1", " AND t_min >= $5") " UNION ALL "
+         DIRECTORY_ARM("1", "block_far", "$1", "") " UNION ALL "
+         DIRECTORY_ARM("2", "merged", "$1", "") " UNION ALL "
+         DIRECTORY_ARM("3", "fresh", "$1", "") " UNION ALL "
+         DIRECTORY_ARM("3", "fresh", "$2", "")
+         ") b ORDER BY t_min, place, id",
+         10,
+         {INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+          INT4OID, INT8OID, INT8OID, INT8OID},
+         CUSTOM | CURSOR_OPT_FAST_PLAN},
+    [FDW_STMT_DATA_BLOCK] = {DATA_OF("block"), DATA_ARGS, CUSTOM},
+    [FDW_STMT_DATA_FAR] = {DATA_OF("block_far"), DATA_ARGS, 0},
+    [FDW_STMT_DATA_MERGED] = {DATA_OF("merged"), DATA_ARGS, 0},
+    [FDW_STMT_DATA_FRESH] = {DATA_OF("fresh"), DATA_ARGS, 0},
+    [FDW_STMT_EST_BLOCKS] =
+        {ESTIMATE_ARM("0", "block", "128") " UNION ALL " ESTIMATE_ARM("2", "merged", "128")
+         " UNION ALL " ESTIMATE_ARM("3", "fresh", "64"),
+         4, {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID}, CUSTOM},
+    [FDW_STMT_EST_SERIES] =
+        {"SELECT count(*) FROM (SELECT 1 FROM _prom_catalog.series WHERE metric_id = $1"
+         " LIMIT 1000) s",
+         1, {INT4OID}, 0},
+    [FDW_STMT_EST_DAYS] =
+        {"SELECT count(*) FROM pg_catalog.pg_inherits"
+         " WHERE inhparent = '_prom_data.block'::pg_catalog.regclass",
+         0, {0}, 0},
+};
+
+static SPIPlanPtr plans[FDW_STMT_N]; /* kept for the life of the backend */
+
+static SPIPlanPtr
+plan_of(fdw_stmt stmt)
+{
+    if (plans[stmt] == NULL) {
+        SPIPlanPtr plan = SPI_prepare_cursor(statements[stmt].sql, statements[stmt].n_args,
+                                             (Oid *)statements[stmt].args,
+                                             statements[stmt].options);
+
+        if (plan == NULL)
+            elog(ERROR, "could not prepare \"%s\": %s", statements[stmt].sql,
+                 SPI_result_code_string(SPI_result));
+        if (SPI_keepplan(plan) != 0)
+            elog(ERROR, "could not keep a prepared statement");
+        plans[stmt] = plan;
+    }
+    return plans[stmt];
+}
+
+/* Rolled back by fdw_spi_end, or by the end of the (sub)transaction after an error. */
+static void
+set_local(const char *name, const char *value)
+{
+    (void)set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+                            false);
+}
+
+void
+fdw_spi_begin(fdw_spi *spi, Snapshot snapshot)
+{
+    spi->guc_level = NewGUCNestLevel();
+    if (jit_enabled)
+        set_local("jit", "off");
+    if (plan_cache_mode != PLAN_CACHE_MODE_AUTO)
+        set_local("plan_cache_mode", "auto");
+    PushActiveSnapshot(snapshot != NULL ? snapshot : GetActiveSnapshot());
+    if (SPI_connect() != SPI_OK_CONNECT)
+        elog(ERROR, "could not connect to SPI");
+}
+
+void
+fdw_spi_end(fdw_spi *spi)
+{
+    SPI_finish();
+    PopActiveSnapshot();
+    AtEOXact_GUC(true, spi->guc_level);
+}
+
+uint64
+fdw_spi_run(fdw_spi *spi, fdw_stmt stmt, Datum *values, long max_rows)
+{
+    int rc = SPI_execute_plan(plan_of(stmt), values, NULL, true, max_rows);
+
+    if (rc != SPI_OK_SELECT)
+        elog(ERROR, "\"%s\" failed: %s", statements[stmt].sql, SPI_result_code_string(rc));
+    return SPI_processed;
+}
+
+void
+fdw_spi_each(fdw_spi *spi, fdw_stmt stmt, Datum *values, fdw_row_fn fn, void *self)
+{
+    Portal portal = SPI_cursor_open(NULL, plan_of(stmt), values, NULL, true);
+
+    for (;;) {
+        SPI_cursor_fetch(portal, true, ROWS_PER_FETCH);
+        if (SPI_processed == 0)
+            break;
+        for (uint64 i = 0; i < SPI_processed; i++)
+            fn(self, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+        SPI_freetuptable(SPI_tuptable);
+    }
+    SPI_cursor_close(portal);
+}
