@@ -27,6 +27,9 @@ enum { BLK_FRAME_VALUES = 128 };
 /* Limits of the format itself: a reader refuses more. */
 #define BLK_MAX_BYTES ((size_t)64 << 20)
 #define BLK_MAX_SAMPLES ((size_t)16 << 20)
+/* A flush block is decoded as a whole when opened: fewer samples, so that a tiny hostile block cannot
+ * ask for much memory. */
+#define BLK_FLUSH_MAX_SAMPLES ((size_t)65536)
 
 /* The columns of the row that holds the block. The block's header repeats all of it, the CRC covers
  * it, and the reader compares it with the row. */
@@ -68,7 +71,8 @@ size_t blk_points_sort_unique(blk_point *points, blk_point *scratch, size_t n, b
 /*
  * Encodes sorted unique points of one tenant as one flush block. metric_or_bucket is the row's
  * metric_id: > 0 (then all points are of it) or a bucket. Appends the bytes to out.
- * Errors: PS_ENOMEM, PS_ELIMIT (too many points for one block: the caller splits).
+ * Errors: PS_ENOMEM, PS_ELIMIT (more than BLK_FLUSH_MAX_SAMPLES points: the caller splits), PS_EINVAL
+ * (not sorted and unique, a time out of range, a metric that does not belong to the row).
  */
 ps_status blk_encode_flush(const ps_alloc *alloc, int32_t tenant_id, int32_t metric_or_bucket,
                            const blk_point *points, size_t n, ps_buf *out, blk_meta *ret_meta,
@@ -85,7 +89,9 @@ typedef struct blk_writer_opts {
 
 blk_writer *blk_writer_new(const ps_alloc *alloc, const blk_writer_opts *opts); /* NULL: no memory */
 void blk_writer_free(blk_writer *w);
-/* Adds one series: ids ascending from call to call, times strictly ascending, n >= 1. Copies. */
+/* Adds one series: ids ascending from call to call, times strictly ascending, n >= 1. Copies.
+ * PS_ELIMIT: no room in this block, which can still be finished (3 million samples fit in any case). After
+ * PS_ENOMEM the writer can only be freed. */
 ps_status blk_writer_add(blk_writer *w, int64_t series_id, const int64_t *t_ms, const double *values,
                          size_t n, ps_err *err) PS_MUST_CHECK;
 size_t blk_writer_samples(const blk_writer *w);
@@ -143,6 +149,7 @@ typedef struct blk_merge_opts {
     int32_t metric_id;    /* > 0; of packed inputs only this metric is taken */
     int16_t out_level;
     int64_t from_ms, to_ms;  /* take samples with from_ms <= t < to_ms */
+    int64_t series_lo, series_hi; /* take series with lo <= id <= hi; both 0 = all */
     int64_t cut_ms;          /* no output crosses a multiple of this (Unix epoch, UTC); 0 = no cuts */
     int64_t cut_lo_ms, cut_hi_ms; /* cuts only inside [lo, hi); a block lies wholly inside, below or above */
     size_t target_bytes;     /* finish an output block when its estimate reaches this */
@@ -162,8 +169,10 @@ typedef ps_status (*blk_emit_fn)(void *self, ps_str data, const blk_meta *meta, 
 
 /*
  * Merges blocks of one metric. inputs[0] wins over inputs[1] and so on where they hold the same
- * (series, time). Outputs are COLUMNS blocks in ascending (cut, series) order. Memory: about one
- * series' samples over all inputs plus one output block per open cut; should_stop (may be NULL) is
+ * (series, time). Outputs are COLUMNS blocks; within a cut series ascend from block to block (the
+ * cuts take turns when a block fills up before the end). A series with more than target_samples samples
+ * in a cut goes on in the next block. Memory: about one series' samples over all inputs (twice when
+ * they are not in time order) plus one output block per open cut; should_stop (may be NULL) is
  * polled per series and ends it with PS_ECANCELED.
  */
 ps_status blk_merge(const ps_alloc *alloc, blk_reader *const *inputs, size_t n_inputs,

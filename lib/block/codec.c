@@ -1,0 +1,354 @@
+/*
+ * codec.c - the value codecs of columns blocks: one table by stored id, the choice, the decoders.
+ *
+ * The writer tries what can win for a series and keeps the smallest result, exactly measured (head and
+ * body bytes). All codecs but two are the integer frames of frames.c over different integers: decimal
+ * integers, ordered bits, plain bits with xor. Constant series have no frames at all; zstd is for sealed
+ * series of irregular floats.
+ */
+#include "lib/block/internal.h"
+
+typedef enum codec_family { FAMILY_CONST, FAMILY_DECIMAL, FAMILY_BITS, FAMILY_XOR, FAMILY_ZSTD } codec_family;
+
+static const struct codec {
+    const char *name; /* NULL: the id is not used */
+    codec_family family;
+    blk_mode mode;
+} codecs[BLK_CODEC_END] = {
+    [BLK_CODEC_CONST] = {"const", FAMILY_CONST, BLK_MODE_RAW},
+    [BLK_CODEC_DEC_RAW] = {"decimal", FAMILY_DECIMAL, BLK_MODE_RAW},
+    [BLK_CODEC_DEC_DELTA] = {"decimal-delta", FAMILY_DECIMAL, BLK_MODE_DELTA},
+    [BLK_CODEC_DEC_DOD] = {"decimal-dod", FAMILY_DECIMAL, BLK_MODE_DOD},
+    [BLK_CODEC_BITS_RAW] = {"bits", FAMILY_BITS, BLK_MODE_RAW},
+    [BLK_CODEC_BITS_DELTA] = {"bits-delta", FAMILY_BITS, BLK_MODE_DELTA},
+    [BLK_CODEC_BITS_DOD] = {"bits-dod", FAMILY_BITS, BLK_MODE_DOD},
+    [BLK_CODEC_XOR] = {"xor", FAMILY_XOR, BLK_MODE_XOR},
+    [BLK_CODEC_ZSTD] = {"zstd", FAMILY_ZSTD, BLK_MODE_RAW},
+};
+
+const char *
+blk_codec_name(unsigned id)
+{
+    return id < BLK_CODEC_END ? codecs[id].name : NULL;
+}
+
+void
+blk_codec_scratch_init(blk_codec_scratch *s, const ps_alloc *alloc)
+{
+    memset(s, 0, sizeof *s);
+    for (unsigned i = 0; i < 2; i++) {
+        ps_buf_init(&s->head[i], alloc);
+        ps_buf_init(&s->body[i], alloc);
+    }
+}
+
+void
+blk_codec_scratch_done(blk_codec_scratch *s, const ps_alloc *alloc)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        ps_buf_done(&s->head[i]);
+        ps_buf_done(&s->body[i]);
+    }
+    blk_scratch_done(alloc, &s->ints);
+    blk_scratch_done(alloc, &s->exc);
+    blk_scratch_done(alloc, &s->planes);
+    blk_scratch_done(alloc, &s->zbuf);
+    blk_zstd_free(s->zstd, alloc);
+    s->zstd = NULL;
+}
+
+/* ---- encoding ------------------------------------------------------------------------------ */
+
+typedef struct choice { /* the best candidate so far lies in slot `slot ^ 1` */
+    blk_codec_scratch *s;
+    unsigned slot;
+    size_t size; /* of the best */
+    blk_encoded best;
+    bool failed;
+} choice;
+
+/* Closes the candidate in c->slot; keeps it if it is smaller. */
+static void
+consider(choice *c, blk_encoded e)
+{
+    ps_buf *head = &c->s->head[c->slot], *body = &c->s->body[c->slot];
+    size_t size = head->len + body->len;
+
+    if (head->failed || body->failed) {
+        c->failed = true;
+        return;
+    }
+    if (size >= c->size)
+        return;
+    e.frames = ps_buf_str(head);
+    e.body = ps_buf_str(body);
+    c->best = e;
+    c->size = size;
+    c->slot ^= 1;
+}
+
+static void
+try_frames(choice *c, blk_encoded e, const uint64_t *ints, size_t n, uint64_t prev, const blk_raws *raws)
+{
+    ps_buf *head = &c->s->head[c->slot], *body = &c->s->body[c->slot];
+
+    if (c->failed)
+        return;
+    ps_buf_clear(head);
+    ps_buf_clear(body);
+    blk_frames_encode(ints, n, codecs[e.codec].mode, e.shift, prev, raws, head, body);
+    consider(c, e);
+}
+
+static void
+try_decimal(choice *c, const double *v, size_t n, uint64_t *ints, const uint32_t *exc, size_t n_exc, unsigned k)
+{
+    blk_raws raws = {exc, n_exc, v};
+    blk_encoded e = {.k = (uint8_t)k, .shift = (uint8_t)blk_common_shift(ints, n)};
+
+    if (e.shift > 0) {
+        for (size_t i = 0; i < n; i++)
+            ints[i] = (uint64_t)((int64_t)ints[i] >> e.shift);
+    }
+    e.last_is_raw = n_exc > 0 && exc[n_exc - 1] == n - 1;
+    e.last_int = e.last_is_raw ? 0 : ints[n - 1];
+    for (unsigned id = BLK_CODEC_DEC_RAW; id <= BLK_CODEC_DEC_DOD; id++) {
+        e.codec = (uint8_t)id;
+        try_frames(c, e, ints, n, e.last_int, &raws);
+    }
+}
+
+/* Codecs on the bits of doubles. Their last value is stored raw. */
+static void
+try_bits(choice *c, const double *v, size_t n, uint64_t *ints)
+{
+    blk_encoded e = {.last_is_raw = true};
+    uint64_t any = 0;
+
+    for (size_t i = 1; i < n; i++)
+        any |= ps_bits_of(v[i]) ^ ps_bits_of(v[i - 1]);
+    e.shift = any == 0 ? 0 : (uint8_t)__builtin_ctzll(any);
+    e.codec = BLK_CODEC_XOR;
+    for (size_t i = 0; i < n; i++)
+        ints[i] = ps_bits_of(v[i]);
+    try_frames(c, e, ints, n, ints[n - 1], NULL);
+
+    for (size_t i = 0; i < n; i++)
+        ints[i] = blk_ordered_bits(ints[i]);
+    e.shift = (uint8_t)blk_common_shift(ints, n);
+    for (size_t i = 0; i < n; i++)
+        ints[i] = (uint64_t)((int64_t)ints[i] >> e.shift);
+    for (unsigned id = BLK_CODEC_BITS_RAW; id <= BLK_CODEC_BITS_DOD; id++) {
+        e.codec = (uint8_t)id;
+        try_frames(c, e, ints, n, ints[n - 1], NULL);
+    }
+}
+
+static ps_status
+try_zstd(const ps_alloc *alloc, choice *c, const double *v, size_t n)
+{
+    ps_buf *head = &c->s->head[c->slot], *body = &c->s->body[c->slot];
+    size_t before = c->size;
+
+    ps_buf_clear(head);
+    ps_buf_clear(body);
+    PS_TRY(blk_zstd_encode(alloc, c->s, v, n, body));
+    /* it decodes slowly and only as a whole: it has to win clearly */
+    c->size -= before / 12;
+    consider(c, (blk_encoded){.codec = BLK_CODEC_ZSTD, .last_is_raw = true});
+    if (c->best.codec != BLK_CODEC_ZSTD)
+        c->size = before;
+    return c->failed ? PS_ENOMEM : PS_OK;
+}
+
+static bool
+all_same(const double *v, size_t n)
+{
+    uint64_t first = ps_bits_of(v[0]), any = 0;
+
+    for (size_t i = 1; i < n; i++) {
+        any |= ps_bits_of(v[i]) ^ first;
+        if ((i & 63) == 0 && any != 0)
+            return false;
+    }
+    return any == 0;
+}
+
+static void
+encode_const(double v, blk_encoded *ret)
+{
+    unsigned k;
+
+    *ret = (blk_encoded){.codec = BLK_CODEC_CONST, .last_is_raw = true};
+    if (blk_decimal_scalar(v, &ret->last_int, &k) && blk_varint_len(blk_zigzag(ret->last_int)) < 8) {
+        ret->k = (uint8_t)k;
+        ret->last_is_raw = false;
+    }
+}
+
+ps_status
+blk_codec_encode(const ps_alloc *alloc, blk_codec_scratch *s, const double *v, size_t n, bool hard,
+                 blk_encoded *ret)
+{
+    enum { ZSTD_MIN_VALUES = 64 };
+    choice c = {.s = s, .size = SIZE_MAX};
+    size_t n_exc;
+    unsigned k;
+
+    if (all_same(v, n)) {
+        encode_const(v[0], ret);
+        return PS_OK;
+    }
+    uint64_t *ints = blk_scratch_get(alloc, &s->ints, n, sizeof *ints);
+    uint32_t *exc = blk_scratch_get(alloc, &s->exc, n, sizeof *exc);
+    if (ints == NULL || exc == NULL)
+        return PS_ENOMEM;
+    bool decimal = blk_decimal_analyse(v, n, ints, exc, &n_exc, &k);
+    if (decimal)
+        try_decimal(&c, v, n, ints, exc, n_exc, k);
+    /* decimals that need more than half of a double's bits may be real floats by accident */
+    if (!decimal || c.size > n * 4)
+        try_bits(&c, v, n, ints);
+    if (c.failed)
+        return PS_ENOMEM;
+    if (hard && n >= ZSTD_MIN_VALUES && n <= BLK_ZSTD_MAX_VALUES && c.size > n * 3)
+        PS_TRY(try_zstd(alloc, &c, v, n));
+    *ret = c.best;
+    return PS_OK;
+}
+
+/* ---- decoding ------------------------------------------------------------------------------ */
+
+/* What the first frame's start is relative to. */
+static uint64_t
+chain_start(const blk_vcol *c)
+{
+    switch (codecs[c->codec].family) {
+    case FAMILY_DECIMAL:
+        return c->last_is_raw ? 0 : c->last_int;
+    case FAMILY_BITS:
+        return (uint64_t)((int64_t)blk_ordered_bits(ps_bits_of(c->last)) >> c->shift);
+    default:
+        return ps_bits_of(c->last);
+    }
+}
+
+ps_status
+blk_codec_parse(blk_in *in, unsigned codec, unsigned flags, uint32_t n, blk_vcol *ret)
+{
+    blk_vcol c = {.codec = (uint8_t)codec, .k = flags >> BLK_ENTRY_K_SHIFT & 15,
+                  .last_is_raw = (flags & BLK_ENTRY_LAST_RAW) != 0};
+
+    if (blk_codec_name(codec) == NULL)
+        return PS_EUNSUPPORTED;
+    const codec_family family = codecs[codec].family;
+    if (flags & BLK_ENTRY_SHIFT)
+        c.shift = blk_in_u8(in);
+    if (c.last_is_raw) {
+        c.last = ps_double_of(blk_in_u64(in));
+    } else {
+        c.last_int = blk_unzigzag(blk_in_varint(in));
+        if (c.k > BLK_DECIMAL_MAX || c.shift > 63)
+            return PS_ECORRUPT;
+        c.last = blk_decimal_one(c.last_int, c.k, c.shift);
+    }
+    if (in->bad || c.shift > 63 || c.k > BLK_DECIMAL_MAX ||
+        (!c.last_is_raw && family != FAMILY_CONST && family != FAMILY_DECIMAL))
+        return PS_ECORRUPT;
+    if (family == FAMILY_ZSTD) {
+        uint64_t len = blk_in_varint(in);
+        if (in->bad || len > BLK_MAX_BYTES || n > BLK_ZSTD_MAX_VALUES)
+            return PS_ECORRUPT;
+        c.body_len = (uint32_t)len;
+    } else if (family != FAMILY_CONST && n > BLK_FRAME_VALUES) {
+        uint64_t frames_len = blk_in_varint(in);
+        uint64_t body_len = blk_in_varint(in);
+        c.frames = blk_in_bytes(in, frames_len);
+        if (c.frames == NULL || body_len > BLK_MAX_BYTES)
+            return PS_ECORRUPT;
+        c.frames_len = (uint32_t)frames_len;
+        c.body_len = (uint32_t)body_len;
+    } else if (family != FAMILY_CONST) {
+        uint64_t start = chain_start(&c);
+        blk_frame f;
+        c.frames = in->p;
+        if (!blk_frame_parse(in, n, codecs[codec].mode, &start, &f))
+            return PS_ECORRUPT;
+        c.frames_len = (uint32_t)(in->p - c.frames);
+        c.body_len = f.payload_len;
+    }
+    *ret = c;
+    return PS_OK;
+}
+
+/* One frame's values. */
+static bool
+decode_frame(const blk_vcol *c, const blk_frame *f, const uint8_t *payload, size_t avail, double *out)
+{
+    uint64_t ints[BLK_FRAME_VALUES];
+    const codec_family family = codecs[c->codec].family;
+
+    if (!blk_frame_decode(f, codecs[c->codec].mode, c->shift, payload, avail, ints))
+        return false;
+    if (family == FAMILY_DECIMAL)
+        blk_decimal_restore(ints, f->n, c->k, c->shift, out);
+    else if (family == FAMILY_BITS)
+        blk_bits_restore(ints, f->n, c->shift, out);
+    else
+        memcpy(out, ints, (size_t)f->n * 8);
+    if (f->n_raw > 0)
+        return family == FAMILY_DECIMAL && blk_frame_raws(f, payload, out);
+    return true;
+}
+
+static bool
+decode_frames(const blk_vcol *c, uint32_t n, const uint8_t *body, size_t body_avail, size_t lo, size_t count,
+              double *out)
+{
+    double part[BLK_FRAME_VALUES];
+    blk_in head = {c->frames, c->frames + c->frames_len, false};
+    uint64_t start = chain_start(c);
+    const size_t hi = lo + count;
+    size_t off = 0;
+    blk_frame f;
+
+    for (size_t at = 0; at < hi; at += BLK_FRAME_VALUES, off += f.payload_len) {
+        uint32_t len = n - at < BLK_FRAME_VALUES ? (uint32_t)(n - at) : BLK_FRAME_VALUES;
+        if (!blk_frame_parse(&head, len, codecs[c->codec].mode, &start, &f) || f.payload_len > c->body_len - off)
+            return false;
+        if (at + len <= lo)
+            continue;
+        if (at >= lo && at + len <= hi) {
+            if (!decode_frame(c, &f, body + off, body_avail - off, out + (at - lo)))
+                return false;
+            continue;
+        }
+        if (!decode_frame(c, &f, body + off, body_avail - off, part))
+            return false;
+        size_t from = at < lo ? lo : at, to = at + len < hi ? at + len : hi;
+        memcpy(out + (from - lo), part + (from - at), (to - from) * sizeof *out);
+    }
+    return true;
+}
+
+ps_status
+blk_codec_decode(const ps_alloc *alloc, blk_codec_scratch *s, const blk_vcol *c, uint32_t n, const uint8_t *body,
+                 size_t body_avail, size_t lo, size_t count, double *out)
+{
+    switch (codecs[c->codec].family) {
+    case FAMILY_CONST:
+        for (size_t i = 0; i < count; i++)
+            out[i] = c->last;
+        break;
+    case FAMILY_ZSTD:
+        PS_TRY(blk_zstd_decode(alloc, s, body + c->body_off, c->body_len, n, lo, count, out));
+        break;
+    default:
+        if (!decode_frames(c, n, body + c->body_off, body_avail - c->body_off, lo, count, out))
+            return PS_ECORRUPT;
+    }
+    /* head and body must tell the same last value */
+    if (count > 0 && lo + count == n && ps_bits_of(out[count - 1]) != ps_bits_of(c->last))
+        return PS_ECORRUPT;
+    return PS_OK;
+}

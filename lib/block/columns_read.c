@@ -1,0 +1,183 @@
+/*
+ * columns_read.c - opens and decodes merged and sealed blocks.
+ *
+ * Opening checks both CRCs and walks the head once: every time column and series gets its frame headers'
+ * place and its payload's offset (lengths follow from the head, offsets are their sums). Decoding a
+ * series touches only its own frames, and of those only the ones in the time range.
+ *
+ * Memory: one array of time columns and one of series, each bounded by the head's length.
+ */
+#include "lib/block/internal.h"
+
+enum { TCOL_MIN_BYTES = 2, ENTRY_MIN_BYTES = 4 };
+
+static ps_status
+damaged(ps_err *err, const char *what)
+{
+    return ps_fail(err, PS_ECORRUPT, "block is damaged: %s", what);
+}
+
+static ps_status
+parse_tcols(blk_reader *r, blk_in *in, uint64_t *body_off, ps_err *err)
+{
+    uint64_t n = blk_in_varint(in);
+    blk_tcol prev = {0};
+
+    if (in->bad || n == 0 || n > (uint64_t)r->meta.n_series || n > blk_in_left(in) / TCOL_MIN_BYTES)
+        return damaged(err, "number of time columns");
+    r->n_tcols = (uint32_t)n;
+    r->tcols = ps_alloc_array(&r->alloc, n, sizeof *r->tcols);
+    if (r->tcols == NULL)
+        return ps_fail(err, PS_ENOMEM, "out of memory");
+    for (uint32_t i = 0; i < r->n_tcols; i++) {
+        bool unsupported = false;
+        if (!blk_tcol_parse(in, &prev, &r->tcols[i], &unsupported)) {
+            if (unsupported)
+                return ps_fail(err, PS_EUNSUPPORTED, "block has a time column of an unknown kind");
+            return damaged(err, "time column");
+        }
+        r->tcols[i].body_off = (size_t)*body_off;
+        *body_off += r->tcols[i].body_len;
+        if (*body_off > r->body_len)
+            return damaged(err, "time column's length");
+        prev = r->tcols[i];
+    }
+    return PS_OK;
+}
+
+static bool
+parse_tref(blk_in *in, unsigned flags, int64_t before, uint32_t n_tcols, uint32_t *ret)
+{
+    int64_t t = before;
+
+    switch (flags & BLK_ENTRY_TREF) {
+    case BLK_TREF_SAME:
+        break;
+    case BLK_TREF_NEXT:
+        t = before + 1;
+        break;
+    case BLK_TREF_INDEX: {
+        uint64_t x = blk_in_varint(in);
+        t = x > UINT32_MAX ? -1 : (int64_t)x;
+        break;
+    }
+    default:
+        return false;
+    }
+    *ret = (uint32_t)t;
+    return t >= 0 && t < n_tcols;
+}
+
+static ps_status
+parse_entry(blk_reader *r, blk_in *in, uint32_t i, int64_t tref_before, uint64_t *body_off, ps_err *err)
+{
+    blk_columns_series *s = &r->cseries[i];
+    uint64_t step = blk_in_varint(in);
+    unsigned codec = blk_in_u8(in), flags = blk_in_u8(in);
+    uint64_t base = (uint64_t)(i == 0 ? r->meta.series_lo : r->cseries[i - 1].series_id);
+
+    if (in->bad || (i == 0) != (step == 0) || step > (uint64_t)r->meta.series_hi - base)
+        return damaged(err, "series ids");
+    s->series_id = (int64_t)(base + step);
+    if (!parse_tref(in, flags, tref_before, r->n_tcols, &s->tcol))
+        return damaged(err, "time column reference");
+    ps_status status = blk_codec_parse(in, codec, flags, r->tcols[s->tcol].n, &s->values);
+    if (status == PS_EUNSUPPORTED)
+        return ps_fail(err, status, "block has values of codec %u, not known to this build", codec);
+    if (status != PS_OK)
+        return damaged(err, "series entry");
+    s->values.body_off = (size_t)*body_off;
+    *body_off += s->values.body_len;
+    if (*body_off > r->body_len)
+        return damaged(err, "series length");
+    return PS_OK;
+}
+
+static ps_status
+parse_head(blk_reader *r, blk_in *in, ps_err *err)
+{
+    uint64_t body_off = 0, samples = 0;
+    int64_t t_min = INT64_MAX, t_max = INT64_MIN, tref = -1;
+
+    PS_TRY(parse_tcols(r, in, &body_off, err));
+    if ((uint64_t)r->meta.n_series > blk_in_left(in) / ENTRY_MIN_BYTES)
+        return damaged(err, "number of series");
+    r->n_series = (uint32_t)r->meta.n_series;
+    r->cseries = ps_alloc_array(&r->alloc, r->n_series, sizeof *r->cseries);
+    if (r->cseries == NULL)
+        return ps_fail(err, PS_ENOMEM, "out of memory");
+    for (uint32_t i = 0; i < r->n_series; i++) {
+        PS_TRY(parse_entry(r, in, i, tref, &body_off, err));
+        tref = r->cseries[i].tcol;
+        const blk_tcol *c = &r->tcols[tref];
+        samples += c->n;
+        t_min = c->t_first < t_min ? c->t_first : t_min;
+        t_max = c->t_last > t_max ? c->t_last : t_max;
+    }
+    if (blk_in_left(in) != 0 || body_off != r->body_len)
+        return damaged(err, "lengths do not add up");
+    if (samples != (uint64_t)r->meta.n_samples || t_min != r->meta.t_min_ms || t_max != r->meta.t_max_ms ||
+        r->cseries[r->n_series - 1].series_id != r->meta.series_hi)
+        return damaged(err, "header does not match the directory");
+    return PS_OK;
+}
+
+ps_status
+blk_columns_open(blk_reader *r, ps_str data, ps_err *err)
+{
+    const uint8_t *p = (const uint8_t *)data.ptr;
+    size_t head_len = blk_head_bytes(data);
+    unsigned flags;
+
+    blk_codec_scratch_init(&r->scratch, &r->alloc);
+    if (head_len == 0)
+        return damaged(err, "head length");
+    if (data.len < head_len)
+        return r->head_only ? ps_fail(err, PS_EINVAL, "the first %zu bytes of the block are needed", head_len)
+                            : damaged(err, "cut short");
+    if (blk_crc_skipping((ps_str){data.ptr, head_len}) != ps_get_u32le(p + BLK_OFF_CRC))
+        return damaged(err, "checksum of the head");
+    blk_in in = {p, p + head_len, false};
+    PS_TRY(blk_header_read(&in, &r->meta, &flags, err));
+    if (r->meta.metric_id <= 0)
+        return damaged(err, "metric");
+    r->body = p + head_len;
+    r->body_len = ps_get_u32le(p + BLK_OFF_BODY_LEN);
+    if (!r->head_only) {
+        if (r->body_len != data.len - head_len)
+            return damaged(err, "length of the body");
+        if (ps_crc32c(0, r->body, r->body_len) != ps_get_u32le(p + BLK_OFF_BODY_CRC))
+            return damaged(err, "checksum of the body");
+    }
+    return parse_head(r, &in, err);
+}
+
+void
+blk_columns_close(blk_reader *r)
+{
+    ps_alloc_free(&r->alloc, r->tcols, r->n_tcols * sizeof *r->tcols);
+    ps_alloc_free(&r->alloc, r->cseries, r->n_series * sizeof *r->cseries);
+    blk_codec_scratch_done(&r->scratch, &r->alloc);
+}
+
+ps_status
+blk_columns_decode(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int64_t *t_ms, double *values,
+                   size_t *ret_n, ps_err *err)
+{
+    const blk_columns_series *s = &r->cseries[i];
+    const blk_tcol *c = &r->tcols[s->tcol];
+    size_t lo, n;
+
+    if (r->head_only)
+        return ps_fail(err, PS_EINVAL, "the block was opened without its body");
+    if (!blk_tcol_decode(c, r->body, r->body_len, from_ms, to_ms, t_ms, &lo, &n))
+        return damaged(err, "times");
+    if (values != NULL && n > 0) {
+        ps_status status = blk_codec_decode(&r->alloc, &r->scratch, &s->values, c->n, r->body, r->body_len, lo, n,
+                                            values);
+        if (status != PS_OK)
+            return ps_fail(err, status, status == PS_ENOMEM ? "out of memory" : "block is damaged: values");
+    }
+    *ret_n = n;
+    return PS_OK;
+}

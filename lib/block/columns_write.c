@@ -1,0 +1,303 @@
+/*
+ * columns_write.c - writes merged and sealed blocks, one series after the other.
+ *
+ * Each series is encoded when it is added; four buffers grow side by side (directory of time columns,
+ * directory of series, payloads of both) and are joined when the block is finished: all of the head
+ * first, then all payloads. Time columns are looked up by hash and compared whole; the column of the
+ * series before is tried first, since the series of one target usually follow each other.
+ *
+ * The writer owns its buffers; series arrays are read during the call only. One thread at a time.
+ */
+#include "lib/block/internal.h"
+
+typedef struct known_times { /* a time column as it was given, for comparing */
+    uint64_t hash;
+    size_t at; /* byte offset in times */
+    size_t n;
+} known_times;
+
+struct blk_writer {
+    ps_alloc alloc;
+    blk_writer_opts opts;
+    blk_meta meta; /* grows with each series */
+    ps_buf tcol_head, tcol_body, series_head, series_body;
+    blk_tcol prev_tcol;
+    uint32_t prev_tref; /* of the series before */
+    ps_buf times;       /* int64_t of all columns */
+    ps_buf known;       /* known_times */
+    uint32_t n_tcols;
+    uint32_t *table;    /* open addressing: index + 1, 0 = empty; at most half full */
+    size_t table_size;
+    blk_codec_scratch scratch;
+};
+
+/* What one sample can take at most, time and value in the worst codec, with frame headers. */
+enum { WORST_SAMPLE_BYTES = 20, WORST_SERIES_BYTES = 256 };
+
+blk_writer *
+blk_writer_new(const ps_alloc *alloc, const blk_writer_opts *opts)
+{
+    blk_writer *w = ps_alloc_new(alloc, sizeof *w);
+
+    if (w == NULL)
+        return NULL;
+    memset(w, 0, sizeof *w);
+    w->alloc = *alloc;
+    w->opts = *opts;
+    ps_buf *bufs[] = {&w->tcol_head, &w->tcol_body, &w->series_head, &w->series_body, &w->times, &w->known};
+    for (size_t i = 0; i < PS_ARRAY_LEN(bufs); i++)
+        ps_buf_init(bufs[i], alloc);
+    blk_codec_scratch_init(&w->scratch, alloc);
+    return w;
+}
+
+void
+blk_writer_free(blk_writer *w)
+{
+    if (w == NULL)
+        return;
+    ps_buf *bufs[] = {&w->tcol_head, &w->tcol_body, &w->series_head, &w->series_body, &w->times, &w->known};
+    for (size_t i = 0; i < PS_ARRAY_LEN(bufs); i++)
+        ps_buf_done(bufs[i]);
+    ps_alloc alloc = w->alloc;
+    blk_codec_scratch_done(&w->scratch, &alloc);
+    ps_alloc_free(&alloc, w->table, w->table_size * sizeof *w->table);
+    ps_alloc_free(&alloc, w, sizeof *w);
+}
+
+size_t
+blk_writer_samples(const blk_writer *w)
+{
+    return (size_t)w->meta.n_samples;
+}
+
+size_t
+blk_writer_bytes(const blk_writer *w)
+{
+    enum { HEADER = 60 };
+
+    if (w->meta.n_series == 0)
+        return 0;
+    return HEADER + w->tcol_head.len + w->tcol_body.len + w->series_head.len + w->series_body.len;
+}
+
+/* ---- time columns -------------------------------------------------------------------------- */
+
+static known_times *
+known_at(const blk_writer *w, uint32_t i)
+{
+    return (known_times *)(void *)w->known.ptr + i;
+}
+
+static bool
+same_times(const blk_writer *w, uint32_t i, const int64_t *t, size_t n)
+{
+    const known_times *k = known_at(w, i);
+
+    return k->n == n && memcmp(w->times.ptr + k->at, t, n * sizeof *t) == 0;
+}
+
+static void
+table_put(uint32_t *table, size_t size, uint64_t hash, uint32_t index)
+{
+    size_t at = hash & (size - 1);
+
+    while (table[at] != 0)
+        at = (at + 1) & (size - 1);
+    table[at] = index + 1;
+}
+
+static bool
+table_grow(blk_writer *w)
+{
+    size_t size = w->table_size == 0 ? 64 : w->table_size * 2;
+    uint32_t *table = ps_alloc_array(&w->alloc, size, sizeof *table);
+
+    if (table == NULL)
+        return false;
+    for (uint32_t i = 0; i < w->n_tcols; i++)
+        table_put(table, size, known_at(w, i)->hash, i);
+    ps_alloc_free(&w->alloc, w->table, w->table_size * sizeof *w->table);
+    w->table = table;
+    w->table_size = size;
+    return true;
+}
+
+static ps_status
+add_tcol(blk_writer *w, const int64_t *t, size_t n, uint64_t hash)
+{
+    known_times k = {hash, w->times.len, n};
+
+    if (((size_t)w->n_tcols + 1) * 2 > w->table_size && !table_grow(w))
+        return PS_ENOMEM;
+    ps_buf_add(&w->times, t, n * sizeof *t);
+    ps_buf_add(&w->known, &k, sizeof k);
+    if (w->times.failed || w->known.failed)
+        return PS_ENOMEM;
+    PS_TRY(blk_tcol_encode(&w->alloc, &w->scratch.ints, t, n, &w->prev_tcol, &w->tcol_head, &w->tcol_body));
+    table_put(w->table, w->table_size, hash, w->n_tcols++);
+    return PS_OK;
+}
+
+static ps_status
+find_tcol(blk_writer *w, const int64_t *t, size_t n, uint32_t *ret)
+{
+    if (w->n_tcols > 0 && same_times(w, w->prev_tref, t, n)) {
+        *ret = w->prev_tref;
+        return PS_OK;
+    }
+    uint64_t hash = ps_hash64((ps_str){(const char *)t, n * sizeof *t}, 0);
+    if (w->table_size > 0) {
+        for (size_t at = hash & (w->table_size - 1); w->table[at] != 0; at = (at + 1) & (w->table_size - 1)) {
+            uint32_t i = w->table[at] - 1;
+            if (known_at(w, i)->hash == hash && same_times(w, i, t, n)) {
+                *ret = i;
+                return PS_OK;
+            }
+        }
+    }
+    *ret = w->n_tcols;
+    return add_tcol(w, t, n, hash);
+}
+
+/* ---- series -------------------------------------------------------------------------------- */
+
+static ps_status
+check_series(const blk_writer *w, int64_t series_id, const int64_t *t, size_t n, ps_err *err)
+{
+    if (n == 0)
+        return ps_fail(err, PS_EINVAL, "a series without samples");
+    if (w->meta.n_series > 0 && series_id <= w->meta.series_hi)
+        return ps_fail(err, PS_EINVAL, "series ids do not ascend");
+    if (n > BLK_MAX_SAMPLES - (size_t)w->meta.n_samples ||
+        blk_writer_bytes(w) + n * WORST_SAMPLE_BYTES + WORST_SERIES_BYTES > BLK_MAX_BYTES)
+        return ps_fail(err, PS_ELIMIT, "too many samples for one block");
+    if (t[0] < MDL_TIME_MIN_MS || t[n - 1] > MDL_TIME_MAX_MS)
+        return ps_fail(err, PS_EINVAL, "sample time is out of range");
+    for (size_t i = 1; i < n; i++) {
+        if (t[i] <= t[i - 1])
+            return ps_fail(err, PS_EINVAL, "sample times do not ascend");
+    }
+    return PS_OK;
+}
+
+static void
+put_entry(blk_writer *w, int64_t series_id, uint32_t tcol, const blk_encoded *e, double last, size_t n)
+{
+    ps_buf *head = &w->series_head;
+    bool first = w->meta.n_series == 0;
+    unsigned flags = (unsigned)e->k << BLK_ENTRY_K_SHIFT;
+
+    if (!first && tcol == w->prev_tref)
+        flags |= BLK_TREF_SAME;
+    else if (tcol == (first ? 0 : w->prev_tref + 1))
+        flags |= BLK_TREF_NEXT;
+    else
+        flags |= BLK_TREF_INDEX;
+    flags |= e->last_is_raw ? BLK_ENTRY_LAST_RAW : 0;
+    flags |= e->shift > 0 ? BLK_ENTRY_SHIFT : 0;
+
+    blk_buf_varint(head, first ? 0 : (uint64_t)series_id - (uint64_t)w->meta.series_hi);
+    ps_buf_add_char(head, (char)e->codec);
+    ps_buf_add_char(head, (char)flags);
+    if ((flags & BLK_ENTRY_TREF) == BLK_TREF_INDEX)
+        blk_buf_varint(head, tcol);
+    if (e->shift > 0)
+        ps_buf_add_char(head, (char)e->shift);
+    if (e->last_is_raw)
+        blk_buf_u64(head, ps_bits_of(last));
+    else
+        blk_buf_varint(head, blk_zigzag(e->last_int));
+    if (e->codec == BLK_CODEC_CONST)
+        return;
+    if (e->codec == BLK_CODEC_ZSTD) {
+        blk_buf_varint(head, e->body.len);
+    } else if (n > BLK_FRAME_VALUES) {
+        blk_buf_varint(head, e->frames.len);
+        blk_buf_varint(head, e->body.len);
+    }
+    ps_buf_add_str(head, e->frames);
+    ps_buf_add_str(&w->series_body, e->body);
+}
+
+ps_status
+blk_writer_add(blk_writer *w, int64_t series_id, const int64_t *t_ms, const double *values, size_t n, ps_err *err)
+{
+    blk_encoded e;
+    uint32_t tcol;
+    blk_meta *m = &w->meta;
+
+    PS_TRY(check_series(w, series_id, t_ms, n, err));
+    if (find_tcol(w, t_ms, n, &tcol) != PS_OK ||
+        blk_codec_encode(&w->alloc, &w->scratch, values, n, w->opts.level >= BLK_LEVEL_SEALED, &e) != PS_OK)
+        return ps_fail(err, PS_ENOMEM, "out of memory");
+    put_entry(w, series_id, tcol, &e, values[n - 1], n);
+    if (w->series_head.failed || w->series_body.failed)
+        return ps_fail(err, PS_ENOMEM, "out of memory");
+    w->prev_tref = tcol;
+    if (m->n_series == 0) {
+        m->series_lo = series_id;
+        m->t_min_ms = t_ms[0];
+        m->t_max_ms = t_ms[n - 1];
+    }
+    m->series_hi = series_id;
+    if (t_ms[0] < m->t_min_ms)
+        m->t_min_ms = t_ms[0];
+    if (t_ms[n - 1] > m->t_max_ms)
+        m->t_max_ms = t_ms[n - 1];
+    m->n_series++;
+    m->n_samples += (int32_t)n;
+    return PS_OK;
+}
+
+/* ---- finishing ----------------------------------------------------------------------------- */
+
+static void
+writer_reset(blk_writer *w)
+{
+    ps_buf *bufs[] = {&w->tcol_head, &w->tcol_body, &w->series_head, &w->series_body, &w->times, &w->known};
+
+    for (size_t i = 0; i < PS_ARRAY_LEN(bufs); i++)
+        ps_buf_clear(bufs[i]);
+    memset(&w->meta, 0, sizeof w->meta);
+    w->prev_tcol = (blk_tcol){0};
+    w->prev_tref = 0;
+    w->n_tcols = 0;
+    if (w->table != NULL)
+        memset(w->table, 0, w->table_size * sizeof *w->table);
+}
+
+ps_status
+blk_writer_finish(blk_writer *w, ps_buf *out, blk_meta *ret_meta, ps_err *err)
+{
+    const size_t start = out->len;
+    blk_meta m = w->meta;
+
+    if (m.n_series == 0)
+        return ps_fail(err, PS_EINVAL, "a block without series");
+    m.tenant_id = w->opts.tenant_id;
+    m.metric_id = w->opts.metric_id;
+    m.dist_key = mdl_dist_key(m.tenant_id, m.metric_id);
+    m.level = w->opts.level;
+    m.kind = BLK_KIND_FLOAT;
+    m.format = BLK_FORMAT_COLUMNS;
+
+    blk_header_write(out, &m, 0);
+    blk_buf_varint(out, w->n_tcols);
+    ps_buf_add_str(out, ps_buf_str(&w->tcol_head));
+    ps_buf_add_str(out, ps_buf_str(&w->series_head));
+    const size_t head_len = out->len - start;
+    ps_buf_add_str(out, ps_buf_str(&w->tcol_body));
+    ps_buf_add_str(out, ps_buf_str(&w->series_body));
+    if (out->failed)
+        return ps_fail(err, PS_ENOMEM, "out of memory");
+    const size_t body_len = out->len - start - head_len;
+    char *p = out->ptr + start;
+    ps_put_u32le(p + BLK_OFF_HEAD_LEN, (uint32_t)head_len);
+    ps_put_u32le(p + BLK_OFF_BODY_LEN, (uint32_t)body_len);
+    ps_put_u32le(p + BLK_OFF_BODY_CRC, ps_crc32c(0, p + head_len, body_len));
+    ps_put_u32le(p + BLK_OFF_CRC, blk_crc_skipping((ps_str){p, head_len}));
+    *ret_meta = m;
+    writer_reset(w);
+    return PS_OK;
+}

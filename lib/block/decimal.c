@@ -1,0 +1,188 @@
+/*
+ * decimal.c - doubles as integers, so that the integer frames can hold them.
+ *
+ * Most values that are measured were decimal once: 12.07 is 1207 / 10^2. The integers of such a
+ * series are short and their differences shorter. A value counts as decimal with scale k only if
+ * (double)integer / 10^k gives back the same bits; IEEE division is exactly rounded, so every machine
+ * agrees. What does not fit (NaN, stale markers, -0, infinities, long fractions) is an exception and is
+ * stored raw. A scale that works for a value works for every larger scale too as long as the integer stays
+ * below 2^53, since both quotients are the same real number.
+ *
+ * Series that are not decimal use their bits, mapped so that integer order is the order of the
+ * doubles: neighbours in value are neighbours as integers.
+ */
+#include "lib/block/internal.h"
+
+static const double pow10_table[BLK_DECIMAL_MAX + 1] = {1e0, 1e1, 1e2,  1e3,  1e4,  1e5,  1e6, 1e7,
+                                                        1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14};
+
+#define INT_LIMIT 9007199254740992.0 /* 2^53 */
+
+/* The integer of v at scale k; false if it does not give back the same bits. */
+static inline bool
+decimal_at(double v, unsigned k, uint64_t *ret)
+{
+    double x = v * pow10_table[k];
+
+    if (!(x < INT_LIMIT && x > -INT_LIMIT)) /* also NaN */
+        return false;
+    /* nearest integer; from 2^52 on x is one already and adding 0.5 would round */
+    double half = x >= INT_LIMIT / 2 || x <= -INT_LIMIT / 2 ? 0 : x < 0 ? -0.5 : 0.5;
+    int64_t i = (int64_t)(x + half);
+    if (ps_bits_of((double)i / pow10_table[k]) != ps_bits_of(v))
+        return false;
+    *ret = (uint64_t)i;
+    return true;
+}
+
+/* Smallest scale of one value, BLK_DECIMAL_MAX + 1 if there is none. */
+static unsigned
+smallest_scale(double v)
+{
+    uint64_t i;
+    unsigned k = 0;
+
+    while (k <= BLK_DECIMAL_MAX && !decimal_at(v, k, &i))
+        k++;
+    return k;
+}
+
+bool
+blk_decimal_scalar(double v, uint64_t *ret_int, unsigned *ret_k)
+{
+    unsigned k = smallest_scale(v);
+
+    if (k > BLK_DECIMAL_MAX)
+        return false;
+    *ret_k = k;
+    return decimal_at(v, k, ret_int);
+}
+
+/*
+ * The scale that costs least when `count` says how many values need which: one digit more costs
+ * 3.3 bits on every value, an exception costs 9 bytes.
+ */
+static unsigned
+cheapest_scale(const uint32_t *count, size_t n)
+{
+    size_t above = count[BLK_DECIMAL_MAX + 1];
+    double best_cost = 0;
+    unsigned best = 0;
+
+    for (unsigned k = BLK_DECIMAL_MAX + 1; k-- > 0;) {
+        double cost = (double)above * 72 + (double)(n - above) * 3.33 * k;
+        if (k == BLK_DECIMAL_MAX || cost < best_cost) {
+            best = k;
+            best_cost = cost;
+        }
+        above += count[k];
+    }
+    return best;
+}
+
+static unsigned
+scale_of_values(const double *v, size_t n, size_t stride)
+{
+    uint32_t count[BLK_DECIMAL_MAX + 2] = {0};
+    size_t seen = 0;
+
+    for (size_t i = 0; i < n; i += stride, seen++)
+        count[smallest_scale(v[i])]++;
+    /* not decimal when more than a quarter has no scale at all */
+    if (count[BLK_DECIMAL_MAX + 1] * 4 > seen)
+        return BLK_DECIMAL_MAX + 1;
+    return cheapest_scale(count, seen);
+}
+
+static size_t
+scale_all(const double *v, size_t n, unsigned k, size_t max_exc, uint64_t *ints, uint32_t *exc)
+{
+    size_t n_exc = 0;
+    uint64_t last = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        if (PS_LIKELY(decimal_at(v[i], k, &ints[i]))) {
+            last = ints[i];
+            continue;
+        }
+        if (n_exc == max_exc)
+            return SIZE_MAX;
+        exc[n_exc++] = (uint32_t)i;
+        ints[i] = last;
+    }
+    /* exceptions at the beginning repeat what follows them */
+    if (n_exc > 0 && n_exc < n && exc[0] == 0) {
+        size_t lead = 0;
+        while (lead < n_exc && exc[lead] == lead)
+            lead++;
+        for (size_t i = 0; i < lead; i++)
+            ints[i] = ints[lead];
+    }
+    return n_exc;
+}
+
+bool
+blk_decimal_analyse(const double *v, size_t n, uint64_t *ints, uint32_t *exc, size_t *ret_n_exc,
+                    unsigned *ret_k)
+{
+    enum { SAMPLE = 32 };
+    unsigned k = scale_of_values(v, n, n > SAMPLE ? n / SAMPLE : 1);
+    size_t n_exc;
+
+    if (k > BLK_DECIMAL_MAX)
+        return false;
+    /* what the sample promised may be wrong: then look at every value */
+    n_exc = scale_all(v, n, k, n / 32 + 2, ints, exc);
+    if (n_exc == SIZE_MAX) {
+        k = scale_of_values(v, n, 1);
+        if (k > BLK_DECIMAL_MAX)
+            return false;
+        n_exc = scale_all(v, n, k, n / 4, ints, exc);
+        if (n_exc == SIZE_MAX)
+            return false;
+    }
+    if (n_exc == n)
+        return false;
+    *ret_n_exc = n_exc;
+    *ret_k = k;
+    return true;
+}
+
+double
+blk_decimal_one(uint64_t i, unsigned k, unsigned shift)
+{
+    return (double)(int64_t)(i << shift) / pow10_table[k];
+}
+
+void
+blk_decimal_restore(const uint64_t *ints, size_t n, unsigned k, unsigned shift, double *out)
+{
+    if (k == 0) {
+        for (size_t i = 0; i < n; i++)
+            out[i] = (double)(int64_t)(ints[i] << shift);
+        return;
+    }
+    double scale = pow10_table[k];
+    for (size_t i = 0; i < n; i++)
+        out[i] = (double)(int64_t)(ints[i] << shift) / scale;
+}
+
+void
+blk_bits_restore(const uint64_t *ints, size_t n, unsigned shift, double *out)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = ps_double_of(blk_ordered_bits(ints[i] << shift));
+}
+
+unsigned
+blk_common_shift(const uint64_t *v, size_t n)
+{
+    uint64_t all = 0;
+
+    for (size_t i = 0; i < n; i++)
+        all |= v[i];
+    if (all == 0)
+        return 0;
+    unsigned shift = (unsigned)__builtin_ctzll(all);
+    return shift > 56 ? 56 : shift;
+}

@@ -1,0 +1,328 @@
+/*
+ * flush_read.c - opens flush blocks. They are small, so opening decodes everything: afterwards a series
+ * is a slice of two arrays.
+ *
+ * Memory is bounded before any of it is asked for: at most BLK_FLUSH_MAX_SAMPLES samples and series, and
+ * a body of at most 255 times the compressed bytes (what lz4 can reach).
+ */
+#include "lib/block/internal.h"
+
+#include <lz4.h>
+
+static ps_status
+damaged(ps_err *err, const char *what)
+{
+    return ps_fail(err, PS_ECORRUPT, "block is damaged: %s", what);
+}
+
+static ps_status
+no_memory(ps_err *err)
+{
+    return ps_fail(err, PS_ENOMEM, "out of memory");
+}
+
+/* ---- series -------------------------------------------------------------------------------- */
+
+static bool
+read_metrics(blk_reader *r, blk_in *in, uint64_t *tmp)
+{
+    uint32_t n_series = r->n_series;
+
+    if (r->meta.metric_id > 0) {
+        for (uint32_t i = 0; i < n_series; i++)
+            r->fseries[i].metric_id = r->meta.metric_id;
+        return true;
+    }
+    uint64_t n = blk_in_varint(in);
+    if (in->bad || n == 0 || n > n_series)
+        return false;
+    uint64_t *count = tmp + n_series;
+    if (!blk_icol_decode(in, n, tmp) || !blk_icol_decode(in, n, count))
+        return false;
+    uint32_t at = 0;
+    int32_t metric = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        if (tmp[i] == 0 || tmp[i] > (uint64_t)(INT32_MAX - metric) || count[i] == 0 || count[i] > n_series - at)
+            return false;
+        metric += (int32_t)tmp[i];
+        for (uint64_t k = 0; k < count[i]; k++)
+            r->fseries[at++].metric_id = metric;
+    }
+    return at == n_series;
+}
+
+static bool
+read_ids(blk_reader *r, blk_in *in, uint64_t *tmp)
+{
+    int64_t lo = INT64_MAX, hi = INT64_MIN;
+    uint64_t id = (uint64_t)r->meta.series_lo;
+
+    if (!blk_icol_decode(in, r->n_series, tmp))
+        return false;
+    for (uint32_t i = 0; i < r->n_series; i++) {
+        blk_flush_series *s = &r->fseries[i];
+        id += tmp[i];
+        s->series_id = (int64_t)id;
+        if (i > 0 && s->metric_id == s[-1].metric_id && s->series_id <= s[-1].series_id)
+            return false;
+        lo = s->series_id < lo ? s->series_id : lo;
+        hi = s->series_id > hi ? s->series_id : hi;
+    }
+    return lo == r->meta.series_lo && hi == r->meta.series_hi;
+}
+
+/* ---- times --------------------------------------------------------------------------------- */
+
+static bool
+read_vector_lengths(blk_reader *r, blk_in *in, uint64_t *tmp)
+{
+    uint64_t total = 0;
+
+    if (!blk_icol_decode(in, r->n_vecs, tmp))
+        return false;
+    for (uint32_t v = 0; v < r->n_vecs; v++) {
+        /* every vector belongs to a series, so together they have at most all samples */
+        if (tmp[v] == 0 || tmp[v] > (uint64_t)r->meta.n_samples - total)
+            return false;
+        r->vec_start[v] = (uint32_t)total;
+        total += tmp[v];
+    }
+    r->vec_start[r->n_vecs] = (uint32_t)total;
+    return true;
+}
+
+static bool
+read_vector_times(blk_reader *r, blk_in *in, uint64_t *tmp)
+{
+    const uint32_t n_times = r->vec_start[r->n_vecs], n_rest = n_times - r->n_vecs;
+    uint64_t *rest = tmp + r->n_vecs;
+    uint64_t first = (uint64_t)r->meta.t_min_ms;
+    int64_t lo = INT64_MAX, hi = INT64_MIN;
+
+    if (!blk_icol_decode(in, r->n_vecs, tmp) || !blk_icol_decode(in, n_rest, rest))
+        return false;
+    for (uint32_t v = 0; v < r->n_vecs; v++) {
+        first += tmp[v];
+        int64_t t = (int64_t)first;
+        for (uint32_t i = r->vec_start[v]; i < r->vec_start[v + 1]; i++) {
+            if (i > r->vec_start[v]) {
+                if (*rest == 0 || *rest > (uint64_t)r->meta.t_max_ms - (uint64_t)t)
+                    return false;
+                t = (int64_t)((uint64_t)t + *rest++);
+            }
+            if (t < r->meta.t_min_ms || t > r->meta.t_max_ms)
+                return false;
+            r->vec_times[i] = t;
+            lo = t < lo ? t : lo;
+            hi = t > hi ? t : hi;
+        }
+    }
+    return lo == r->meta.t_min_ms && hi == r->meta.t_max_ms;
+}
+
+static bool
+read_vector_index(blk_reader *r, blk_in *in, uint64_t *tmp)
+{
+    uint64_t total = 0, n_samples = (uint64_t)r->meta.n_samples;
+
+    if (!blk_icol_decode(in, r->n_series, tmp))
+        return false;
+    for (uint32_t i = 0; i < r->n_series; i++) {
+        if (tmp[i] >= r->n_vecs)
+            return false;
+        r->fseries[i].vec = (uint32_t)tmp[i];
+        r->fseries[i].first_value = (uint32_t)total;
+        total += r->vec_start[tmp[i] + 1] - r->vec_start[tmp[i]];
+        if (total > n_samples)
+            return false;
+    }
+    return total == n_samples;
+}
+
+/* ---- values -------------------------------------------------------------------------------- */
+
+static uint32_t
+series_len(const blk_reader *r, uint32_t i)
+{
+    uint32_t vec = r->fseries[i].vec;
+
+    return r->vec_start[vec + 1] - r->vec_start[vec];
+}
+
+static bool
+read_exceptions(blk_in *in, uint32_t n, uint64_t *pos, uint64_t *ret_n)
+{
+    uint64_t n_exc = blk_in_varint(in), at = 0;
+
+    if (in->bad || n_exc > n)
+        return false;
+    for (uint64_t i = 0; i < n_exc; i++) {
+        uint64_t step = blk_in_varint(in);
+        if (in->bad || step > n)
+            return false;
+        at += step;
+        if (at >= n)
+            return false;
+        pos[i] = at;
+    }
+    *ret_n = n_exc;
+    return true;
+}
+
+/* Values of series lo..hi, which are one metric's. tmp holds 2 * n_samples integers. */
+static bool
+read_group(blk_reader *r, blk_in *in, uint32_t lo, uint32_t hi, uint64_t *tmp)
+{
+    const uint32_t at = r->fseries[lo].first_value, n_series = hi - lo;
+    const uint32_t n = r->fseries[hi - 1].first_value + series_len(r, hi - 1) - at;
+    double *values = r->values + at;
+    unsigned flags = blk_in_u8(in), k = flags & BLK_GROUP_K;
+    unsigned shift = flags & BLK_GROUP_SHIFT ? blk_in_u8(in) : 0;
+    uint64_t n_exc = 0;
+    const uint8_t *raw = NULL;
+    uint64_t *pos = tmp + r->meta.n_samples; /* exceptions; later the steps */
+
+    if (flags & ~BLK_GROUP_KNOWN || k > BLK_DECIMAL_MAX || shift > 63)
+        return false;
+    if (flags & BLK_GROUP_EXC) {
+        if (!read_exceptions(in, n, pos, &n_exc))
+            return false;
+        raw = blk_in_bytes(in, n_exc * 8);
+        if (raw == NULL)
+            return false;
+        pos += n_exc; /* keeps them; the steps come behind */
+    }
+    uint64_t *first = tmp, *steps = pos;
+    if (!blk_icol_decode(in, n_series, first) || !blk_icol_decode(in, n - n_series, steps))
+        return false;
+    if (n == n_series) {
+        if (flags & BLK_GROUP_BITS)
+            blk_bits_restore(first, n, shift, values);
+        else
+            blk_decimal_restore(first, n, k, shift, values);
+    } else {
+        for (uint32_t s = lo, i = 0; s < hi; s++) {
+            uint64_t x = first[s - lo];
+            for (uint32_t j = 0; j < series_len(r, s); j++, i++) {
+                if (j > 0)
+                    x += *steps++;
+                memcpy(&values[i], &x, 8);
+            }
+        }
+        /* the integers stand in the places of the doubles they become */
+        for (uint32_t i = 0; i < n; i++) {
+            uint64_t x = ps_bits_of(values[i]);
+            values[i] = flags & BLK_GROUP_BITS ? ps_double_of(blk_ordered_bits(x << shift))
+                                           : blk_decimal_one(x, k, shift);
+        }
+    }
+    for (uint64_t i = 0; i < n_exc; i++)
+        memcpy(&values[(pos - n_exc)[i]], raw + i * 8, 8);
+    return true;
+}
+
+static bool
+read_values(blk_reader *r, blk_in *in, uint64_t *tmp)
+{
+    for (uint32_t lo = 0, hi; lo < r->n_series; lo = hi) {
+        for (hi = lo + 1; hi < r->n_series && r->fseries[hi].metric_id == r->fseries[lo].metric_id;)
+            hi++;
+        if (!read_group(r, in, lo, hi, tmp))
+            return false;
+    }
+    return true;
+}
+
+/* ---- opening ------------------------------------------------------------------------------- */
+
+static ps_status
+read_body(blk_reader *r, blk_in *in, uint64_t *tmp, ps_err *err)
+{
+    if (!read_metrics(r, in, tmp) || !read_ids(r, in, tmp))
+        return damaged(err, "series");
+    uint64_t n_vecs = blk_in_varint(in);
+    if (in->bad || n_vecs == 0 || n_vecs > r->n_series)
+        return damaged(err, "number of time vectors");
+    r->n_vecs = (uint32_t)n_vecs;
+    r->vec_start = ps_alloc_array(&r->alloc, n_vecs + 1, sizeof *r->vec_start);
+    if (r->vec_start == NULL)
+        return no_memory(err);
+    if (!read_vector_lengths(r, in, tmp))
+        return damaged(err, "lengths of time vectors");
+    r->n_vec_times = r->vec_start[r->n_vecs];
+    r->vec_times = ps_alloc_array(&r->alloc, r->n_vec_times, sizeof *r->vec_times);
+    if (r->vec_times == NULL)
+        return no_memory(err);
+    if (!read_vector_times(r, in, tmp) || !read_vector_index(r, in, tmp))
+        return damaged(err, "times");
+    if (!read_values(r, in, tmp))
+        return damaged(err, "values");
+    if (blk_in_left(in) != 0)
+        return damaged(err, "bytes behind the last value");
+    return PS_OK;
+}
+
+/* The body in the clear; *ret_mem is what must be freed, NULL if it is the block itself. */
+static ps_status
+unpack_body(blk_reader *r, unsigned flags, blk_in *in, char **ret_mem, size_t *ret_size, ps_err *err)
+{
+    *ret_mem = NULL;
+    *ret_size = 0;
+    if (!(flags & BLK_FLAG_LZ4))
+        return PS_OK;
+    uint64_t size = blk_in_varint(in);
+    size_t packed = blk_in_left(in);
+    if (in->bad || size == 0 || size > BLK_MAX_BYTES || size / 255 > packed)
+        return damaged(err, "length of the body");
+    char *mem = ps_alloc_new(&r->alloc, (size_t)size);
+    if (mem == NULL)
+        return no_memory(err);
+    *ret_mem = mem;
+    *ret_size = (size_t)size;
+    int got = LZ4_decompress_safe((const char *)in->p, mem, (int)packed, (int)size);
+    if (got < 0 || (uint64_t)got != size)
+        return damaged(err, "compressed body");
+    *in = (blk_in){(const uint8_t *)mem, (const uint8_t *)mem + size, false};
+    return PS_OK;
+}
+
+ps_status
+blk_flush_open(blk_reader *r, ps_str data, ps_err *err)
+{
+    const uint8_t *p = (const uint8_t *)data.ptr;
+    blk_in in = {p, p + data.len, false};
+    unsigned flags;
+    char *mem = NULL;
+    size_t mem_size = 0;
+
+    if (blk_crc_skipping(data) != ps_get_u32le(p + BLK_OFF_CRC))
+        return damaged(err, "checksum");
+    PS_TRY(blk_header_read(&in, &r->meta, &flags, err));
+    if (r->meta.metric_id == 0 || (size_t)r->meta.n_samples > BLK_FLUSH_MAX_SAMPLES)
+        return damaged(err, "header");
+    r->n_series = (uint32_t)r->meta.n_series;
+    const size_t n_samples = (size_t)r->meta.n_samples;
+    const size_t tmp_size = (n_samples * 2 + n_samples) * sizeof(uint64_t);
+    uint64_t *tmp = ps_alloc_new(&r->alloc, tmp_size);
+    r->fseries = ps_alloc_array(&r->alloc, r->n_series, sizeof *r->fseries);
+    r->values = ps_alloc_array(&r->alloc, n_samples, sizeof *r->values);
+    ps_status status;
+    if (tmp == NULL || r->fseries == NULL || r->values == NULL)
+        status = no_memory(err);
+    else
+        status = unpack_body(r, flags, &in, &mem, &mem_size, err);
+    if (status == PS_OK)
+        status = read_body(r, &in, tmp, err);
+    ps_alloc_free(&r->alloc, tmp, tmp_size);
+    ps_alloc_free(&r->alloc, mem, mem_size);
+    return status;
+}
+
+void
+blk_flush_close(blk_reader *r)
+{
+    ps_alloc_free(&r->alloc, r->fseries, r->n_series * sizeof *r->fseries);
+    ps_alloc_free(&r->alloc, r->values, (size_t)r->meta.n_samples * sizeof *r->values);
+    ps_alloc_free(&r->alloc, r->vec_start, ((size_t)r->n_vecs + 1) * sizeof *r->vec_start);
+    ps_alloc_free(&r->alloc, r->vec_times, r->n_vec_times * sizeof *r->vec_times);
+}

@@ -1,0 +1,409 @@
+/*
+ * merge.c - folds many blocks of one metric into few, sorted by series and time.
+ *
+ * A heap over the inputs' next series gives all inputs that hold the smallest id, in order of precedence.
+ * Their samples are decoded behind each other; usually that is already in time order, otherwise the
+ * sorted runs are merged, stable, so that of equal times the first input's comes first and stays. The
+ * result is cut at the given boundaries, each slot between two cuts having a writer of its own.
+ *
+ * Memory: the samples of one series (twice when runs must be merged) and one unfinished block per slot.
+ */
+#include "lib/block/internal.h"
+
+typedef struct cursor { /* one input: its next series of the metric */
+    int64_t series_id;
+    uint32_t index; /* in the reader */
+    uint32_t input; /* precedence: lower wins */
+} cursor;
+
+typedef struct slot { /* an open output between two cuts */
+    int64_t key;
+    blk_writer *writer;
+} slot;
+
+typedef struct merge_state {
+    const ps_alloc *alloc;
+    blk_reader *const *inputs;
+    const blk_merge_opts *opts;
+    int64_t series_lo, series_hi; /* those of opts, or everything */
+    blk_emit_fn emit;
+    void *self;
+    cursor *heap;
+    size_t heap_len;
+    blk_scratch t[2], v[2]; /* samples of the current series; the second is for merging runs */
+    size_t n;
+    size_t *runs; /* starts of ascending runs; room for one per input and the end */
+    size_t n_runs;
+    slot *slots; /* by key */
+    size_t n_slots, slots_cap;
+    ps_buf out;
+    blk_merge_stats stats;
+} merge_state;
+
+/* Longest piece of one series that goes into one block. */
+#define MAX_PIECE ((size_t)1 << 20)
+
+static ps_status
+no_memory(ps_err *err)
+{
+    return ps_fail(err, PS_ENOMEM, "out of memory");
+}
+
+/* ---- heap of cursors ----------------------------------------------------------------------- */
+
+static bool
+cursor_before(const cursor *a, const cursor *b)
+{
+    return a->series_id != b->series_id ? a->series_id < b->series_id : a->input < b->input;
+}
+
+static void
+heap_sift(cursor *heap, size_t len, size_t i)
+{
+    cursor moving = heap[i];
+
+    for (size_t child; (child = 2 * i + 1) < len; i = child) {
+        if (child + 1 < len && cursor_before(&heap[child + 1], &heap[child]))
+            child++;
+        if (!cursor_before(&heap[child], &moving))
+            break;
+        heap[i] = heap[child];
+    }
+    heap[i] = moving;
+}
+
+/* Loads the series at c->index; false if the input has no more of this metric. */
+static bool
+cursor_load(const merge_state *m, cursor *c)
+{
+    const blk_reader *r = m->inputs[c->input];
+    blk_series s;
+
+    if (c->index >= blk_reader_n_series(r))
+        return false;
+    blk_reader_series(r, c->index, &s);
+    c->series_id = s.series_id;
+    return s.metric_id == m->opts->metric_id && s.series_id <= m->series_hi;
+}
+
+static void
+heap_build(merge_state *m, size_t n_inputs)
+{
+    for (size_t i = 0; i < n_inputs; i++) {
+        cursor c = {.input = (uint32_t)i};
+        c.index = blk_reader_seek(m->inputs[i], m->opts->metric_id, m->series_lo);
+        if (cursor_load(m, &c))
+            m->heap[m->heap_len++] = c;
+    }
+    for (size_t i = m->heap_len / 2; i-- > 0;)
+        heap_sift(m->heap, m->heap_len, i);
+}
+
+static void
+heap_advance(merge_state *m)
+{
+    m->heap[0].index++;
+    if (!cursor_load(m, &m->heap[0]))
+        m->heap[0] = m->heap[--m->heap_len];
+    if (m->heap_len > 0)
+        heap_sift(m->heap, m->heap_len, 0);
+}
+
+/* ---- the samples of one series ------------------------------------------------------------- */
+
+static bool
+samples_reserve(merge_state *m, size_t more)
+{
+    size_t need = m->n + more;
+
+    for (unsigned i = 0; i < 2; i++) {
+        blk_scratch *s = i == 0 ? &m->t[0] : &m->v[0];
+        if (need * 8 <= s->cap)
+            continue;
+        size_t cap = s->cap * 2 > need * 8 ? s->cap * 2 : need * 8;
+        void *p = m->alloc->realloc(m->alloc->self, s->ptr, s->cap, cap);
+        if (p == NULL)
+            return false;
+        *s = (blk_scratch){p, cap};
+    }
+    return true;
+}
+
+/* Decodes one input's samples of the current series behind those already there. */
+static ps_status
+gather_one(merge_state *m, const cursor *c, ps_err *err)
+{
+    blk_reader *r = m->inputs[c->input];
+    const blk_merge_opts *o = m->opts;
+    blk_series s;
+    size_t got;
+
+    blk_reader_series(r, c->index, &s);
+    if (s.t_last_ms < o->from_ms || s.t_first_ms >= o->to_ms)
+        return PS_OK;
+    if (!samples_reserve(m, s.n_samples))
+        return no_memory(err);
+    int64_t *t = (int64_t *)m->t[0].ptr + m->n;
+    PS_TRY(blk_reader_decode(r, c->index, o->from_ms, o->to_ms - 1, t, (double *)m->v[0].ptr + m->n, &got, err));
+    if (got == 0)
+        return PS_OK;
+    if (m->n == 0 || t[0] <= t[-1])
+        m->runs[m->n_runs++] = m->n;
+    m->n += got;
+    m->stats.samples_in += got;
+    return PS_OK;
+}
+
+static void
+merge_two(const int64_t *t, const double *v, size_t a, size_t mid, size_t hi, int64_t *to_t, double *to_v)
+{
+    size_t b = mid, k = a;
+
+    while (a < mid && b < hi) {
+        bool left = t[a] <= t[b];
+        size_t i = left ? a++ : b++;
+        to_t[k] = t[i];
+        to_v[k++] = v[i];
+    }
+    memcpy(to_t + k, t + a, (mid - a) * sizeof *t);
+    memcpy(to_v + k, v + a, (mid - a) * sizeof *v);
+    k += mid - a;
+    memcpy(to_t + k, t + b, (hi - b) * sizeof *t);
+    memcpy(to_v + k, v + b, (hi - b) * sizeof *v);
+}
+
+/* Merges the runs pairwise, neighbours with neighbours (which keeps precedence), until one is left. */
+static ps_status
+merge_runs(merge_state *m, ps_err *err)
+{
+    if (blk_scratch_get(m->alloc, &m->t[1], m->n, 8) == NULL || blk_scratch_get(m->alloc, &m->v[1], m->n, 8) == NULL)
+        return no_memory(err);
+    while (m->n_runs > 1) {
+        size_t n_out = 0;
+        m->runs[m->n_runs] = m->n;
+        for (size_t i = 0; i < m->n_runs; i += 2) {
+            size_t lo = m->runs[i], mid = m->runs[i + 1], hi = i + 1 < m->n_runs ? m->runs[i + 2] : mid;
+            merge_two(m->t[0].ptr, m->v[0].ptr, lo, mid, hi, m->t[1].ptr, m->v[1].ptr);
+            m->runs[n_out++] = lo;
+        }
+        m->n_runs = n_out;
+        blk_scratch t = m->t[0], v = m->v[0];
+        m->t[0] = m->t[1];
+        m->v[0] = m->v[1];
+        m->t[1] = t;
+        m->v[1] = v;
+    }
+    return PS_OK;
+}
+
+/* The first of equal times stays. */
+static void
+drop_repeats(merge_state *m)
+{
+    int64_t *t = m->t[0].ptr;
+    double *v = m->v[0].ptr;
+    size_t kept = 1;
+
+    for (size_t i = 1; i < m->n; i++) {
+        if (t[i] != t[kept - 1]) {
+            t[kept] = t[i];
+            v[kept++] = v[i];
+        } else if (ps_bits_of(v[i]) == ps_bits_of(v[kept - 1])) {
+            m->stats.dups.duplicates++;
+        } else {
+            m->stats.dups.conflicts++;
+        }
+    }
+    m->n = kept;
+}
+
+/* ---- output -------------------------------------------------------------------------------- */
+
+static ps_status
+finish_block(merge_state *m, blk_writer *w, ps_err *err)
+{
+    blk_meta meta;
+
+    if (blk_writer_samples(w) == 0)
+        return PS_OK;
+    ps_buf_clear(&m->out);
+    PS_TRY(blk_writer_finish(w, &m->out, &meta, err));
+    m->stats.blocks_out++;
+    m->stats.samples_out += (uint64_t)meta.n_samples;
+    return m->emit(m->self, ps_buf_str(&m->out), &meta, err);
+}
+
+/* Key of the slot that holds t, and the first time behind it (INT64_MAX: there is none). */
+static int64_t
+slot_key(const blk_merge_opts *o, int64_t t, int64_t *ret_end)
+{
+    *ret_end = INT64_MAX;
+    if (o->cut_ms <= 0)
+        return 0;
+    if (t >= o->cut_hi_ms)
+        return INT64_MAX;
+    if (t < o->cut_lo_ms) {
+        *ret_end = o->cut_lo_ms;
+        return INT64_MIN;
+    }
+    int64_t key = t / o->cut_ms - (t % o->cut_ms < 0);
+    if (!__builtin_mul_overflow(key + 1, o->cut_ms, ret_end) && *ret_end < o->cut_hi_ms)
+        return key;
+    *ret_end = o->cut_hi_ms;
+    return key;
+}
+
+static blk_writer *
+slot_writer(merge_state *m, int64_t key)
+{
+    size_t lo = 0, hi = m->n_slots;
+
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (m->slots[mid].key < key)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    if (lo < m->n_slots && m->slots[lo].key == key)
+        return m->slots[lo].writer;
+    if (m->n_slots == m->slots_cap) {
+        size_t cap = m->slots_cap == 0 ? 8 : m->slots_cap * 2;
+        slot *p = m->alloc->realloc(m->alloc->self, m->slots, m->slots_cap * sizeof *p, cap * sizeof *p);
+        if (p == NULL)
+            return NULL;
+        m->slots = p;
+        m->slots_cap = cap;
+    }
+    blk_writer_opts opts = {m->opts->tenant_id, m->opts->metric_id, m->opts->out_level};
+    blk_writer *w = blk_writer_new(m->alloc, &opts);
+    if (w == NULL)
+        return NULL;
+    memmove(m->slots + lo + 1, m->slots + lo, (m->n_slots - lo) * sizeof *m->slots);
+    m->slots[lo] = (slot){key, w};
+    m->n_slots++;
+    return w;
+}
+
+/* Samples lo..hi of the current series, all of one slot. */
+static ps_status
+write_slot(merge_state *m, blk_writer *w, int64_t series_id, size_t lo, size_t hi, ps_err *err)
+{
+    const blk_merge_opts *o = m->opts;
+    size_t piece = o->target_samples == 0 || o->target_samples > MAX_PIECE ? MAX_PIECE : o->target_samples;
+
+    for (size_t at = lo; at < hi; at += piece) {
+        size_t n = hi - at < piece ? hi - at : piece;
+        /* a block holds a series once */
+        if (at > lo)
+            PS_TRY(finish_block(m, w, err));
+        ps_status status = blk_writer_add(w, series_id, (int64_t *)m->t[0].ptr + at, (double *)m->v[0].ptr + at, n,
+                                          err);
+        if (status == PS_ELIMIT && blk_writer_samples(w) > 0) {
+            PS_TRY(finish_block(m, w, err));
+            status = blk_writer_add(w, series_id, (int64_t *)m->t[0].ptr + at, (double *)m->v[0].ptr + at, n, err);
+        }
+        if (status != PS_OK)
+            return status;
+        if ((o->target_bytes > 0 && blk_writer_bytes(w) >= o->target_bytes) ||
+            (o->target_samples > 0 && blk_writer_samples(w) >= o->target_samples))
+            PS_TRY(finish_block(m, w, err));
+    }
+    return PS_OK;
+}
+
+static ps_status
+write_series(merge_state *m, int64_t series_id, ps_err *err)
+{
+    const int64_t *t = m->t[0].ptr;
+
+    for (size_t lo = 0, hi; lo < m->n; lo = hi) {
+        int64_t end;
+        int64_t key = slot_key(m->opts, t[lo], &end);
+        /* first sample not before `end`; mostly all of them are */
+        hi = m->n;
+        if (end != INT64_MAX && t[m->n - 1] >= end) {
+            for (hi = lo + 1; hi < m->n && t[hi] < end;)
+                hi++;
+        }
+        blk_writer *w = slot_writer(m, key);
+        if (w == NULL)
+            return no_memory(err);
+        PS_TRY(write_slot(m, w, series_id, lo, hi, err));
+    }
+    return PS_OK;
+}
+
+/* ---- the whole ----------------------------------------------------------------------------- */
+
+static ps_status
+merge_series(merge_state *m, ps_err *err)
+{
+    const int64_t series_id = m->heap[0].series_id;
+
+    m->n = 0;
+    m->n_runs = 0;
+    do {
+        PS_TRY(gather_one(m, &m->heap[0], err));
+        heap_advance(m);
+    } while (m->heap_len > 0 && m->heap[0].series_id == series_id);
+    if (m->n == 0)
+        return PS_OK;
+    if (m->n_runs > 1) {
+        PS_TRY(merge_runs(m, err));
+        drop_repeats(m);
+    }
+    return write_series(m, series_id, err);
+}
+
+static ps_status
+merge_all(merge_state *m, size_t n_inputs, bool (*should_stop)(void *self), ps_err *err)
+{
+    m->heap = ps_alloc_array(m->alloc, n_inputs, sizeof *m->heap);
+    m->runs = ps_alloc_array(m->alloc, n_inputs + 1, sizeof *m->runs);
+    if (m->heap == NULL || m->runs == NULL)
+        return no_memory(err);
+    heap_build(m, n_inputs);
+    while (m->heap_len > 0) {
+        if (should_stop != NULL && should_stop(m->self))
+            return ps_fail(err, PS_ECANCELED, "canceled");
+        PS_TRY(merge_series(m, err));
+    }
+    for (size_t i = 0; i < m->n_slots; i++)
+        PS_TRY(finish_block(m, m->slots[i].writer, err));
+    return PS_OK;
+}
+
+ps_status
+blk_merge(const ps_alloc *alloc, blk_reader *const *inputs, size_t n_inputs, const blk_merge_opts *opts,
+          blk_emit_fn emit, void *self, bool (*should_stop)(void *self), blk_merge_stats *ret_stats, ps_err *err)
+{
+    merge_state m = {.alloc = alloc, .inputs = inputs, .opts = opts, .emit = emit, .self = self};
+    const bool all = opts->series_lo == 0 && opts->series_hi == 0;
+    ps_status status = PS_OK;
+
+    m.series_lo = all ? INT64_MIN : opts->series_lo;
+    m.series_hi = all ? INT64_MAX : opts->series_hi;
+    for (size_t i = 0; i < n_inputs; i++) {
+        if (blk_reader_meta(inputs[i])->tenant_id != opts->tenant_id)
+            return ps_fail(err, PS_EINVAL, "a block of another tenant cannot be merged");
+        if (inputs[i]->head_only)
+            return ps_fail(err, PS_EINVAL, "a block opened without its body cannot be merged");
+    }
+    ps_buf_init(&m.out, alloc);
+    if (n_inputs > 0 && opts->from_ms < opts->to_ms)
+        status = merge_all(&m, n_inputs, should_stop, err);
+    for (size_t i = 0; i < m.n_slots; i++)
+        blk_writer_free(m.slots[i].writer);
+    ps_alloc_free(alloc, m.slots, m.slots_cap * sizeof *m.slots);
+    ps_alloc_free(alloc, m.heap, n_inputs * sizeof *m.heap);
+    ps_alloc_free(alloc, m.runs, (n_inputs + 1) * sizeof *m.runs);
+    for (unsigned i = 0; i < 2; i++) {
+        blk_scratch_done(alloc, &m.t[i]);
+        blk_scratch_done(alloc, &m.v[i]);
+    }
+    ps_buf_done(&m.out);
+    if (status == PS_OK)
+        *ret_stats = m.stats;
+    return status;
+}

@@ -1,0 +1,302 @@
+/*
+ * times.c - time columns of columns blocks. A column is the times of one scraped target; all series
+ * with the same times refer to it.
+ *
+ * Times are first subtracted from a grid (first time + i * step). On an exact grid nothing is left and
+ * nothing is stored. Otherwise the distances from the grid are frames: jitter is a few patches, a gap
+ * moves all later distances by the same amount, which the frames' absolute starts absorb.
+ */
+#include "lib/block/internal.h"
+
+/* The most common step if there is one that holds for a quarter of all, else the mean. */
+static uint64_t
+guess_step(const int64_t *t, size_t n, uint64_t *ret_mean)
+{
+    uint64_t candidate = 0;
+    size_t votes = 0, count = 0;
+
+    for (size_t i = 1; i < n; i++) {
+        uint64_t d = (uint64_t)t[i] - (uint64_t)t[i - 1];
+        if (votes == 0) {
+            candidate = d;
+            votes = 1;
+        } else if (d == candidate) {
+            votes++;
+        } else {
+            votes--;
+        }
+    }
+    for (size_t i = 1; i < n; i++)
+        count += (uint64_t)t[i] - (uint64_t)t[i - 1] == candidate;
+    uint64_t span = (uint64_t)t[n - 1] - (uint64_t)t[0];
+    *ret_mean = (span + (n - 1) / 2) / (n - 1);
+    return count * 4 >= n - 1 ? candidate : *ret_mean;
+}
+
+/* Distances from the grid; false if all are zero. */
+static bool
+off_grid(const int64_t *t, size_t n, uint64_t step, uint64_t *out)
+{
+    uint64_t at = (uint64_t)t[0], any = 0;
+
+    for (size_t i = 0; i < n; i++, at += step) {
+        out[i] = (uint64_t)t[i] - at;
+        any |= out[i];
+    }
+    return any != 0;
+}
+
+static blk_mode
+encode_best(const uint64_t *v, size_t n, ps_buf heads[2], ps_buf bodies[2], unsigned *ret_slot)
+{
+    size_t best = SIZE_MAX;
+    blk_mode best_mode = BLK_MODE_RAW;
+    unsigned slot = 0;
+
+    for (blk_mode mode = BLK_MODE_RAW; mode <= BLK_MODE_DOD; mode++) {
+        ps_buf_clear(&heads[slot]);
+        ps_buf_clear(&bodies[slot]);
+        blk_frames_encode(v, n, mode, 0, 0, NULL, &heads[slot], &bodies[slot]);
+        size_t size = heads[slot].len + bodies[slot].len;
+        if (heads[slot].failed || bodies[slot].failed || size < best) {
+            best = size;
+            best_mode = mode;
+            *ret_slot = slot;
+            if (heads[slot].failed || bodies[slot].failed)
+                break;
+            slot ^= 1;
+        }
+    }
+    return best_mode;
+}
+
+static void
+put_column(blk_tcol *c, blk_mode mode, const blk_tcol *prev, ps_str frames, ps_str payload, ps_buf *head,
+           ps_buf *body)
+{
+    bool grid = (c->flags & BLK_TCOL_GRID) != 0;
+
+    c->flags |= c->n == prev->n ? BLK_TCOL_SAME_N : 0;
+    c->flags |= c->step == prev->step ? BLK_TCOL_SAME_STEP : 0;
+    c->flags |= grid ? 0 : (uint8_t)(mode << BLK_TCOL_MODE_SHIFT);
+    ps_buf_add_char(head, (char)c->flags);
+    if (!(c->flags & BLK_TCOL_SAME_N))
+        blk_buf_varint(head, c->n);
+    blk_buf_varint(head, blk_zigzag((uint64_t)c->t_first - (uint64_t)prev->t_first));
+    if (!(c->flags & BLK_TCOL_SAME_STEP))
+        blk_buf_varint(head, c->step);
+    if (grid)
+        return;
+    blk_buf_varint(head, (uint64_t)c->t_last - (uint64_t)c->t_first);
+    if (c->n > BLK_FRAME_VALUES) {
+        blk_buf_varint(head, frames.len);
+        blk_buf_varint(head, payload.len);
+    }
+    ps_buf_add_str(head, frames);
+    ps_buf_add_str(body, payload);
+}
+
+ps_status
+blk_tcol_encode(const ps_alloc *alloc, blk_scratch *scratch, const int64_t *t, size_t n, blk_tcol *prev,
+                ps_buf *head, ps_buf *body)
+{
+    ps_buf heads[2], bodies[2];
+    uint64_t mean = prev->step;
+    blk_tcol c = {.t_first = t[0], .t_last = t[n - 1], .n = (uint32_t)n, .step = prev->step};
+    uint64_t *dist = blk_scratch_get(alloc, scratch, n, sizeof *dist);
+    unsigned slot = 0;
+    blk_mode mode = BLK_MODE_RAW;
+
+    if (dist == NULL)
+        return PS_ENOMEM;
+    for (unsigned i = 0; i < 2; i++) {
+        ps_buf_init(&heads[i], alloc);
+        ps_buf_init(&bodies[i], alloc);
+    }
+    if (n > 1)
+        c.step = guess_step(t, n, &mean);
+    if (!off_grid(t, n, c.step, dist))
+        c.flags = BLK_TCOL_GRID;
+    else
+        mode = encode_best(dist, n, heads, bodies, &slot);
+    put_column(&c, mode, prev, ps_buf_str(&heads[slot]), ps_buf_str(&bodies[slot]), head, body);
+    *prev = c;
+    bool failed = heads[slot].failed || bodies[slot].failed || head->failed || body->failed;
+    for (unsigned i = 0; i < 2; i++) {
+        ps_buf_done(&heads[i]);
+        ps_buf_done(&bodies[i]);
+    }
+    return failed ? PS_ENOMEM : PS_OK;
+}
+
+/* ---- reading ------------------------------------------------------------------------------- */
+
+static blk_mode
+tcol_mode(const blk_tcol *c)
+{
+    return (blk_mode)(c->flags >> BLK_TCOL_MODE_SHIFT & 3);
+}
+
+static bool
+grid_last(const blk_tcol *c, int64_t *ret)
+{
+    uint64_t span;
+
+    if (c->n > 1 && (c->step == 0 || c->step > (uint64_t)(MDL_TIME_MAX_MS - MDL_TIME_MIN_MS)))
+        return false;
+    if (__builtin_mul_overflow((uint64_t)(c->n - 1), c->step, &span) || span > (uint64_t)INT64_MAX)
+        return c->n == 1;
+    *ret = c->n == 1 ? c->t_first : (int64_t)((uint64_t)c->t_first + span);
+    return true;
+}
+
+bool
+blk_tcol_parse(blk_in *in, const blk_tcol *prev, blk_tcol *ret, bool *ret_unsupported)
+{
+    blk_tcol c = {.n = prev->n, .step = prev->step};
+
+    c.flags = blk_in_u8(in);
+    if (c.flags & ~BLK_TCOL_KNOWN || tcol_mode(&c) == BLK_MODE_XOR) {
+        *ret_unsupported = !in->bad;
+        return false;
+    }
+    if (!(c.flags & BLK_TCOL_SAME_N)) {
+        uint64_t n = blk_in_varint(in);
+        if (n > BLK_MAX_SAMPLES)
+            return false;
+        c.n = (uint32_t)n;
+    }
+    c.t_first = (int64_t)((uint64_t)prev->t_first + blk_unzigzag(blk_in_varint(in)));
+    if (!(c.flags & BLK_TCOL_SAME_STEP))
+        c.step = blk_in_varint(in);
+    if (in->bad || c.n == 0 || c.t_first < MDL_TIME_MIN_MS || c.t_first > MDL_TIME_MAX_MS)
+        return false;
+    if (c.flags & BLK_TCOL_GRID) {
+        c.t_last = c.t_first;
+        if (!grid_last(&c, &c.t_last) || c.t_last < c.t_first || c.t_last > MDL_TIME_MAX_MS)
+            return false;
+        *ret = c;
+        return true;
+    }
+    uint64_t span = blk_in_varint(in);
+    if (in->bad || span > (uint64_t)(MDL_TIME_MAX_MS - c.t_first))
+        return false;
+    c.t_last = c.t_first + (int64_t)span;
+    if (c.n > BLK_FRAME_VALUES) {
+        uint64_t frames_len = blk_in_varint(in);
+        uint64_t body_len = blk_in_varint(in);
+        c.frames = blk_in_bytes(in, frames_len);
+        if (c.frames == NULL || body_len > BLK_MAX_BYTES)
+            return false;
+        c.frames_len = (uint32_t)frames_len;
+        c.body_len = (uint32_t)body_len;
+    } else {
+        blk_frame f;
+        uint64_t start = 0;
+        c.frames = in->p;
+        if (!blk_frame_parse(in, c.n, tcol_mode(&c), &start, &f))
+            return false;
+        c.frames_len = (uint32_t)(in->p - c.frames);
+        c.body_len = f.payload_len;
+    }
+    *ret = c;
+    return true;
+}
+
+static void
+decode_grid(const blk_tcol *c, int64_t from, int64_t to, int64_t *t_ms, size_t *ret_lo, size_t *ret_n)
+{
+    uint64_t lo = 0, hi = c->n;
+
+    if (c->n > 1) {
+        lo = ((uint64_t)from - (uint64_t)c->t_first + c->step - 1) / c->step;
+        hi = ((uint64_t)to - (uint64_t)c->t_first) / c->step + 1;
+    }
+    int64_t t = (int64_t)((uint64_t)c->t_first + lo * c->step);
+    size_t n = hi > lo ? hi - lo : 0;
+    for (size_t i = 0; i < n; i++)
+        t_ms[i] = (int64_t)((uint64_t)t + i * c->step);
+    *ret_lo = lo;
+    *ret_n = n;
+}
+
+/*
+ * Times of one frame that lie in [from, to], appended at t_ms[*ret_n]. Checks that times ascend, also
+ * against *before, and stay inside the column's bounds.
+ */
+static bool
+take_frame(const blk_tcol *c, const uint64_t *dist, size_t at, uint32_t n, int64_t from, int64_t to,
+           int64_t *before, int64_t *t_ms, size_t *ret_lo, size_t *ret_n)
+{
+    uint64_t base = (uint64_t)c->t_first + (uint64_t)at * c->step;
+    int64_t last = *before;
+
+    for (uint32_t i = 0; i < n; i++, base += c->step) {
+        int64_t t = (int64_t)(base + dist[i]);
+        if (t <= last || t > c->t_last)
+            return false;
+        last = t;
+        if (t < from || t > to)
+            continue;
+        if (*ret_n == 0)
+            *ret_lo = at + i;
+        t_ms[(*ret_n)++] = t;
+    }
+    *before = last;
+    return true;
+}
+
+bool
+blk_tcol_decode(const blk_tcol *c, const uint8_t *body, size_t body_avail, int64_t from, int64_t to,
+                int64_t *t_ms, size_t *ret_lo, size_t *ret_n)
+{
+    uint64_t dist[BLK_FRAME_VALUES];
+    blk_in head = {c->frames, c->frames + c->frames_len, false};
+    const blk_mode mode = tcol_mode(c);
+    size_t off = 0, n = 0, lo = 0;
+    uint64_t start = 0;
+    blk_frame f, next = {0};
+
+    *ret_n = 0;
+    *ret_lo = 0;
+    from = from < c->t_first ? c->t_first : from;
+    to = to > c->t_last ? c->t_last : to;
+    if (from > to)
+        return true;
+    if (c->flags & BLK_TCOL_GRID) {
+        decode_grid(c, from, to, t_ms, ret_lo, ret_n);
+        return true;
+    }
+    body += c->body_off;
+    body_avail -= c->body_off;
+    int64_t before = c->t_first - 1;
+    for (size_t at = 0; at < c->n; at += BLK_FRAME_VALUES, off += f.payload_len) {
+        uint32_t len = c->n - at < BLK_FRAME_VALUES ? (uint32_t)(c->n - at) : BLK_FRAME_VALUES;
+        f = next;
+        if (at == 0 && !blk_frame_parse(&head, len, mode, &start, &f))
+            return false;
+        int64_t first = (int64_t)((uint64_t)c->t_first + (uint64_t)at * c->step + f.start);
+        size_t after = at + BLK_FRAME_VALUES;
+        int64_t bound = INT64_MAX; /* first time of the next frame */
+        if (after < c->n) {
+            uint32_t next_len = c->n - after < BLK_FRAME_VALUES ? (uint32_t)(c->n - after) : BLK_FRAME_VALUES;
+            if (!blk_frame_parse(&head, next_len, mode, &start, &next))
+                return false;
+            bound = (int64_t)((uint64_t)c->t_first + (uint64_t)after * c->step + next.start);
+        }
+        if (f.n_raw > 0 || f.payload_len > c->body_len - off || first <= before)
+            return false;
+        if (first > to)
+            break;
+        if (bound <= from) {
+            before = first;
+            continue;
+        }
+        if (!blk_frame_decode(&f, mode, 0, body + off, body_avail - off, dist) ||
+            !take_frame(c, dist, at, len, from, to, &before, t_ms, &lo, &n))
+            return false;
+    }
+    *ret_lo = lo;
+    *ret_n = n;
+    return true;
+}
