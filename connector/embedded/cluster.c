@@ -34,7 +34,8 @@ int
 emb_data_major(const emb_folder *f)
 {
     char text[32];
-    return emb_read_file(f->dir_fd, "pg/PG_VERSION", text, sizeof(text), NULL) == PS_OK ? atoi(text) : 0;
+    return emb_read_file(f->dir_fd, "pg/PG_VERSION", text, sizeof(text), NULL) == PS_OK ? atoi(text)
+                                                                                        : 0;
 }
 
 /* ---- binaries ---------------------------------------------------------------------------- */
@@ -142,9 +143,11 @@ look_at_files(emb_binaries *b)
 static ps_status
 wrong_major(int data_major, const char *what, ps_err *err)
 {
-    return ps_fail(err, PS_EUNSUPPORTED,
-                   "the data folder was made by PostgreSQL %d, %s: install postgresql-%d, or move the data with pg_dump to "
-                   "a new data folder (--data-dir)", data_major, what, data_major);
+    return ps_fail(
+        err, PS_EUNSUPPORTED,
+        "the data folder was made by PostgreSQL %d, %s: install postgresql-%d, or move the data with pg_dump to "
+        "a new data folder (--data-dir)",
+        data_major, what, data_major);
 }
 
 ps_status
@@ -157,11 +160,15 @@ emb_find_binaries(const char *bin_dir, int data_major, emb_binaries *ret, ps_err
         return wrong_major(data_major, "older than this promscale can use (15)", err);
     if (bin_dir[0]) {
         if (strlen(bin_dir) >= sizeof(b.dir) - 64 || !is_server_dir(bin_dir))
-            return ps_fail(err, PS_EINVAL, "embedded.bin-dir %.120s holds no programs postgres and initdb", bin_dir);
+            return ps_fail(err, PS_EINVAL,
+                           "embedded.bin-dir %.120s holds no programs postgres and initdb",
+                           bin_dir);
         snprintf(b.dir, sizeof(b.dir), "%s", bin_dir);
         b.major = major_of(b.dir);
         if (b.major < EMB_MIN_MAJOR)
-            return ps_fail(err, PS_EUNSUPPORTED, "embedded.bin-dir %.120s: PostgreSQL %d is older than 15", bin_dir, b.major);
+            return ps_fail(err, PS_EUNSUPPORTED,
+                           "embedded.bin-dir %.120s: PostgreSQL %d is older than 15", bin_dir,
+                           b.major);
         if (data_major != 0 && data_major != b.major) {
             snprintf(what, sizeof(what), "embedded.bin-dir holds PostgreSQL %d", b.major);
             return wrong_major(data_major, what, err);
@@ -169,9 +176,10 @@ emb_find_binaries(const char *bin_dir, int data_major, emb_binaries *ret, ps_err
     } else if (!find_around(data_major, &b)) {
         if (data_major != 0)
             return wrong_major(data_major, "which is not on this machine", err);
-        return ps_fail(err, PS_ENOTFOUND,
-                       "no PostgreSQL 15 or newer found in /usr/lib/postgresql or PATH: install package postgresql-15, "
-                       "or set --embedded.bin-dir, or use your own server with --db.uri");
+        return ps_fail(
+            err, PS_ENOTFOUND,
+            "no PostgreSQL 15 or newer found in /usr/lib/postgresql or PATH: install package postgresql-15, "
+            "or set --embedded.bin-dir, or use your own server with --db.uri");
     }
     look_at_files(&b);
     *ret = b;
@@ -195,7 +203,9 @@ static ps_status
 open_pg(const emb_folder *f, const char *name, int *ret, ps_err *err)
 {
     *ret = openat(f->dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    return *ret >= 0 ? PS_OK : ps_fail(err, PS_EUNAVAILABLE, "cannot open %s/%s: %s", f->dir, name, strerror(errno));
+    return *ret >= 0 ? PS_OK
+                     : ps_fail(err, PS_EUNAVAILABLE, "cannot open %s/%s: %s", f->dir, name,
+                               strerror(errno));
 }
 
 static ps_status
@@ -215,7 +225,8 @@ last_line(char *text)
         char *line = strrchr(text, '\n');
         line = line ? line + 1 : text;
         /* initdb ends by telling what it cleans up; the reason stands before */
-        bool chatter = strstr(line, "removing ") || strstr(line, "child process exited") || strncmp(line, "HINT", 4) == 0;
+        bool chatter = strstr(line, "removing ") || strstr(line, "child process exited") ||
+                       strncmp(line, "HINT", 4) == 0;
         if (!chatter || line == text)
             return line;
         len = (size_t)(line - text);
@@ -235,14 +246,25 @@ emb_initdb(const emb_folder *f, const emb_binaries *b, ps_err *err)
     PS_TRY(emb_path(fresh, sizeof(fresh), f->dir, "pg.new", err));
     PS_TRY(emb_remove_tree(&f->user, fresh, err));
     if (mkdirat(f->dir_fd, "pg.new", 0700) != 0 || chmod(fresh, 0700) != 0 ||
-        (f->user.drop && fchownat(f->dir_fd, "pg.new", f->user.uid, f->user.gid, AT_SYMLINK_NOFOLLOW) != 0))
+        (f->user.drop &&
+         fchownat(f->dir_fd, "pg.new", f->user.uid, f->user.gid, AT_SYMLINK_NOFOLLOW) != 0))
         return ps_fail(err, PS_EUNAVAILABLE, "cannot make %s: %s", fresh, strerror(errno));
     snprintf(program, sizeof(program), "%s/initdb", b->dir);
-    const char *const argv[] = {program, "-D", fresh, "-U", EMB_ROLE, "-k", "--locale=C", "--encoding=UTF8",
-                                "--auth-local=peer", "--auth-host=reject", NULL};
+    const char *const argv[] = {program,
+                                "-D",
+                                fresh,
+                                "-U",
+                                EMB_ROLE,
+                                "-k",
+                                "--locale=C",
+                                "--encoding=UTF8",
+                                "--auth-local=peer",
+                                "--auth-host=reject",
+                                NULL};
     PS_TRY(emb_run(&f->user, argv, tail, sizeof(tail), &code, err));
     if (code != 0)
-        return ps_fail(err, PS_EUNAVAILABLE, "cannot make the database in %s: %.160s", f->dir, last_line(tail));
+        return ps_fail(err, PS_EUNAVAILABLE, "cannot make the database in %s: %.160s", f->dir,
+                       last_line(tail));
     PS_TRY(open_pg(f, "pg.new", &fd, err));
     ps_status st = write_pg(f, fd, "postgresql.conf", PS_STR(postgresql_conf), err);
     if (st == PS_OK)
@@ -276,7 +298,8 @@ add_ident(ps_buf *out, uid_t uid)
 static void
 render_ident(const emb_folder *f, ps_buf *out)
 {
-    ps_buf_add_c(out, "# Written by promscale at each start: who may be the superuser over the socket.\n");
+    ps_buf_add_c(
+        out, "# Written by promscale at each start: who may be the superuser over the socket.\n");
     add_ident(out, 0);
     if (f->user.uid != 0)
         add_ident(out, f->user.uid);
@@ -287,43 +310,44 @@ render_ident(const emb_folder *f, ps_buf *out)
 static void
 render_conf(const emb_binaries *b, const settings *s, ps_buf *out)
 {
-    ps_buf_add_c(out,
-                 "# Written by promscale at each start; put settings of your own into postgresql.conf.\n"
-                 "listen_addresses = ''\n"
-                 "unix_socket_permissions = 0700\n"
-                 "cluster_name = 'promscale'\n"
-                 "max_connections = 50\n"
-                 "password_encryption = 'scram-sha-256'\n"
-                 "\n# what is acknowledged is on disk\n"
-                 "fsync = on\n"
-                 "full_page_writes = on\n"
-                 "synchronous_commit = on\n"
-                 "wal_level = replica\n"
-                 "checkpoint_timeout = 15min\n"
-                 "max_wal_size = 2GB\n"
-                 "\n# small by default; --embedded.shared-buffers raises it\n");
+    ps_buf_add_c(
+        out,
+        "# Written by promscale at each start; put settings of your own into postgresql.conf.\n"
+        "listen_addresses = ''\n"
+        "unix_socket_permissions = 0700\n"
+        "cluster_name = 'promscale'\n"
+        "max_connections = 50\n"
+        "password_encryption = 'scram-sha-256'\n"
+        "\n# what is acknowledged is on disk\n"
+        "fsync = on\n"
+        "full_page_writes = on\n"
+        "synchronous_commit = on\n"
+        "wal_level = replica\n"
+        "checkpoint_timeout = 15min\n"
+        "max_wal_size = 2GB\n"
+        "\n# small by default; --embedded.shared-buffers raises it\n");
     ps_buf_addf(out, "shared_buffers = %" PRId64 "kB\n", s->embedded_shared_buffers / 1024);
     ps_buf_add_c(out, "huge_pages = off\n");
     /* System V memory does not live in /dev/shm, and not in files of the data folder as mmap does. */
     ps_buf_addf(out, "dynamic_shared_memory_type = %s\n", small_shm() ? "sysv" : "posix");
-    ps_buf_add_c(out,
-                 "jit = off\n"
-                 "autovacuum_naptime = 10s\n"
-                 "\n# locale and time never depend on the machine\n"
-                 "timezone = 'UTC'\n"
-                 "log_timezone = 'UTC'\n"
-                 "lc_messages = 'C'\n"
-                 "\n# promscale keeps pg.log bounded\n"
-                 "log_destination = 'stderr'\n"
-                 "logging_collector = off\n"
-                 "log_line_prefix = '%m [%p] %q%a '\n");
+    ps_buf_add_c(out, "jit = off\n"
+                      "autovacuum_naptime = 10s\n"
+                      "\n# locale and time never depend on the machine\n"
+                      "timezone = 'UTC'\n"
+                      "log_timezone = 'UTC'\n"
+                      "lc_messages = 'C'\n"
+                      "\n# promscale keeps pg.log bounded\n"
+                      "log_destination = 'stderr'\n"
+                      "logging_collector = off\n"
+                      "log_line_prefix = '%m [%p] %q%a '\n");
     if (b->has_extension)
         ps_buf_add_c(out, "\nshared_preload_libraries = 'promscale'\n"
                           "promscale.database = '" EMB_DATABASE "'\n");
 }
 
 ps_status
-emb_configure(const emb_folder *f, const emb_binaries *b, const settings *s, char *signature, ps_err *err)
+emb_configure(const emb_folder *f, const emb_binaries *b, const settings *s, char *signature,
+              ps_err *err)
 {
     ps_buf conf, ident;
     int fd = -1;

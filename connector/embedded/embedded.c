@@ -39,7 +39,8 @@ say(emb_progress progress, void *self, const char *fmt, const char *a, const cha
 
 /* A server that a killed connector left: used as it is, or stopped if it was started differently. */
 static ps_status
-adopt(embedded *e, const char *signature, emb_progress progress, void *self, bool *ret_adopted, ps_err *err)
+adopt(embedded *e, const char *signature, emb_progress progress, void *self, bool *ret_adopted,
+      ps_err *err)
 {
     emb_server_file old;
     char pid[32];
@@ -57,7 +58,9 @@ adopt(embedded *e, const char *signature, emb_progress progress, void *self, boo
         }
         return st == PS_EUNAVAILABLE ? PS_OK : st; /* it was just ending: start a new one */
     }
-    say(progress, self, "restarting the running database server (version or configuration changed), process ", pid, "");
+    say(progress, self,
+        "restarting the running database server (version or configuration changed), process ", pid,
+        "");
     return emb_postmaster_stop(&e->postmaster, STOP_OLD_MS, err);
 }
 
@@ -77,7 +80,8 @@ make_database(const embedded *e, ps_err *err)
     PGresult *res = NULL;
     ps_status st = PS_OK;
 
-    snprintf(conninfo, sizeof(conninfo), "host=%s port=%d user=%s dbname=postgres application_name=promscale",
+    snprintf(conninfo, sizeof(conninfo),
+             "host=%s port=%d user=%s dbname=postgres application_name=promscale",
              e->server.socket_dir, (int)EMB_PORT, EMB_ROLE);
     PGconn *conn = PQconnectdb(conninfo);
     if (PQstatus(conn) != CONNECTION_OK) {
@@ -109,7 +113,8 @@ start_server(embedded *e, emb_progress progress, void *self, ps_err *err)
     snprintf(major, sizeof(major), "%d", e->binaries.major);
     say(progress, self, "starting PostgreSQL ", major, "");
     PS_TRY(emb_write_server_file(&e->folder, &e->server, err));
-    return emb_postmaster_start(&e->postmaster, e->binaries.dir, e->server.socket_dir, progress, self, err);
+    return emb_postmaster_start(&e->postmaster, e->binaries.dir, e->server.socket_dir, progress,
+                                self, err);
 }
 
 static ps_status
@@ -117,21 +122,23 @@ prepare(embedded *e, const settings *s, emb_progress progress, void *self, ps_er
 {
     PS_TRY(emb_folder_find(s->data_dir, &e->folder, err));
     if (e->folder.moved)
-        say(progress, self, "user ", e->folder.user.name, " (PostgreSQL does not run as root) cannot enter the data folder asked for; using the one below");
+        say(progress, self, "user ", e->folder.user.name,
+            " (PostgreSQL does not run as root) cannot enter the data folder asked for; using the one below");
     say(progress, self, "data folder ", e->folder.dir, "");
     PS_TRY(emb_folder_open(&e->folder, err));
     int major = emb_data_major(&e->folder);
     PS_TRY(emb_find_binaries(s->embedded_bin_dir, major, &e->binaries, err));
     if (major == 0) {
-        say(progress, self, "creating a PostgreSQL cluster in ", e->folder.pg, e->folder.user.drop ? " (as the unprivileged user)" : "");
+        say(progress, self, "creating a PostgreSQL cluster in ", e->folder.pg,
+            e->folder.user.drop ? " (as the unprivileged user)" : "");
         PS_TRY(emb_initdb(&e->folder, &e->binaries, err));
     }
     return emb_postmaster_init(&e->postmaster, &e->folder, err);
 }
 
 ps_status
-embedded_start(const settings *s, logger *log, void (*progress)(void *self, const char *line), void *self,
-               embedded **ret, ps_err *err)
+embedded_start(const settings *s, logger *log, void (*progress)(void *self, const char *line),
+               void *self, embedded **ret, ps_err *err)
 {
     emb_server_file old = {.socket_dir = ""};
     char signature[32];
@@ -151,7 +158,8 @@ embedded_start(const settings *s, logger *log, void (*progress)(void *self, cons
     if (st == PS_OK && !adopted) {
         emb_read_server_file(e->folder.dir_fd, &old);
         memcpy(e->server.signature, signature, sizeof(signature));
-        st = emb_socket_dir(&e->folder, old.socket_dir, e->server.socket_dir, sizeof(e->server.socket_dir), err);
+        st = emb_socket_dir(&e->folder, old.socket_dir, e->server.socket_dir,
+                            sizeof(e->server.socket_dir), err);
         if (st == PS_OK)
             st = start_server(e, progress, self, err);
     }
@@ -164,8 +172,8 @@ embedded_start(const settings *s, logger *log, void (*progress)(void *self, cons
         embedded_free(e);
         return st;
     }
-    snprintf(e->conninfo, sizeof(e->conninfo), "host=%s port=%d user=%s dbname=%s", e->server.socket_dir, (int)EMB_PORT,
-             EMB_ROLE, EMB_DATABASE);
+    snprintf(e->conninfo, sizeof(e->conninfo), "host=%s port=%d user=%s dbname=%s",
+             e->server.socket_dir, (int)EMB_PORT, EMB_ROLE, EMB_DATABASE);
     e->running = true;
     *ret = e;
     return PS_OK;
@@ -211,8 +219,10 @@ embedded_restart(embedded *e, ps_err *err)
     }
     /* Others hold the connection string: the socket stands where it stood, also if a cleaner of
      * temporary files took the folder away. */
-    if (mkdir(e->server.socket_dir, 0700) == 0 && user->drop && chown(e->server.socket_dir, user->uid, user->gid) != 0)
-        return ps_fail(err, PS_EUNAVAILABLE, "cannot make %s: %s", e->server.socket_dir, strerror(errno));
+    if (mkdir(e->server.socket_dir, 0700) == 0 && user->drop &&
+        chown(e->server.socket_dir, user->uid, user->gid) != 0)
+        return ps_fail(err, PS_EUNAVAILABLE, "cannot make %s: %s", e->server.socket_dir,
+                       strerror(errno));
     ps_status st = start_server(e, NULL, NULL, err);
     e->running = st == PS_OK;
     return st;

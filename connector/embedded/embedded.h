@@ -13,8 +13,9 @@
 typedef struct embedded embedded;
 
 /* progress: called with a short line at each step ("creating the database in ..."); may be NULL. */
-ps_status embedded_start(const settings *s, logger *log, void (*progress)(void *self, const char *line),
-                         void *self, embedded **ret, ps_err *err) PS_MUST_CHECK;
+ps_status embedded_start(const settings *s, logger *log,
+                         void (*progress)(void *self, const char *line), void *self, embedded **ret,
+                         ps_err *err) PS_MUST_CHECK;
 const char *embedded_conninfo(const embedded *e); /* socket, database and user */
 const char *embedded_data_dir(const embedded *e); /* as really used (absolute) */
 /* Tells once (returns true) when the server died by itself since the last call; it is then restarted by

@@ -39,7 +39,8 @@ set_user(emb_user *user, uid_t uid, ps_err *err)
 {
     const struct passwd *pw = getpwuid(uid);
     if (!pw)
-        return ps_fail(err, PS_EINVAL, "no user with id %u on this machine; PostgreSQL needs one", (unsigned)uid);
+        return ps_fail(err, PS_EINVAL, "no user with id %u on this machine; PostgreSQL needs one",
+                       (unsigned)uid);
     *user = (emb_user){.uid = uid, .gid = pw->pw_gid, .drop = geteuid() == 0 && uid != 0};
     snprintf(user->name, sizeof(user->name), "%s", pw->pw_name);
     return PS_OK;
@@ -55,9 +56,10 @@ choose_user(emb_user *user, uid_t data_owner, ps_err *err)
         return set_user(user, data_owner, err);
     const struct passwd *pw = getpwnam("postgres");
     if (!pw || pw->pw_uid == 0)
-        return ps_fail(err, PS_EINVAL,
-                       "PostgreSQL does not run as root and there is no user postgres: make one with "
-                       "\"useradd --system postgres\", or start promscale as another user");
+        return ps_fail(
+            err, PS_EINVAL,
+            "PostgreSQL does not run as root and there is no user postgres: make one with "
+            "\"useradd --system postgres\", or start promscale as another user");
     return set_user(user, pw->pw_uid, err);
 }
 
@@ -93,7 +95,8 @@ absolute(const char *wanted, char *dst, ps_err *err)
     if (slash && slash != buf)
         *slash = '\0';
     if (!realpath(parent, resolved))
-        return ps_fail(err, PS_EINVAL, "data folder %s: its parent folder %s: %s", wanted, parent, strerror(errno));
+        return ps_fail(err, PS_EINVAL, "data folder %s: its parent folder %s: %s", wanted, parent,
+                       strerror(errno));
     return emb_path(dst, EMB_PATH_MAX - 64, strcmp(resolved, "/") == 0 ? "" : resolved, name, err);
 }
 
@@ -108,11 +111,13 @@ fallback_for(const char *dir, char *dst)
     size_t n = 0;
     for (; *from; from++) {
         char c = *from;
-        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.';
+        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                     c == '_' || c == '.';
         name[n++] = plain ? c : '-';
     }
     name[n] = '\0';
-    snprintf(dst, EMB_PATH_MAX, FALLBACK_ROOT "/%s-%08x", name, (unsigned)ps_hash64(ps_str_c(dir), 0));
+    snprintf(dst, EMB_PATH_MAX, FALLBACK_ROOT "/%s-%08x", name,
+             (unsigned)ps_hash64(ps_str_c(dir), 0));
 }
 
 static bool
@@ -169,9 +174,11 @@ emb_folder_find(const char *wanted, emb_folder *ret, ps_err *err)
     bool reachable = can_enter_or_make(&ret->user, dir);
     if (is_ours(dir)) {
         if (!reachable)
-            return ps_fail(err, PS_EINVAL,
-                           "data folder %s: user %s, who runs PostgreSQL, cannot enter it; allow it with chmod o+x on "
-                           "the folders above, or move the data", dir, ret->user.name);
+            return ps_fail(
+                err, PS_EINVAL,
+                "data folder %s: user %s, who runs PostgreSQL, cannot enter it; allow it with chmod o+x on "
+                "the folders above, or move the data",
+                dir, ret->user.name);
         return fill_paths(ret, dir, err);
     }
     fallback_for(dir, other);
@@ -190,10 +197,13 @@ make_folder(const emb_folder *f, ps_err *err)
     if (f->moved && mkdir(FALLBACK_ROOT, 0755) != 0 && errno != EEXIST)
         return ps_fail(err, PS_EUNAVAILABLE, "cannot make %s: %s", FALLBACK_ROOT, strerror(errno));
     if (mkdir(f->dir, 0755) == 0)
-        return chmod(f->dir, 0755) == 0 ? PS_OK : ps_fail(err, PS_EUNAVAILABLE, "%s: %s", f->dir, strerror(errno));
+        return chmod(f->dir, 0755) == 0
+                   ? PS_OK
+                   : ps_fail(err, PS_EUNAVAILABLE, "%s: %s", f->dir, strerror(errno));
     if (errno == EEXIST)
         return PS_OK;
-    return ps_fail(err, PS_EUNAVAILABLE, "cannot make the data folder %s: %s", f->dir, strerror(errno));
+    return ps_fail(err, PS_EUNAVAILABLE, "cannot make the data folder %s: %s", f->dir,
+                   strerror(errno));
 }
 
 static ps_status
@@ -203,19 +213,24 @@ lock_folder(emb_folder *f, ps_err *err)
 
     int fd = openat(f->dir_fd, "run.lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (fd < 0)
-        return ps_fail(err, PS_EUNAVAILABLE, "cannot write in the data folder %s as user id %u: %s", f->dir,
-                       (unsigned)geteuid(), strerror(errno));
+        return ps_fail(err, PS_EUNAVAILABLE, "cannot write in the data folder %s as user id %u: %s",
+                       f->dir, (unsigned)geteuid(), strerror(errno));
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         ssize_t n = errno == EWOULDBLOCK ? pread(fd, text, sizeof(text) - 1, 0) : 0;
         close(fd);
         text[n > 0 ? n : 0] = '\0';
-        return ps_fail(err, PS_ECONFLICT, "data folder %s is in use by another promscale (process %d): stop it, or choose "
-                       "another folder with --data-dir", f->dir, atoi(text));
+        return ps_fail(
+            err, PS_ECONFLICT,
+            "data folder %s is in use by another promscale (process %d): stop it, or choose "
+            "another folder with --data-dir",
+            f->dir, atoi(text));
     }
     f->lock_fd = fd;
     int len = snprintf(text, sizeof(text), "%d\n", (int)getpid());
-    if (fchown(fd, f->owner_uid, f->owner_gid) != 0 || ftruncate(fd, 0) != 0 || pwrite(fd, text, (size_t)len, 0) != len)
-        return ps_fail(err, PS_EUNAVAILABLE, "cannot write %s/run.lock: %s", f->dir, strerror(errno));
+    if (fchown(fd, f->owner_uid, f->owner_gid) != 0 || ftruncate(fd, 0) != 0 ||
+        pwrite(fd, text, (size_t)len, 0) != len)
+        return ps_fail(err, PS_EUNAVAILABLE, "cannot write %s/run.lock: %s", f->dir,
+                       strerror(errno));
     return PS_OK;
 }
 
@@ -229,7 +244,8 @@ check_empty(const emb_folder *f, ps_err *err)
     if (!d) {
         if (fd >= 0)
             close(fd);
-        return ps_fail(err, PS_EUNAVAILABLE, "cannot read the data folder %s: %s", f->dir, strerror(errno));
+        return ps_fail(err, PS_EUNAVAILABLE, "cannot read the data folder %s: %s", f->dir,
+                       strerror(errno));
     }
     ps_status st = PS_OK;
     while (st == PS_OK && (entry = readdir(d)) != NULL) {
@@ -237,8 +253,11 @@ check_empty(const emb_folder *f, ps_err *err)
         if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strcmp(name, "run.lock") == 0 ||
             strcmp(name, "lost+found") == 0 || strcmp(name, "VERSION.tmp") == 0)
             continue;
-        st = ps_fail(err, PS_EINVAL, "data folder %s is not empty (\"%.60s\") and not a data folder of promscale: choose "
-                     "another with --data-dir", f->dir, name);
+        st = ps_fail(
+            err, PS_EINVAL,
+            "data folder %s is not empty (\"%.60s\") and not a data folder of promscale: choose "
+            "another with --data-dir",
+            f->dir, name);
     }
     closedir(d);
     return st;
@@ -252,12 +271,16 @@ check_layout(emb_folder *f, ps_err *err)
     ps_status st = emb_read_file(f->dir_fd, "VERSION", text, sizeof(text), err);
     if (st == PS_ENOTFOUND) {
         PS_TRY(check_empty(f, err));
-        return emb_write_file(f->dir_fd, "VERSION", PS_STR(LAYOUT), 0644, f->owner_uid, f->owner_gid, err);
+        return emb_write_file(f->dir_fd, "VERSION", PS_STR(LAYOUT), 0644, f->owner_uid,
+                              f->owner_gid, err);
     }
     PS_TRY(st);
     if (strcmp(text, LAYOUT) != 0)
-        return ps_fail(err, PS_EUNSUPPORTED, "data folder %s was laid out by another version of promscale: use that one, or "
-                       "choose another folder with --data-dir", f->dir);
+        return ps_fail(
+            err, PS_EUNSUPPORTED,
+            "data folder %s was laid out by another version of promscale: use that one, or "
+            "choose another folder with --data-dir",
+            f->dir);
     return PS_OK;
 }
 
@@ -269,12 +292,16 @@ emb_folder_open(emb_folder *f, ps_err *err)
     PS_TRY(make_folder(f, err));
     f->dir_fd = open(f->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (f->dir_fd < 0 || fstat(f->dir_fd, &st) != 0)
-        return ps_fail(err, PS_EUNAVAILABLE, "cannot open the data folder %s: %s", f->dir, strerror(errno));
+        return ps_fail(err, PS_EUNAVAILABLE, "cannot open the data folder %s: %s", f->dir,
+                       strerror(errno));
     f->owner_uid = st.st_uid;
     f->owner_gid = st.st_gid;
     if (geteuid() != 0 && st.st_uid != geteuid())
-        return ps_fail(err, PS_EINVAL, "data folder %s belongs to user id %u: start promscale as that user, or choose "
-                       "another folder with --data-dir", f->dir, (unsigned)st.st_uid);
+        return ps_fail(
+            err, PS_EINVAL,
+            "data folder %s belongs to user id %u: start promscale as that user, or choose "
+            "another folder with --data-dir",
+            f->dir, (unsigned)st.st_uid);
     PS_TRY(lock_folder(f, err));
     PS_TRY(check_layout(f, err));
     f->exists = true;
@@ -309,7 +336,8 @@ write_all(int fd, ps_str text)
 }
 
 ps_status
-emb_write_file(int dir_fd, const char *name, ps_str text, mode_t mode, uid_t uid, gid_t gid, ps_err *err)
+emb_write_file(int dir_fd, const char *name, ps_str text, mode_t mode, uid_t uid, gid_t gid,
+               ps_err *err)
 {
     char tmp[80];
 
@@ -320,7 +348,8 @@ emb_write_file(int dir_fd, const char *name, ps_str text, mode_t mode, uid_t uid
               (geteuid() != 0 || fchown(fd, uid, gid) == 0) && fsync(fd) == 0;
     ok = ok && renameat(dir_fd, tmp, dir_fd, name) == 0 && fsync(dir_fd) == 0;
     if (!ok)
-        ps_fail(err, PS_EUNAVAILABLE, "cannot write %s in the data folder: %s", name, strerror(errno));
+        ps_fail(err, PS_EUNAVAILABLE, "cannot write %s in the data folder: %s", name,
+                strerror(errno));
     if (fd >= 0)
         close(fd);
     if (!ok)
@@ -333,13 +362,14 @@ emb_read_file(int dir_fd, const char *name, char *dst, size_t cap, ps_err *err)
 {
     int fd = openat(dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
-        return ps_fail(err, errno == ENOENT ? PS_ENOTFOUND : PS_EUNAVAILABLE, "cannot read %s in the data folder: %s", name,
-                       strerror(errno));
+        return ps_fail(err, errno == ENOENT ? PS_ENOTFOUND : PS_EUNAVAILABLE,
+                       "cannot read %s in the data folder: %s", name, strerror(errno));
     ssize_t n = read(fd, dst, cap - 1);
     int read_errno = errno;
     close(fd);
     if (n < 0)
-        return ps_fail(err, PS_EUNAVAILABLE, "cannot read %s in the data folder: %s", name, strerror(read_errno));
+        return ps_fail(err, PS_EUNAVAILABLE, "cannot read %s in the data folder: %s", name,
+                       strerror(read_errno));
     dst[n] = '\0';
     return PS_OK;
 }
@@ -383,7 +413,8 @@ emb_write_server_file(const emb_folder *f, const emb_server_file *s, ps_err *err
                      "# how \"promscale sql\" and the next start find the running server\n"
                      "socket=%s\nport=%d\nuser=%s\ndatabase=%s\nsignature=%s\n",
                      s->socket_dir, (int)EMB_PORT, EMB_ROLE, EMB_DATABASE, s->signature);
-    return emb_write_file(f->dir_fd, "server", (ps_str){text, (size_t)n}, 0644, f->owner_uid, f->owner_gid, err);
+    return emb_write_file(f->dir_fd, "server", (ps_str){text, (size_t)n}, 0644, f->owner_uid,
+                          f->owner_gid, err);
 }
 
 /* ---- socket folder ----------------------------------------------------------------------- */
@@ -393,7 +424,8 @@ static bool
 is_private(const char *path, const emb_user *user)
 {
     struct stat st;
-    return lstat(path, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == user->uid && (st.st_mode & 0777) == 0700;
+    return lstat(path, &st) == 0 && S_ISDIR(st.st_mode) && st.st_uid == user->uid &&
+           (st.st_mode & 0777) == 0700;
 }
 
 /* Short enough (a socket's path has 107 bytes, the file's name comes after ours), and nothing in it
@@ -401,7 +433,8 @@ is_private(const char *path, const emb_user *user)
 static bool
 usable_parent(const char *path)
 {
-    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/_-.";
+    static const char plain[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/_-.";
     return path && path[0] == '/' && strlen(path) <= 60 && strspn(path, plain) == strlen(path);
 }
 
@@ -424,5 +457,6 @@ emb_socket_dir(const emb_folder *f, const char *last, char *dst, size_t cap, ps_
             return PS_OK;
         rmdir(dst);
     }
-    return ps_fail(err, PS_EUNAVAILABLE, "cannot make a folder for the socket in /run or /tmp: %s", strerror(errno));
+    return ps_fail(err, PS_EUNAVAILABLE, "cannot make a folder for the socket in /run or /tmp: %s",
+                   strerror(errno));
 }

@@ -91,16 +91,20 @@ ps_status emb_folder_find(const char *wanted, emb_folder *ret, ps_err *err) PS_M
 ps_status emb_folder_open(emb_folder *f, ps_err *err) PS_MUST_CHECK;
 void emb_folder_close(emb_folder *f);
 /* Whole file or nothing, also after a crash. Never follows a link. */
-ps_status emb_write_file(int dir_fd, const char *name, ps_str text, mode_t mode, uid_t uid, gid_t gid,
-                         ps_err *err) PS_MUST_CHECK;
+ps_status emb_write_file(int dir_fd, const char *name, ps_str text, mode_t mode, uid_t uid,
+                         gid_t gid, ps_err *err) PS_MUST_CHECK;
 /* At most cap - 1 bytes; ENOENT gives PS_ENOTFOUND. */
-ps_status emb_read_file(int dir_fd, const char *name, char *dst, size_t cap, ps_err *err) PS_MUST_CHECK;
+ps_status emb_read_file(int dir_fd, const char *name, char *dst, size_t cap,
+                        ps_err *err) PS_MUST_CHECK;
 bool emb_read_server_file(int dir_fd, emb_server_file *ret);
-ps_status emb_write_server_file(const emb_folder *f, const emb_server_file *s, ps_err *err) PS_MUST_CHECK;
+ps_status emb_write_server_file(const emb_folder *f, const emb_server_file *s,
+                                ps_err *err) PS_MUST_CHECK;
 /* A private folder (0700, of the server's user) with a short path, for the socket; `last` ("" = none)
  * if it is still one. */
-ps_status emb_socket_dir(const emb_folder *f, const char *last, char *dst, size_t cap, ps_err *err) PS_MUST_CHECK;
-ps_status emb_path(char *dst, size_t cap, const char *folder, const char *name, ps_err *err) PS_MUST_CHECK;
+ps_status emb_socket_dir(const emb_folder *f, const char *last, char *dst, size_t cap,
+                         ps_err *err) PS_MUST_CHECK;
+ps_status emb_path(char *dst, size_t cap, const char *folder, const char *name,
+                   ps_err *err) PS_MUST_CHECK;
 
 /* ---- cluster.c --------------------------------------------------------------------------- */
 
@@ -114,11 +118,12 @@ typedef struct emb_binaries {
 /* Major version of the data, 0 = none yet. */
 int emb_data_major(const emb_folder *f);
 /* bin_dir "" = look around; data_major 0 = any. */
-ps_status emb_find_binaries(const char *bin_dir, int data_major, emb_binaries *ret, ps_err *err) PS_MUST_CHECK;
+ps_status emb_find_binaries(const char *bin_dir, int data_major, emb_binaries *ret,
+                            ps_err *err) PS_MUST_CHECK;
 ps_status emb_initdb(const emb_folder *f, const emb_binaries *b, ps_err *err) PS_MUST_CHECK;
 /* promscale.conf and pg_ident.conf, at each start. signature: at least 32 bytes. */
-ps_status emb_configure(const emb_folder *f, const emb_binaries *b, const settings *s, char *signature,
-                        ps_err *err) PS_MUST_CHECK;
+ps_status emb_configure(const emb_folder *f, const emb_binaries *b, const settings *s,
+                        char *signature, ps_err *err) PS_MUST_CHECK;
 
 /* ---- postmaster.c ------------------------------------------------------------------------ */
 
@@ -141,8 +146,8 @@ bool emb_postmaster_alive(emb_postmaster *p);
 ps_status emb_postmaster_start(emb_postmaster *p, const char *bin_dir, const char *socket_dir,
                                emb_progress progress, void *self, ps_err *err) PS_MUST_CHECK;
 /* Waits until it answers, as long as it lives. */
-ps_status emb_postmaster_wait(emb_postmaster *p, const char *socket_dir, emb_progress progress, void *self,
-                              ps_err *err) PS_MUST_CHECK;
+ps_status emb_postmaster_wait(emb_postmaster *p, const char *socket_dir, emb_progress progress,
+                              void *self, ps_err *err) PS_MUST_CHECK;
 /* Fast shutdown; after timeout_ms immediate. PS_ETIMEOUT if it lives on. */
 ps_status emb_postmaster_stop(emb_postmaster *p, int64_t timeout_ms, ps_err *err) PS_MUST_CHECK;
 void emb_log_bound(emb_postmaster *p);

@@ -25,8 +25,8 @@
 #include "connector/embedded/internal.h"
 
 enum {
-    LEFTOVERS_MS = 60000,   /* processes of a killed postmaster */
-    LEFTOVERS_ASK_MS = 2000, /* then SIGQUIT */
+    LEFTOVERS_MS = 60000,      /* processes of a killed postmaster */
+    LEFTOVERS_ASK_MS = 2000,   /* then SIGQUIT */
     LEFTOVERS_KILL_MS = 15000, /* then SIGKILL */
     WAIT_TELL_MS = 5000,
     QUIT_MS = 15000
@@ -36,7 +36,8 @@ ps_status
 emb_postmaster_init(emb_postmaster *p, const emb_folder *f, ps_err *err)
 {
     *p = (emb_postmaster){.folder = f, .pidfd = -1};
-    p->log_fd = openat(f->dir_fd, "pg.log", O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0640);
+    p->log_fd =
+        openat(f->dir_fd, "pg.log", O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0640);
     if (p->log_fd < 0 || (geteuid() == 0 && fchown(p->log_fd, f->owner_uid, f->owner_gid) != 0))
         return ps_fail(err, PS_EUNAVAILABLE, "cannot write %s: %s", f->log_path, strerror(errno));
     return PS_OK;
@@ -130,7 +131,9 @@ wait_for_leftovers(emb_postmaster *p, emb_progress progress, void *self, ps_err 
 
     for (;;) {
         int64_t waited = emb_now_ms() - start;
-        int signal_no = waited > LEFTOVERS_KILL_MS ? SIGKILL : waited > LEFTOVERS_ASK_MS ? SIGQUIT : 0;
+        int signal_no = waited > LEFTOVERS_KILL_MS  ? SIGKILL
+                        : waited > LEFTOVERS_ASK_MS ? SIGQUIT
+                                                    : 0;
         int n = emb_scan(&f->user, f->pg, 0, signal_no);
         if (n <= 0)
             return PS_OK;
@@ -139,7 +142,9 @@ wait_for_leftovers(emb_postmaster *p, emb_progress progress, void *self, ps_err 
             told = true;
         }
         if (waited > LEFTOVERS_MS)
-            return ps_fail(err, PS_EUNAVAILABLE, "%d processes of an earlier database server in %s do not end", n, f->dir);
+            return ps_fail(err, PS_EUNAVAILABLE,
+                           "%d processes of an earlier database server in %s do not end", n,
+                           f->dir);
         if (emb_interrupted())
             return ps_fail(err, PS_ECANCELED, "interrupted");
         emb_sleep_ms(waited < 1000 ? 20 : 200);
@@ -199,13 +204,15 @@ start_once(emb_postmaster *p, const char *bin_dir, const char *socket_dir, ps_er
 }
 
 ps_status
-emb_postmaster_wait(emb_postmaster *p, const char *socket_dir, emb_progress progress, void *self, ps_err *err)
+emb_postmaster_wait(emb_postmaster *p, const char *socket_dir, emb_progress progress, void *self,
+                    ps_err *err)
 {
     char conninfo[256];
     int64_t start = emb_now_ms();
     int64_t told = start;
 
-    snprintf(conninfo, sizeof(conninfo), "host=%s port=%d user=%s dbname=postgres connect_timeout=10", socket_dir,
+    snprintf(conninfo, sizeof(conninfo),
+             "host=%s port=%d user=%s dbname=postgres connect_timeout=10", socket_dir,
              (int)EMB_PORT, EMB_ROLE);
     for (;;) {
         /* Recovery after a crash takes what it takes: there is no time-out while the server lives. */
@@ -217,7 +224,8 @@ emb_postmaster_wait(emb_postmaster *p, const char *socket_dir, emb_progress prog
             return ps_fail(err, PS_ECANCELED, "interrupted");
         int64_t now = emb_now_ms();
         if (now - told > WAIT_TELL_MS) {
-            tell(progress, self, "the database is still starting (after a crash it replays its log first)");
+            tell(progress, self,
+                 "the database is still starting (after a crash it replays its log first)");
             told = now;
         }
         emb_sleep_ms(now - start < 2000 ? 10 : 100);
@@ -225,8 +233,8 @@ emb_postmaster_wait(emb_postmaster *p, const char *socket_dir, emb_progress prog
 }
 
 ps_status
-emb_postmaster_start(emb_postmaster *p, const char *bin_dir, const char *socket_dir, emb_progress progress,
-                     void *self, ps_err *err)
+emb_postmaster_start(emb_postmaster *p, const char *bin_dir, const char *socket_dir,
+                     emb_progress progress, void *self, ps_err *err)
 {
     int64_t deadline = emb_now_ms() + LEFTOVERS_MS;
     char reason[160];
@@ -248,8 +256,8 @@ emb_postmaster_start(emb_postmaster *p, const char *bin_dir, const char *socket_
         /* Where /proc cannot be read the leftovers show only like this. */
         bool leftovers = strstr(reason, "shared memory block") || strstr(reason, "already exists");
         if (!leftovers || emb_now_ms() > deadline)
-            return ps_fail(err, PS_EUNAVAILABLE, "PostgreSQL does not start: %s (more in %.60s)", reason,
-                           p->folder->log_path);
+            return ps_fail(err, PS_EUNAVAILABLE, "PostgreSQL does not start: %s (more in %.60s)",
+                           reason, p->folder->log_path);
         emb_sleep_ms(500);
     }
 }
@@ -301,7 +309,8 @@ emb_log_bound(emb_postmaster *p)
         return;
     int in = openat(f->dir_fd, "pg.log", O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     unlinkat(f->dir_fd, "pg.log.1", 0);
-    int out = openat(f->dir_fd, "pg.log.1", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
+    int out =
+        openat(f->dir_fd, "pg.log.1", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0640);
     if (in >= 0 && out >= 0) {
         /* from near its end: a burst may have made it much longer than the limit */
         off_t at = st.st_size > 2 * (off_t)EMB_LOG_MAX ? st.st_size - EMB_LOG_MAX : 0;

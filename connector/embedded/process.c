@@ -104,7 +104,8 @@ emb_spawn(const emb_command *c, pid_t *ret, ps_err *err)
     int fork_errno = errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (pid < 0)
-        return ps_fail(err, PS_EUNAVAILABLE, "cannot start %s: %s", c->argv[0], strerror(fork_errno));
+        return ps_fail(err, PS_EUNAVAILABLE, "cannot start %s: %s", c->argv[0],
+                       strerror(fork_errno));
     *ret = pid;
     return PS_OK;
 }
@@ -121,8 +122,8 @@ wait_for(pid_t pid)
 }
 
 ps_status
-emb_run(const emb_user *user, const char *const *argv, char *tail, size_t tail_cap, int *ret_exit_code,
-        ps_err *err)
+emb_run(const emb_user *user, const char *const *argv, char *tail, size_t tail_cap,
+        int *ret_exit_code, ps_err *err)
 {
     int fds[2];
     pid_t pid = 0;

@@ -21,9 +21,11 @@ extern char **environ;
 static void
 forget_pg_environment(void)
 {
-    static const char *const names[] = {"PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGDATABASE", "PGPASSWORD",
-                                        "PGPASSFILE", "PGOPTIONS", "PGSERVICE", "PGSERVICEFILE", "PGSSLMODE",
-                                        "PGTARGETSESSIONATTRS", "PGREQUIREAUTH", "PGCHANNELBINDING"};
+    static const char *const names[] = {"PGHOST",        "PGHOSTADDR",      "PGPORT",
+                                        "PGUSER",        "PGDATABASE",      "PGPASSWORD",
+                                        "PGPASSFILE",    "PGOPTIONS",       "PGSERVICE",
+                                        "PGSERVICEFILE", "PGSSLMODE",       "PGTARGETSESSIONATTRS",
+                                        "PGREQUIREAUTH", "PGCHANNELBINDING"};
     for (size_t i = 0; i < PS_ARRAY_LEN(names); i++)
         unsetenv(names[i]);
 }
@@ -42,8 +44,8 @@ become_psql(const char *program, const char *conninfo, int argc, char *const *ar
     for (int i = 0; i < argc; i++)
         args[3 + i] = argv[i];
     execvp(program, (char *const *)args);
-    ps_fail(err, PS_ENOTFOUND, "cannot start psql (%s): %s; it is in the package postgresql-client", program,
-            strerror(errno));
+    ps_fail(err, PS_ENOTFOUND, "cannot start psql (%s): %s; it is in the package postgresql-client",
+            program, strerror(errno));
     free(args);
     return 1;
 }
@@ -74,23 +76,28 @@ sql_embedded(const settings *s, int argc, char *const *argv, ps_err *err)
         return 1;
     f.dir_fd = open(f.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (f.dir_fd < 0 || !emb_read_server_file(f.dir_fd, &server)) {
-        ps_fail(err, PS_EUNAVAILABLE, "no promscale runs on data folder %.100s: start it with \"promscale --data-dir %.60s\"",
-                f.dir, s->data_dir);
+        ps_fail(
+            err, PS_EUNAVAILABLE,
+            "no promscale runs on data folder %.100s: start it with \"promscale --data-dir %.60s\"",
+            f.dir, s->data_dir);
         emb_folder_close(&f);
         return 1;
     }
     if (access(server.socket_dir, X_OK) != 0 && errno == EACCES) {
-        ps_fail(err, PS_EINVAL, "data folder %.120s belongs to user %s: run this as that user", f.dir, f.user.name);
+        ps_fail(err, PS_EINVAL, "data folder %.120s belongs to user %s: run this as that user",
+                f.dir, f.user.name);
         emb_folder_close(&f);
         return 1;
     }
-    snprintf(conninfo, sizeof(conninfo), "host=%s port=%d user=%s dbname=%s", server.socket_dir, (int)EMB_PORT, EMB_ROLE,
-             EMB_DATABASE);
+    snprintf(conninfo, sizeof(conninfo), "host=%s port=%d user=%s dbname=%s", server.socket_dir,
+             (int)EMB_PORT, EMB_ROLE, EMB_DATABASE);
     forget_pg_environment();
     PGPing ping = PQping(conninfo);
     if (ping != PQPING_OK && ping != PQPING_REJECT) {
-        ps_fail(err, PS_EUNAVAILABLE, "the database of data folder %.100s does not answer: start it with \"promscale "
-                "--data-dir %.60s\"", f.dir, s->data_dir);
+        ps_fail(err, PS_EUNAVAILABLE,
+                "the database of data folder %.100s does not answer: start it with \"promscale "
+                "--data-dir %.60s\"",
+                f.dir, s->data_dir);
         emb_folder_close(&f);
         return 1;
     }

@@ -25,7 +25,7 @@ typedef struct install {
     logger *log;
     version installed; /* zeros = none; an installed 0.0.0 is told by has */
     bool has;
-    bool offered;      /* the server has the files of our version */
+    bool offered; /* the server has the files of our version */
     char installed_text[32];
     char default_text[32]; /* what the server's files offer, "" = no files */
 } install;
@@ -58,10 +58,13 @@ sql_failed(const PGconn *conn, const PGresult *res, const char *doing, ps_err *e
     const char *message = res ? PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY) : NULL;
 
     if (state && strcmp(state, "42501") == 0)
-        return ps_fail(err, PS_EINVAL,
-                       "%s: %.80s. A superuser must run CREATE EXTENSION promscale (or ALTER EXTENSION promscale UPDATE) "
-                       "in this database once", doing, message);
-    return ps_fail(err, PS_EUNAVAILABLE, "%s: %.160s", doing, message ? message : PQerrorMessage(conn));
+        return ps_fail(
+            err, PS_EINVAL,
+            "%s: %.80s. A superuser must run CREATE EXTENSION promscale (or ALTER EXTENSION promscale UPDATE) "
+            "in this database once",
+            doing, message);
+    return ps_fail(err, PS_EUNAVAILABLE, "%s: %.160s", doing,
+                   message ? message : PQerrorMessage(conn));
 }
 
 static ps_status
@@ -88,18 +91,22 @@ check_server(const install *in, ps_err *err)
     int number = PQserverVersion(in->conn);
 
     if (number < MIN_SERVER)
-        return ps_fail(err, PS_EUNSUPPORTED, "the database server is PostgreSQL %d.%d; promscale needs 15 or newer",
+        return ps_fail(err, PS_EUNSUPPORTED,
+                       "the database server is PostgreSQL %d.%d; promscale needs 15 or newer",
                        number / 10000, number % 10000);
     if (!encoding || strcmp(encoding, "UTF8") != 0)
-        return ps_fail(err, PS_EUNSUPPORTED,
-                       "the database's encoding is %s; promscale needs UTF8: make another database with CREATE DATABASE %s "
-                       "ENCODING 'UTF8' TEMPLATE template0", encoding ? encoding : "unknown", "promscale");
+        return ps_fail(
+            err, PS_EUNSUPPORTED,
+            "the database's encoding is %s; promscale needs UTF8: make another database with CREATE DATABASE %s "
+            "ENCODING 'UTF8' TEMPLATE template0",
+            encoding ? encoding : "unknown", "promscale");
     PS_TRY(run(in, "SELECT pg_is_in_recovery()", "cannot ask the database server", &res, err));
     bool standby = strcmp(PQgetvalue(res, 0, 0), "t") == 0;
     PQclear(res);
     if (standby)
-        return ps_fail(err, PS_EUNSUPPORTED, "the database server is a standby, which is read-only: point db.uri at the "
-                                             "primary (or list all hosts and add target_session_attrs=read-write)");
+        return ps_fail(err, PS_EUNSUPPORTED,
+                       "the database server is a standby, which is read-only: point db.uri at the "
+                       "primary (or list all hosts and add target_session_attrs=read-write)");
     return PS_OK;
 }
 
@@ -108,12 +115,13 @@ look(install *in, ps_err *err)
 {
     PGresult *res = NULL;
 
-    PS_TRY(run(in,
-               "SELECT (SELECT extversion FROM pg_extension WHERE extname = 'promscale'),"
-               " (SELECT default_version FROM pg_available_extensions WHERE name = 'promscale'),"
-               " EXISTS (SELECT FROM pg_available_extension_versions WHERE name = 'promscale' AND version = '"
-               PROMSCALE_VERSION "')",
-               "cannot look for the extension", &res, err));
+    PS_TRY(run(
+        in,
+        "SELECT (SELECT extversion FROM pg_extension WHERE extname = 'promscale'),"
+        " (SELECT default_version FROM pg_available_extensions WHERE name = 'promscale'),"
+        " EXISTS (SELECT FROM pg_available_extension_versions WHERE name = 'promscale' AND version = '" PROMSCALE_VERSION
+        "')",
+        "cannot look for the extension", &res, err));
     in->has = !PQgetisnull(res, 0, 0);
     snprintf(in->installed_text, sizeof(in->installed_text), "%s", PQgetvalue(res, 0, 0));
     snprintf(in->default_text, sizeof(in->default_text), "%s", PQgetvalue(res, 0, 1));
@@ -131,12 +139,16 @@ check_offered(const install *in, ps_err *err)
     if (in->offered)
         return PS_OK;
     if (in->default_text[0] == '\0')
-        return ps_fail(err, PS_ENOTFOUND,
-                       "PostgreSQL %d at the database has no files of the extension promscale: on its machine run "
-                       "\"make install-extension\" in promscale's source, or install its package", major);
-    return ps_fail(err, PS_ENOTFOUND,
-                   "the database server offers the extension promscale in version %s, this promscale is %s: install the "
-                   "same version there (make install-extension, or its package)", in->default_text, PROMSCALE_VERSION);
+        return ps_fail(
+            err, PS_ENOTFOUND,
+            "PostgreSQL %d at the database has no files of the extension promscale: on its machine run "
+            "\"make install-extension\" in promscale's source, or install its package",
+            major);
+    return ps_fail(
+        err, PS_ENOTFOUND,
+        "the database server offers the extension promscale in version %s, this promscale is %s: install the "
+        "same version there (make install-extension, or its package)",
+        in->default_text, PROMSCALE_VERSION);
 }
 
 static ps_status
@@ -160,27 +172,35 @@ install_or_upgrade(install *in, ps_err *err)
     if (order == 0)
         return PS_OK;
     if (order > 0)
-        return ps_fail(err, PS_EUNSUPPORTED,
-                       "the database holds extension promscale %s, newer than this promscale %s: start that version or a "
-                       "later one", in->installed_text, PROMSCALE_VERSION);
+        return ps_fail(
+            err, PS_EUNSUPPORTED,
+            "the database holds extension promscale %s, newer than this promscale %s: start that version or a "
+            "later one",
+            in->installed_text, PROMSCALE_VERSION);
     if (!in->has) {
         if (!in->settings->startup_install_extensions)
-            return ps_fail(err, PS_EINVAL, "the database has no extension promscale, and startup.install-extensions is off: "
-                                           "run CREATE EXTENSION promscale in it");
+            return ps_fail(
+                err, PS_EINVAL,
+                "the database has no extension promscale, and startup.install-extensions is off: "
+                "run CREATE EXTENSION promscale in it");
         PS_TRY(check_offered(in, err));
         if (in->log)
             log_info(in->log, "installing the extension", LOG_STR("version", PROMSCALE_VERSION));
-        return change(in, "CREATE EXTENSION promscale VERSION '" PROMSCALE_VERSION "'", "cannot install the extension", err);
+        return change(in, "CREATE EXTENSION promscale VERSION '" PROMSCALE_VERSION "'",
+                      "cannot install the extension", err);
     }
     if (!in->settings->startup_upgrade_extensions)
-        return ps_fail(err, PS_EINVAL, "the database holds extension promscale %s, this promscale needs %s, and "
-                       "startup.upgrade-extensions is off: run ALTER EXTENSION promscale UPDATE in it",
-                       in->installed_text, PROMSCALE_VERSION);
+        return ps_fail(
+            err, PS_EINVAL,
+            "the database holds extension promscale %s, this promscale needs %s, and "
+            "startup.upgrade-extensions is off: run ALTER EXTENSION promscale UPDATE in it",
+            in->installed_text, PROMSCALE_VERSION);
     PS_TRY(check_offered(in, err));
     if (in->log)
         log_info(in->log, "upgrading the extension", LOG_STR("from", in->installed_text),
                  LOG_STR("to", PROMSCALE_VERSION));
-    return change(in, "ALTER EXTENSION promscale UPDATE TO '" PROMSCALE_VERSION "'", "cannot upgrade the extension", err);
+    return change(in, "ALTER EXTENSION promscale UPDATE TO '" PROMSCALE_VERSION "'",
+                  "cannot upgrade the extension", err);
 }
 
 ps_status

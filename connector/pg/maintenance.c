@@ -23,8 +23,8 @@
 #include "connector/pg/pg.h"
 
 enum {
-    LOOK_MS = 10000,    /* while a worker of the extension does the work */
-    ROUND_MS = 5000,    /* while we do */
+    LOOK_MS = 10000, /* while a worker of the extension does the work */
+    ROUND_MS = 5000, /* while we do */
     CONNECT_MS = 10000,
     LOG_EVERY_MS = 60000,
     MAX_VACUUMS = 64
@@ -71,14 +71,17 @@ look(maintenance *m, ps_err *err)
     PGresult *res = NULL;
 
     PS_TRY(run(m, worker_sql, &res, err));
-    bool there = PQntuples(res) == 1 && PQgetlength(res, 0, 0) == 4 && pg_get_u32(PQgetvalue(res, 0, 0)) == 1;
+    bool there = PQntuples(res) == 1 && PQgetlength(res, 0, 0) == 4 &&
+                 pg_get_u32(PQgetvalue(res, 0, 0)) == 1;
     PQclear(res);
     /* Twice: a worker that just restarts is not a reason to begin. */
     m->looks_without = there ? 0 : m->looks_without + 1;
     bool working = m->looks_without >= 2;
     if (working != m->working && m->log)
-        log_info(m->log, working ? "no maintenance worker in the database: this connector does the maintenance"
-                                 : "the database's own maintenance worker is at work");
+        log_info(m->log,
+                 working
+                     ? "no maintenance worker in the database: this connector does the maintenance"
+                     : "the database's own maintenance worker is at work");
     m->working = working;
     return PS_OK;
 }
@@ -151,7 +154,8 @@ maintenance_main(void *self)
         if (st != PS_OK) {
             if (st != PS_ECANCELED && m->log) {
                 const log_field fields[] = {LOG_STR("error", err.text)};
-                log_limited(m->log, LOG_WARN, LOG_EVERY_MS, "maintenance failed, trying again", fields, 1);
+                log_limited(m->log, LOG_WARN, LOG_EVERY_MS, "maintenance failed, trying again",
+                            fields, 1);
             }
             disconnect(m);
         }
@@ -169,7 +173,8 @@ maintenance_start(const char *conninfo, logger *log, maintenance **ret, ps_err *
     m->log = log;
     m->conninfo = strdup(conninfo);
     m->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    int rc = m->conninfo && m->stop_fd >= 0 ? pthread_create(&m->thread, NULL, maintenance_main, m) : ENOMEM;
+    int rc = m->conninfo && m->stop_fd >= 0 ? pthread_create(&m->thread, NULL, maintenance_main, m)
+                                            : ENOMEM;
     if (rc != 0) {
         if (m->stop_fd >= 0)
             close(m->stop_fd);

@@ -11,7 +11,8 @@
 typedef struct maintenance maintenance;
 
 /* conninfo is copied, log borrowed. The database need not be there yet. */
-ps_status maintenance_start(const char *conninfo, logger *log, maintenance **ret, ps_err *err) PS_MUST_CHECK;
+ps_status maintenance_start(const char *conninfo, logger *log, maintenance **ret,
+                            ps_err *err) PS_MUST_CHECK;
 /* Cancels what is under way (each step is a transaction: nothing is half done), ends the thread, frees.
  * NULL does nothing. */
 void maintenance_stop(maintenance *m);
