@@ -21,7 +21,7 @@ def log2_floor_of_pow10(k):
 
 def pow10():
     out = ["""/*
- * pow10_table.c - the first 128 bits of the powers of ten from 10^-342 to 10^324, cut (not rounded).
+ * pow10_table.c - the first 128 bits of the powers of ten from 10^-342 to 10^324, cut, not rounded.
  * Written by tools/gen-tables.py; lib/base/internal.h has the definition.
  */
 #include "lib/base/internal.h"
@@ -65,7 +65,7 @@ const uint32_t ps_crc32c_table[8][256] = {"""]
     for row in table:
         out.append("    {")
         for i in range(0, 256, 8):
-            out.append("        " + ", ".join("0x%08x" % c for c in row[i:i + 8]) + ",")
+            out.append("     " + ", ".join("0x%08x" % c for c in row[i:i + 8]) + ",")
         out.append("    },")
     out.append("};")
     return "\n".join(out) + "\n"

@@ -2,9 +2,9 @@
  * alloc.c - the allocator interface and its one implementation over the C library.
  *
  * Libraries get memory only through a ps_alloc that their caller hands in: the connector passes
- * ps_malloc or an arena with a budget, the extension a memory context, tests an allocator that fails
- * on demand. Sizes are given back on free, so an allocator can account without headers of its own.
- * A size of zero is served as one byte, so that NULL always means "no memory".
+ * ps_malloc or an arena with a budget, the extension a memory context, tests an allocator that
+ * fails on demand. Sizes are given back on free, so an allocator can account without headers of its
+ * own. A size of zero is served as one byte, so that NULL always means "no memory".
  */
 #include "lib/base/base.h"
 

@@ -6,9 +6,9 @@
  * O(log n) calls to the allocator below. Near the budget the next chunk shrinks to what is needed,
  * so a budget is not lost to rounding.
  *
- * Invariants: used_bytes is the sum of all chunk sizes, headers included; pos <= size in each chunk.
- * Under AddressSanitizer the unused part of each chunk is poisoned, so reading past what was handed
- * out, or after a reset, is reported although the memory still belongs to the arena.
+ * Invariants: used_bytes is the sum of all chunk sizes, headers included; pos <= size in each
+ * chunk. Under AddressSanitizer the unused part of each chunk is poisoned, so reading past what was
+ * handed out, or after a reset, is reported although the memory still belongs to the arena.
  */
 #include "lib/base/base.h"
 
@@ -99,8 +99,8 @@ new_chunk(ps_arena *arena, size_t need)
     if (size < need)
         size = need;
     if (arena->budget_bytes != 0) {
-        size_t left = arena->budget_bytes > arena->used_bytes
-                          ? arena->budget_bytes - arena->used_bytes : 0;
+        size_t left =
+            arena->budget_bytes > arena->used_bytes ? arena->budget_bytes - arena->used_bytes : 0;
         if (left < sizeof(ps_arena_chunk) || left - sizeof(ps_arena_chunk) < need)
             return NULL;
         if (size > left - sizeof(ps_arena_chunk))

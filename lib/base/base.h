@@ -42,7 +42,7 @@ typedef enum ps_status {
     PS_ECORRUPT,     /* stored or received bytes are damaged */
     PS_EUNSUPPORTED, /* well-formed, but of a kind or version that this build does not know */
     PS_ENOTFOUND,
-    PS_ECONFLICT,    /* catalog generation or state moved on; resolve again and retry */
+    PS_ECONFLICT, /* catalog generation or state moved on; resolve again and retry */
     PS_ETIMEOUT,
     PS_ECANCELED,
     PS_EUNAVAILABLE, /* may succeed later: overload, database away, shutdown */
@@ -50,16 +50,17 @@ typedef enum ps_status {
     PS_STATUS_MAX
 } ps_status;
 
-/* Lives on the caller's stack and never allocates, so that running out of memory can be reported. */
+/* Lives on the caller's stack and never allocates: so running out of memory can be reported. */
 typedef struct ps_err {
     ps_status code;
     int32_t offset; /* byte in the input, -1 if there is none */
     char text[248]; /* NUL-terminated, valid UTF-8 if the format's arguments were */
 } ps_err;
 
-/* Fills err (may be NULL) and returns code, so that "return ps_fail(err, PS_EINVAL, ...)" reads well. */
+/* Fills err (may be NULL) and returns code: "return ps_fail(err, PS_EINVAL, ...)". */
 ps_status ps_fail(ps_err *err, ps_status code, const char *fmt, ...) PS_PRINTF(3, 4);
-ps_status ps_fail_at(ps_err *err, ps_status code, size_t offset, const char *fmt, ...) PS_PRINTF(4, 5);
+ps_status ps_fail_at(ps_err *err, ps_status code, size_t offset, const char *fmt, ...)
+    PS_PRINTF(4, 5);
 /* Lower-case name of a status ("corrupt"); "unknown" outside the enum. */
 const char *ps_status_name(ps_status status);
 
@@ -108,7 +109,8 @@ typedef struct ps_alloc {
 extern const ps_alloc ps_malloc;
 
 void *ps_alloc_new(const ps_alloc *a, size_t size) PS_MUST_CHECK;
-void *ps_alloc_array(const ps_alloc *a, size_t n, size_t size) PS_MUST_CHECK; /* zeroed; checks overflow */
+/* Zeroed; NULL also if n * size overflows. */
+void *ps_alloc_array(const ps_alloc *a, size_t n, size_t size) PS_MUST_CHECK;
 void ps_alloc_free(const ps_alloc *a, void *p, size_t size);
 bool ps_mul_size(size_t a, size_t b, size_t *ret); /* false on overflow */
 bool ps_add_size(size_t a, size_t b, size_t *ret);
@@ -160,18 +162,60 @@ ps_str ps_buf_str(const ps_buf *buf);
 
 /* ---- bytes ------------------------------------------------------------------------------ */
 
-static inline uint16_t ps_get_u16le(const void *p) { uint16_t v; memcpy(&v, p, 2); return v; }
-static inline uint32_t ps_get_u32le(const void *p) { uint32_t v; memcpy(&v, p, 4); return v; }
-static inline uint64_t ps_get_u64le(const void *p) { uint64_t v; memcpy(&v, p, 8); return v; }
-static inline void ps_put_u16le(void *p, uint16_t v) { memcpy(p, &v, 2); }
-static inline void ps_put_u32le(void *p, uint32_t v) { memcpy(p, &v, 4); }
-static inline void ps_put_u64le(void *p, uint64_t v) { memcpy(p, &v, 8); }
+static inline uint16_t
+ps_get_u16le(const void *p)
+{
+    uint16_t v;
+    memcpy(&v, p, 2);
+    return v;
+}
+static inline uint32_t
+ps_get_u32le(const void *p)
+{
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+static inline uint64_t
+ps_get_u64le(const void *p)
+{
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return v;
+}
+static inline void
+ps_put_u16le(void *p, uint16_t v)
+{
+    memcpy(p, &v, 2);
+}
+static inline void
+ps_put_u32le(void *p, uint32_t v)
+{
+    memcpy(p, &v, 4);
+}
+static inline void
+ps_put_u64le(void *p, uint64_t v)
+{
+    memcpy(p, &v, 8);
+}
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
-#error "the stored formats are read in place; a big-endian build needs byte swaps in these six functions"
+#error "stored formats are read in place; big-endian needs byte swaps in these six functions"
 #endif
 
-static inline uint64_t ps_bits_of(double v) { uint64_t b; memcpy(&b, &v, 8); return b; }
-static inline double ps_double_of(uint64_t b) { double v; memcpy(&v, &b, 8); return v; }
+static inline uint64_t
+ps_bits_of(double v)
+{
+    uint64_t b;
+    memcpy(&b, &v, 8);
+    return b;
+}
+static inline double
+ps_double_of(uint64_t b)
+{
+    double v;
+    memcpy(&v, &b, 8);
+    return v;
+}
 
 /* ---- hashes ----------------------------------------------------------------------------- */
 
@@ -194,14 +238,15 @@ uint32_t ps_crc32c(uint32_t crc, const void *bytes, size_t len);
  * follows; dst holds at least PS_DOUBLE_TEXT bytes. */
 enum { PS_DOUBLE_TEXT = 32 };
 size_t ps_format_double(char *dst, double v);
-/* Whole input must be a number (decimal, hex float, Inf, NaN in any case, optional sign). Locale-free,
- * correctly rounded. PS_EINVAL also for a number too large for a double; NaN is Prometheus's. */
+/* Whole input must be a number (decimal, hex float, Inf, NaN in any case, optional sign).
+ * Locale-free, correctly rounded. PS_EINVAL also for a number too large for a double. NaN is the one
+ * that Prometheus writes. */
 ps_status ps_parse_double(ps_str s, double *ret) PS_MUST_CHECK;
 ps_status ps_parse_i64(ps_str s, int64_t *ret) PS_MUST_CHECK;
 /* "15s", "1h30m", "90d", "500ms", "2w", "1y" (Prometheus durations) to milliseconds. */
 ps_status ps_parse_duration(ps_str s, int64_t *ret_ms) PS_MUST_CHECK;
-/* The inverse as Prometheus writes it: "1h30m", "90d"; years and weeks only if nothing remains; "0s"
- * for 0. Returns the length, a NUL follows; 0 if cap is too small (PS_DURATION_TEXT always does). */
+/* The inverse as Prometheus writes it: "1h30m", "90d"; years and weeks only if nothing remains;
+ * "0s" for 0. Returns the length, a NUL follows; 0 if it does not fit (PS_DURATION_TEXT is enough). */
 enum { PS_DURATION_TEXT = 40 };
 size_t ps_format_duration(char *dst, size_t cap, int64_t ms);
 /* "128MB", "64KiB", "1g", "512B", plain bytes; in any case, units are powers of 1024. */

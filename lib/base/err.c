@@ -63,19 +63,32 @@ const char *
 ps_status_name(ps_status status)
 {
     switch (status) {
-    case PS_OK: return "ok";
-    case PS_EINVAL: return "invalid";
-    case PS_ENOMEM: return "out of memory";
-    case PS_ELIMIT: return "limit";
-    case PS_ECORRUPT: return "corrupt";
-    case PS_EUNSUPPORTED: return "unsupported";
-    case PS_ENOTFOUND: return "not found";
-    case PS_ECONFLICT: return "conflict";
-    case PS_ETIMEOUT: return "timeout";
-    case PS_ECANCELED: return "canceled";
-    case PS_EUNAVAILABLE: return "unavailable";
-    case PS_EINTERNAL: return "internal";
-    case PS_STATUS_MAX: break;
+    case PS_OK:
+        return "ok";
+    case PS_EINVAL:
+        return "invalid";
+    case PS_ENOMEM:
+        return "out of memory";
+    case PS_ELIMIT:
+        return "limit";
+    case PS_ECORRUPT:
+        return "corrupt";
+    case PS_EUNSUPPORTED:
+        return "unsupported";
+    case PS_ENOTFOUND:
+        return "not found";
+    case PS_ECONFLICT:
+        return "conflict";
+    case PS_ETIMEOUT:
+        return "timeout";
+    case PS_ECANCELED:
+        return "canceled";
+    case PS_EUNAVAILABLE:
+        return "unavailable";
+    case PS_EINTERNAL:
+        return "internal";
+    case PS_STATUS_MAX:
+        break;
     }
     return "unknown";
 }

@@ -2,11 +2,11 @@
  * format_double.c - the shortest decimal text that reads back to the same double.
  *
  * The method is Schubfach (R. Giulietti, "The Schubfach way to render doubles"): take the power of
- * ten 10^k that is just not larger than the width of the interval of numbers that round to v. Scaled
- * by it, the interval holds at least one and at most a few integers, and at most one multiple of ten;
- * a multiple of ten is shorter, otherwise the integer nearest to v wins. The scaling needs 128 bits
- * of 10^-k, rounded up, and keeps "there is more below" in the lowest bit of its results, so all
- * comparisons are exact.
+ * ten 10^k that is just not larger than the width of the interval of numbers that round to v.
+ * Scaled by it, the interval holds at least one and at most a few integers, and at most one
+ * multiple of ten; a multiple of ten is shorter, otherwise the integer nearest to v wins. The
+ * scaling needs 128 bits of 10^-k, rounded up, and keeps "there is more below" in the lowest bit of
+ * its results, so all comparisons are exact.
  *
  * Then the digits are laid out as Prometheus does: plain from 1e-6 up to below 1e21, otherwise
  * d.ddde+XX with at least two digits of exponent.

@@ -1,17 +1,17 @@
 /*
  * parse_double.c - text to the nearest double, without a locale.
  *
- * strtod obeys the process's locale (a host program may have set a decimal comma) and wants a NUL at
- * the end, so we read numbers ourselves, in three steps of growing cost, each exact:
+ * strtod obeys the process's locale (a host program may have set a decimal comma) and wants a NUL
+ * at the end, so we read numbers ourselves, in three steps of growing cost, each exact:
  *
  * 1. Up to 2^53 times a power of ten up to 10^22: both are doubles, one operation rounds once.
  * 2. The first 19 digits as a 64-bit integer m, times 128 bits of the power of ten. Neither may be
- *    all of the number, but the value lies between m * P and (m + 1) * (P + 1); if both ends round to
- *    the same double, that is the answer.
+ *    all of the number, but the value lies between m * P and (m + 1) * (P + 1); if both ends round
+ *    to the same double, that is the answer.
  * 3. Otherwise the value is next to the middle between two doubles: exact integers (round.c).
  *
- * A number too large for a double is an error, not infinity: nobody means infinity by 1e999. One too
- * small is zero.
+ * A number too large for a double is an error, not infinity: nobody means infinity by 1e999. One
+ * too small is zero.
  */
 #include "lib/base/internal.h"
 
@@ -179,7 +179,7 @@ hex_digit(char c)
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* After "0x": hex digits with at most one point, then optionally p and a decimal exponent of two. */
+/* After "0x": hex digits with at most one point, then optionally p and an exponent of two. */
 static bool
 read_hex(const char *p, const char *end, uint64_t *ret_bits)
 {
@@ -218,8 +218,8 @@ read_hex(const char *p, const char *end, uint64_t *ret_bits)
         return true;
     }
     int lead = __builtin_clzll(m);
-    *ret_bits = e2 > 4096 ? UINT64_C(0x7FF) << 52
-                          : ps_round_to_double(m << lead, rest, (int)e2 - lead);
+    *ret_bits =
+        e2 > 4096 ? UINT64_C(0x7FF) << 52 : ps_round_to_double(m << lead, rest, (int)e2 - lead);
     return true;
 }
 

@@ -1,5 +1,5 @@
 /*
- * pow10_table.c - the first 128 bits of the powers of ten from 10^-342 to 10^324, cut (not rounded).
+ * pow10_table.c - the first 128 bits of the powers of ten from 10^-342 to 10^324, cut, not rounded.
  * Written by tools/gen-tables.py; lib/base/internal.h has the definition.
  */
 #include "lib/base/internal.h"

@@ -3,10 +3,10 @@
  * number ends in.
  *
  * ps_round_to_double knows the layout of a double and nothing of decimals. ps_decimal_to_double is
- * the slow way to read a decimal number that is right for every input: integers of up to 4096 bits on
- * the stack, one long division that yields 65 bits of quotient and "there is more". It runs only for
- * numbers that lie so near the middle between two doubles that 128 bits of a power of ten cannot
- * tell (parse_double.c), so it is written to be plainly right, not fast.
+ * the slow way to read a decimal number that is right for every input: integers of up to 4096 bits
+ * on the stack, one long division that yields 65 bits of quotient and "there is more". It runs only
+ * for numbers that lie so near the middle between two doubles that 128 bits of a power of ten
+ * cannot tell (parse_double.c), so it is written to be plainly right, not fast.
  */
 #include "lib/base/internal.h"
 
@@ -127,8 +127,7 @@ big_subtract(big *a, const big *b)
 static uint64_t
 round_quotient(big *num, big *den, int e2, bool more)
 {
-    /* Line both up so that the quotient has its 64 bits before the point: den <= num < 2 * den after
-     * one more doubling if needed, then one bit of quotient per subtraction. */
+    /* Line both up (den <= num < 2 * den), then get one bit of quotient per subtraction. */
     int shift = big_bits(num) - big_bits(den);
     if (shift > 0)
         big_shift_left(den, shift);
@@ -153,8 +152,8 @@ round_quotient(big *num, big *den, int e2, bool more)
 uint64_t
 ps_decimal_to_double(const uint8_t *digits, size_t n, int e10, bool more)
 {
-    /* Beyond these the answer is known, and the integers below stay small: num has at most 2658 bits
-     * plus alignment, den at most those of 5^1143. */
+    /* Beyond these the answer is known, and the integers below stay small: num has at most 2658
+     * bits plus alignment, den at most those of 5^1143. */
     if ((int64_t)n + e10 > 310)
         return UINT64_C(0x7FF) << 52;
     if ((int64_t)n + e10 < -342)

@@ -3,7 +3,8 @@
  *
  * Durations follow Prometheus: whole numbers with units, the largest unit first, each at most once,
  * no blanks and no sign; a day has 24 hours, a week 7 days, a year 365 days. A bare 0 is allowed.
- * Every step is checked for overflow: a setting that wraps around would be worse than a refused one.
+ * Every step is checked for overflow: a setting that wraps around would be worse than a refused
+ * one.
  */
 #include "lib/base/base.h"
 
@@ -14,9 +15,12 @@ typedef struct unit {
 } unit;
 
 static const unit units[] = {
-    {"y", INT64_C(365) * 86400000, true}, {"w", INT64_C(7) * 86400000, true},
-    {"d", 86400000, false},               {"h", 3600000, false},
-    {"m", 60000, false},                  {"s", 1000, false},
+    {"y", INT64_C(365) * 86400000, true},
+    {"w", INT64_C(7) * 86400000, true},
+    {"d", 86400000, false},
+    {"h", 3600000, false},
+    {"m", 60000, false},
+    {"s", 1000, false},
     {"ms", 1, false},
 };
 
@@ -44,8 +48,8 @@ static ps_str
 take_letters(ps_str *s)
 {
     size_t i = 0;
-    while (i < s->len && ((s->ptr[i] >= 'a' && s->ptr[i] <= 'z') ||
-                          (s->ptr[i] >= 'A' && s->ptr[i] <= 'Z')))
+    while (i < s->len &&
+           ((s->ptr[i] >= 'a' && s->ptr[i] <= 'z') || (s->ptr[i] >= 'A' && s->ptr[i] <= 'Z')))
         i++;
     ps_str letters = {s->ptr, i};
     s->ptr += i;

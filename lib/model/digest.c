@@ -5,8 +5,8 @@
  * extension, on every machine and in every later version. None of it may ever change; the unit test
  * pins values.
  *
- * A label set is encoded as length and bytes of each name and value, lengths as u32 little-endian, so
- * that no two different sets have the same encoding ("ab","c" against "a","bc").
+ * A label set is encoded as length and bytes of each name and value, lengths as u32 little-endian,
+ * so that no two different sets have the same encoding ("ab","c" against "a","bc").
  */
 #include "lib/model/model.h"
 
@@ -49,8 +49,9 @@ mdl_label_digest(ps_str name, ps_str value, ps_buf *scratch, ps_digest *ret)
 }
 
 /*
- * The last two rounds of the splitmix64 generator over (tenant, metric) as one word: a bijection, so
- * no two pairs share a key, and neighbours land far apart. Never change it: rows are placed by it.
+ * The last two rounds of the splitmix64 generator over (tenant, metric) as one word: a bijection,
+ * so no two pairs share a key, and neighbours land far apart. Never change it: rows are placed by
+ * it.
  */
 int64_t
 mdl_dist_key(int32_t tenant_id, int32_t metric_or_bucket)

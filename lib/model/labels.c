@@ -2,9 +2,10 @@
  * labels.c - label sets: one canonical order, one notion of "valid".
  *
  * Whatever a client sends becomes a sorted list of unique names here, before anything is hashed,
- * stored or compared. Both slices of every label borrow the message that they came in; sorting moves
- * only the slices. Senders nearly always sort already, so order is tested first; label counts come
- * from the network, so the sort must be good in the worst case (heapsort: in place, no recursion).
+ * stored or compared. Both slices of every label borrow the message that they came in; sorting
+ * moves only the slices. Senders nearly always sort already, so order is tested first; label counts
+ * come from the network, so the sort must be good in the worst case (heapsort: in place, no
+ * recursion).
  */
 #include "lib/model/model.h"
 

@@ -59,9 +59,11 @@ ps_str mdl_labels_get(mdl_labels labels, ps_str name);
  */
 ps_status mdl_labels_digest(mdl_labels labels, ps_buf *scratch, ps_digest *ret) PS_MUST_CHECK;
 /* Identity of one (name, value) pair, same encoding. */
-ps_status mdl_label_digest(ps_str name, ps_str value, ps_buf *scratch, ps_digest *ret) PS_MUST_CHECK;
+ps_status mdl_label_digest(ps_str name, ps_str value, ps_buf *scratch,
+                           ps_digest *ret) PS_MUST_CHECK;
 
-/* name{a="b",c="d"} with Prometheus's quoting, cut to max_bytes at a character boundary with "...". */
+/* name{a="b",c="d"} with Prometheus's quoting, cut to max_bytes (0 = no limit) at a character
+ * boundary with "...". Valid UTF-8 for any bytes. */
 void mdl_format_labels(ps_buf *out, const mdl_label *items, size_t n, size_t max_bytes);
 
 /*

@@ -1,9 +1,9 @@
 /*
  * text.c - a label set as a person reads it: name{a="b",c="d"}.
  *
- * Used in error answers and logs, where the labels may be exactly what is wrong: any bytes must come
- * out as valid UTF-8 without control characters, and a megabyte of label must come out short. So the
- * text is built piece by piece and building stops once it is over the limit.
+ * Used in error answers and logs, where the labels may be exactly what is wrong: any bytes must
+ * come out as valid UTF-8 without control characters, and a megabyte of label must come out short.
+ * So the text is built piece by piece and building stops once it is over the limit.
  */
 #include "lib/model/model.h"
 

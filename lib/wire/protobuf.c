@@ -83,7 +83,6 @@ wire_read_field(const uint8_t **pos, const uint8_t *end, wire_field *ret)
     default:
         return "a field is a group or has an unknown wire type";
     }
-    if (why == NULL)
-        *pos = p;
+    *pos = p; /* after the field, or at the content that is wrong */
     return why;
 }

@@ -2,14 +2,15 @@
  * snappy.c - the snappy block format through libsnappy, and the framed stream format over it.
  *
  * A compressed message announces its length; that is a claim of the sender. Before memory is taken
- * for it, it is held against the caller's limit and against what the format can do at all: an element
- * of three bytes yields at most 64, so nothing grows more than 22-fold. A body of ten bytes therefore
- * cannot make us allocate megabytes.
+ * for it, it is held against the caller's limit and against what the format can do at all: an
+ * element of three bytes yields at most 64, so nothing grows more than 22-fold. A body of ten bytes
+ * therefore cannot make us allocate megabytes.
  *
  * Framed: a sequence of chunks, each with a type byte and a length of three bytes. It begins with a
- * stream identifier chunk; data chunks (compressed or not) hold at most 64 KiB of content and a masked
- * CRC-32C of it; padding and the upper half of the unknown types are skipped, the lower half is an
- * error. A first walk adds up the announced lengths, a second one decodes into memory taken once.
+ * stream identifier chunk; data chunks (compressed or not) hold at most 64 KiB of content and a
+ * masked CRC-32C of it; padding and the upper half of the unknown types are skipped, the lower half
+ * is an error. A first walk adds up the announced lengths, a second one decodes into memory taken
+ * once.
  */
 #include "lib/wire/wire.h"
 
@@ -69,8 +70,12 @@ decode_plain(ps_str in, size_t max_bytes, ps_buf *out, ps_err *err)
 
 /* ---- framed stream format ------------------------------------------------------------------- */
 
-enum { CHUNK_COMPRESSED = 0x00, CHUNK_PLAIN = 0x01, CHUNK_FIRST_SKIPPED = 0x80,
-       CHUNK_STREAM = 0xFF };
+enum {
+    CHUNK_COMPRESSED = 0x00,
+    CHUNK_PLAIN = 0x01,
+    CHUNK_FIRST_SKIPPED = 0x80,
+    CHUNK_STREAM = 0xFF
+};
 
 typedef struct chunk {
     uint8_t type;

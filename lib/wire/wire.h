@@ -35,20 +35,27 @@ typedef struct wire_exemplar {
 
 /* One TimeSeries as it stands in the message. All slices borrow the message. */
 typedef struct wire_series {
-    ps_str bytes;        /* the whole TimeSeries submessage */
-    ps_str label_bytes;  /* from the first label field to the end of the last one: the cache key.
+    ps_str bytes;       /* the whole TimeSeries submessage */
+    ps_str label_bytes; /* from the first label field to the end of the last one: the cache key.
                             Only set if the label fields are contiguous (they always are in
                             practice); else empty, and the caller goes by the parsed labels. */
     uint32_t n_labels, n_samples, n_exemplars, n_histograms;
 } wire_series;
 
 typedef enum wire_metric_type {
-    WIRE_METRIC_UNKNOWN = 0, WIRE_METRIC_COUNTER, WIRE_METRIC_GAUGE, WIRE_METRIC_HISTOGRAM,
-    WIRE_METRIC_GAUGEHISTOGRAM, WIRE_METRIC_SUMMARY, WIRE_METRIC_INFO, WIRE_METRIC_STATESET,
+    WIRE_METRIC_UNKNOWN = 0,
+    WIRE_METRIC_COUNTER,
+    WIRE_METRIC_GAUGE,
+    WIRE_METRIC_HISTOGRAM,
+    WIRE_METRIC_GAUGEHISTOGRAM,
+    WIRE_METRIC_SUMMARY,
+    WIRE_METRIC_INFO,
+    WIRE_METRIC_STATESET,
     WIRE_METRIC_TYPE_MAX
 } wire_metric_type;
 
-const char *wire_metric_type_name(wire_metric_type type); /* "counter"; "unknown" outside the enum */
+/* "counter"; "unknown" outside the enum. */
+const char *wire_metric_type_name(wire_metric_type type);
 
 typedef struct wire_metadata {
     wire_metric_type type; /* outside the enum: UNKNOWN */
@@ -63,11 +70,11 @@ typedef enum wire_item { WIRE_END = 0, WIRE_SERIES, WIRE_METADATA } wire_item;
 
 void wire_write_reader_init(wire_write_reader *r, ps_str message);
 /*
- * Next series or metadata of the request, unknown fields skipped. One pass over the submessage fills
- * *ret_series with counts and slices (no allocation). Errors: PS_ECORRUPT with the byte offset:
- * truncated field, varint over 10 bytes, wrong wire type, length beyond the message; PS_ELIMIT for a
- * message over 2 GiB. Histograms are counted and skipped. After an error the reader stays where it
- * was.
+ * Next series or metadata of the request, unknown fields skipped. One pass over the submessage
+ * fills *ret_series with counts and slices (no allocation). Errors: PS_ECORRUPT with the byte
+ * offset: truncated field, varint over 10 bytes, wrong wire type, length beyond the message;
+ * PS_ELIMIT for a message over 2 GiB. Histograms are counted and skipped. After an error the reader
+ * stays where it was.
  */
 ps_status wire_write_next(wire_write_reader *r, wire_item *ret_item, wire_series *ret_series,
                           wire_metadata *ret_metadata, ps_err *err) PS_MUST_CHECK;

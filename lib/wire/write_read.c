@@ -1,21 +1,21 @@
 /*
  * write_read.c - remote write 1.0, read in place: the hottest code that we have.
  *
- *   WriteRequest { timeseries = 1: TimeSeries, metadata = 3: MetricMetadata }
- *   TimeSeries   { labels = 1: Label, samples = 2: Sample, exemplars = 3: Exemplar, histograms = 4 }
- *   Label        { name = 1, value = 2 }       Sample { value = 1: double, timestamp = 2: int64 }
- *   Exemplar     { labels = 1: Label, value = 2: double, timestamp = 3: int64 }
- *   MetricMetadata { type = 1, metric_family_name = 2, help = 4, unit = 5 }
+ *   WriteRequest { timeseries = 1: TimeSeries, metadata = 3: MetricMetadata } TimeSeries   { labels
+ *   = 1: Label, samples = 2: Sample, exemplars = 3: Exemplar, histograms = 4 } Label        { name
+ *   = 1, value = 2 }       Sample { value = 1: double, timestamp = 2: int64 } Exemplar     { labels
+ *   = 1: Label, value = 2: double, timestamp = 3: int64 } MetricMetadata { type = 1,
+ *   metric_family_name = 2, help = 4, unit = 5 }
  *
- * wire_write_next walks one TimeSeries to the bottom: after it returned PS_OK every length inside is
- * known to be right, and wire_series_* only pick out what is there (through the same bounded
+ * wire_write_next walks one TimeSeries to the bottom: after it returned PS_OK every length inside
+ * is known to be right, and wire_series_* only pick out what is there (through the same bounded
  * functions, so a series that was never accepted cannot make them read astray either).
  *
- * The idea: senders write fields in order, with lengths below 128 and times of six bytes. Such labels
- * and samples are recognised by comparing two or three bytes; whatever else the format allows (long
- * strings, other orders, repeated and unknown fields, values left out because they are zero) takes
- * the general reader in protobuf.c. Both give the same result, so speed depends on the sender and
- * meaning does not. Nothing is allocated; all slices borrow the message.
+ * The idea: senders write fields in order, with lengths below 128 and times of six bytes. Such
+ * labels and samples are recognised by comparing two or three bytes; whatever else the format
+ * allows (long strings, other orders, repeated and unknown fields, values left out because they are
+ * zero) takes the general reader in protobuf.c. Both give the same result, so speed depends on the
+ * sender and meaning does not. Nothing is allocated; all slices borrow the message.
  */
 #include "lib/wire/internal.h"
 
@@ -293,10 +293,12 @@ scan_series(const uint8_t **pos, const uint8_t *end, wire_series *ret)
         }
     }
     *pos = p;
+    if (PS_UNLIKELY(why != NULL))
+        return why;
     if (!contiguous)
         s.label_bytes = (ps_str){NULL, 0};
     *ret = s;
-    return why;
+    return NULL;
 }
 
 static const char *
@@ -309,8 +311,10 @@ parse_metadata(const uint8_t **pos, const uint8_t *end, wire_metadata *ret)
         const char *why = wire_read_field(pos, end, &f);
         if (why != NULL)
             return why;
-        ps_str *text = f.number == 2 ? &m.family : f.number == 4 ? &m.help
-                     : f.number == 5 ? &m.unit : NULL;
+        ps_str *text = f.number == 2   ? &m.family
+                       : f.number == 4 ? &m.help
+                       : f.number == 5 ? &m.unit
+                                       : NULL;
         if ((text != NULL && f.type != WIRE_LENGTH) || (f.number == 1 && f.type != WIRE_VARINT)) {
             *pos = start;
             return wire_wrong_type;
@@ -318,8 +322,8 @@ parse_metadata(const uint8_t **pos, const uint8_t *end, wire_metadata *ret)
         if (text != NULL)
             *text = wire_field_str(&f);
         else if (f.number == 1)
-            m.type = f.value < WIRE_METRIC_TYPE_MAX ? (wire_metric_type)f.value
-                                                    : WIRE_METRIC_UNKNOWN;
+            m.type =
+                f.value < WIRE_METRIC_TYPE_MAX ? (wire_metric_type)f.value : WIRE_METRIC_UNKNOWN;
     }
     *ret = m;
     return NULL;

@@ -2,9 +2,9 @@
  * write_write.c - remote write 1.0, written: for the self-scrape, tests and the benchmark.
  *
  * A WriteRequest is the concatenation of its fields, so each call appends one whole field to `out`
- * and any sequence of calls is a valid request. Lengths come before contents: they are computed first
- * by the same rules, fields that hold their default are left out as senders do. A value counts as
- * default by its bits, so -0 survives. Failure sticks in `out` (ps_buf).
+ * and any sequence of calls is a valid request. Lengths come before contents: they are computed
+ * first by the same rules, fields that hold their default are left out as senders do. A value
+ * counts as default by its bits, so -0 survives. Failure sticks in `out` (ps_buf).
  */
 #include "lib/wire/internal.h"
 

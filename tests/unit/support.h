@@ -70,7 +70,7 @@ test_alloc_check_empty(const test_alloc *t)
     assert_int_equal(t->live_bytes, 0);
 }
 
-/* ---- random numbers (xorshift64*): the same for the same seed ---------------------------------- */
+/* ---- random numbers (xorshift64*): the same for the same seed ------------------------------ */
 
 typedef struct test_random {
     uint64_t state; /* not 0 */
@@ -92,7 +92,7 @@ test_random_below(test_random *r, uint64_t n)
     return (test_random_u64(r) >> 11) % n;
 }
 
-/* ---- hex ---------------------------------------------------------------------------------------- */
+/* ---- hex ----------------------------------------------------------------------------------- */
 
 /* dst has room for 2 * len + 1 */
 static inline const char *
@@ -128,7 +128,7 @@ test_unhex(uint8_t *dst, const char *hex)
     return n;
 }
 
-/* A copy of exactly len bytes on the heap, so that AddressSanitizer sees a read of one byte more. */
+/* A heap copy of exactly len bytes, so that AddressSanitizer sees a read of one byte more. */
 static inline char *
 test_exact_copy(const void *bytes, size_t len)
 {

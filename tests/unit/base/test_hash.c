@@ -40,8 +40,8 @@ both_ways_of_crc32c_agree(void **state)
         uint32_t crc = ps_crc32c(start, bytes + at, len);
         assert_int_equal(crc, ps_crc32c_portable(start, bytes + at, len));
         /* in two pieces */
-        assert_int_equal(crc, ps_crc32c(ps_crc32c(start, bytes + at, cut), bytes + at + cut,
-                                        len - cut));
+        assert_int_equal(crc,
+                         ps_crc32c(ps_crc32c(start, bytes + at, cut), bytes + at + cut, len - cut));
     }
 }
 
@@ -49,7 +49,9 @@ static void
 digests_are_pinned(void **state)
 {
     (void)state;
-    static const struct { const char *text, *hex; } pins[] = {
+    static const struct {
+        const char *text, *hex;
+    } pins[] = {
         {"", "99aa06d3014798d86001c324468d497f"},
         {"a", "a96faf705af16834e6c632b61e964e1f"},
         {"abc", "06b05ab6733a618578af5f94892f3950"},

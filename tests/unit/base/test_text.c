@@ -94,8 +94,11 @@ static bool
 valid_by_definition(const unsigned char *p, size_t len)
 {
     for (size_t i = 0; i < len;) {
-        size_t n = p[i] < 0x80 ? 1 : p[i] >> 5 == 6 ? 2 : p[i] >> 4 == 14 ? 3
-                 : p[i] >> 3 == 30 ? 4 : 0;
+        size_t n = p[i] < 0x80       ? 1
+                   : p[i] >> 5 == 6  ? 2
+                   : p[i] >> 4 == 14 ? 3
+                   : p[i] >> 3 == 30 ? 4
+                                     : 0;
         if (n == 0 || i + n > len)
             return false;
         static const uint32_t lead_mask[] = {0, 0x7F, 0x1F, 0x0F, 0x07};
