@@ -9,6 +9,7 @@
 
 #include "commands/explain.h"
 #include "optimizer/pathnode.h"
+#include "tcop/pquery.h"
 #include "utils/selfuncs.h"
 
 #if PG_VERSION_NUM < 150000
@@ -59,6 +60,18 @@ compat_array_length(PlannerInfo *root, Node *array)
     return estimate_array_length(root, array);
 #else
     return estimate_array_length(array);
+#endif
+}
+
+/* Runs a portal to its end; 18 dropped the argument that said it would run once only. */
+static inline bool
+compat_portal_run(Portal portal, long count, bool top_level, DestReceiver *dest, DestReceiver *alt,
+                  QueryCompletion *qc)
+{
+#if PG_VERSION_NUM >= 180000
+    return PortalRun(portal, count, top_level, dest, alt, qc);
+#else
+    return PortalRun(portal, count, top_level, true, dest, alt, qc);
 #endif
 }
 

@@ -1,16 +1,288 @@
 /*
- * worker.c - the maintenance worker.
+ * worker.c - the maintenance worker: two kinds of process.
+ *
+ * The launcher lives as long as the server (from the end of recovery on, so never on a standby). It is
+ * connected to no database; every maintenance_interval it looks whether the database of
+ * promscale.database exists and starts a round in it, one at a time.
+ *
+ * A round is a process that connects, leaves at once if the extension is not installed, does one round
+ * of what is due by CALL prom_api.execute_maintenance(), waits 100 ms, runs the VACUUMs that are due,
+ * and exits. So nothing stays connected that would stop DROP DATABASE, nothing leaks from round to
+ * round, and a new version of the library's SQL is seen at once. All decisions (what is due, what
+ * failed and may be tried when) are in SQL, the same that a connector calls where no worker runs.
+ *
+ * Statements are run like those of a client, by portals outside a transaction block: both the
+ * procedure, which commits, and VACUUM need that.
  */
 #include "postgres.h"
 
 #include "worker.h"
 
+#include "access/xact.h"
+#include "commands/dbcommands.h"
+#include "commands/extension.h"
+#include "compat.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "tcop/utility.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/portal.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#define WORKER_TYPE "promscale maintenance"
+
+enum { RESTART_SECONDS = 5, VACUUM_DELAY_MS = 100, LOG_AGAIN_MS = 10 * 60 * 1000 };
+
+static char *worker_database;
+static bool worker_enabled;
+static int worker_interval_ms;
+
+PGDLLEXPORT void worker_launcher_main(Datum unused);
+PGDLLEXPORT void worker_round_main(Datum unused);
+
+/* ---- settings and registration ----------------------------------------------------------- */
+
 void
 worker_define_settings(void)
 {
+    DefineCustomStringVariable("promscale.database", "Database that the maintenance worker cares for.",
+                               NULL, &worker_database, "promscale", PGC_SIGHUP, 0, NULL, NULL, NULL);
+    DefineCustomBoolVariable("promscale.maintenance", "Whether the maintenance worker works.", NULL,
+                             &worker_enabled, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
+    DefineCustomIntVariable("promscale.maintenance_interval",
+                            "Time from the start of one round of maintenance to the next.", NULL,
+                            &worker_interval_ms, 5000, 100, 3600 * 1000, PGC_SIGHUP, GUC_UNIT_MS, NULL,
+                            NULL, NULL);
+}
+
+static void
+describe_worker(BackgroundWorker *w, const char *function)
+{
+    memset(w, 0, sizeof(*w));
+    w->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+    w->bgw_start_time = BgWorkerStart_RecoveryFinished;
+    strlcpy(w->bgw_library_name, "promscale", sizeof(w->bgw_library_name));
+    strlcpy(w->bgw_function_name, function, sizeof(w->bgw_function_name));
+    strlcpy(w->bgw_type, WORKER_TYPE, sizeof(w->bgw_type));
 }
 
 void
 worker_register_launcher(void)
 {
+    BackgroundWorker w;
+
+    describe_worker(&w, "worker_launcher_main");
+    strlcpy(w.bgw_name, WORKER_TYPE " launcher", sizeof(w.bgw_name));
+    w.bgw_restart_time = RESTART_SECONDS;
+    RegisterBackgroundWorker(&w);
+}
+
+/* ---- the launcher ------------------------------------------------------------------------ */
+
+static bool
+database_exists(const char *name)
+{
+    StartTransactionCommand();
+    (void)GetTransactionSnapshot();
+    bool found = OidIsValid(get_database_oid(name, true));
+    CommitTransactionCommand();
+    return found;
+}
+
+/* Starts a round and waits for its end. False if there was no process slot for it. */
+static bool
+run_round(void)
+{
+    BackgroundWorker w;
+    BackgroundWorkerHandle *handle;
+    pid_t pid;
+
+    describe_worker(&w, "worker_round_main");
+    snprintf(w.bgw_name, sizeof(w.bgw_name), WORKER_TYPE " of %.60s", worker_database);
+    w.bgw_restart_time = BGW_NEVER_RESTART;
+    w.bgw_notify_pid = MyProcPid;
+    if (!RegisterDynamicBackgroundWorker(&w, &handle))
+        return false;
+    if (WaitForBackgroundWorkerStartup(handle, &pid) == BGWH_STARTED)
+        (void)WaitForBackgroundWorkerShutdown(handle);
+    pfree(handle);
+    return true;
+}
+
+static void
+wait_ms(long ms)
+{
+    (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, PG_WAIT_EXTENSION);
+    ResetLatch(MyLatch);
+    CHECK_FOR_INTERRUPTS();
+    if (ConfigReloadPending) {
+        ConfigReloadPending = false;
+        ProcessConfigFile(PGC_SIGHUP);
+    }
+}
+
+void
+worker_launcher_main(Datum unused)
+{
+    TimestampTz started, warned = 0;
+    MemoryContext context;
+
+    pqsignal(SIGHUP, SignalHandlerForConfigReload);
+    pqsignal(SIGTERM, die);
+    BackgroundWorkerUnblockSignals();
+    BackgroundWorkerInitializeConnection(NULL, NULL, 0);
+    pgstat_report_appname(WORKER_TYPE);
+    context = AllocSetContextCreate(TopMemoryContext, WORKER_TYPE, ALLOCSET_DEFAULT_SIZES);
+    MemoryContextSwitchTo(context);
+    /* the first round comes soon, but not before the server is up */
+    started = GetCurrentTimestamp() - 1000 * (int64)(worker_interval_ms - Min(worker_interval_ms, 1000));
+    for (;;) {
+        const TimestampTz now = GetCurrentTimestamp();
+        const int64 left_ms = worker_interval_ms - (now - started) / 1000;
+
+        if (left_ms > 0) {
+            wait_ms((long)Min(left_ms, worker_interval_ms));
+            continue;
+        }
+        started = now;
+        if (worker_enabled && worker_database[0] != '\0' && database_exists(worker_database) &&
+            !run_round() && TimestampDifferenceExceeds(warned, started, LOG_AGAIN_MS)) {
+            warned = started;
+            ereport(WARNING, (errmsg("promscale maintenance finds no free background worker"),
+                              errhint("Raise max_worker_processes.")));
+        }
+        MemoryContextSwitchTo(context);
+        MemoryContextReset(context);
+    }
+}
+
+/* ---- one round --------------------------------------------------------------------------- */
+
+/* Runs one statement as if a client had sent it by itself. Results are thrown away. */
+static void
+run_statement(const char *sql)
+{
+    MemoryContext context =
+        AllocSetContextCreate(TopMemoryContext, "promscale statement", ALLOCSET_DEFAULT_SIZES);
+    MemoryContext old = MemoryContextSwitchTo(context);
+    QueryCompletion qc;
+
+    debug_query_string = sql;
+    pgstat_report_activity(STATE_RUNNING, sql);
+    SetCurrentStatementStartTimestamp();
+    StartTransactionCommand();
+    MemoryContextSwitchTo(context);
+    RawStmt *parsed = linitial_node(RawStmt, pg_parse_query(sql));
+    CommandTag tag = CreateCommandTag(parsed->stmt);
+    PushActiveSnapshot(GetTransactionSnapshot());
+    List *queries = pg_analyze_and_rewrite_fixedparams(parsed, sql, NULL, 0, NULL);
+    List *plans = pg_plan_queries(queries, sql, CURSOR_OPT_PARALLEL_OK, NULL);
+    PopActiveSnapshot();
+
+    Portal portal = CreatePortal("", true, true);
+    portal->visible = false;
+    PortalDefineQuery(portal, NULL, sql, tag, plans, NULL);
+    PortalStart(portal, NULL, 0, InvalidSnapshot);
+    DestReceiver *receiver = CreateDestReceiver(DestNone);
+    InitializeQueryCompletion(&qc);
+    (void)compat_portal_run(portal, FETCH_ALL, true, receiver, receiver, &qc);
+    receiver->rDestroy(receiver);
+    PortalDrop(portal, false);
+    CommitTransactionCommand();
+    pgstat_report_stat(true);
+    pgstat_report_activity(STATE_IDLE, NULL);
+    debug_query_string = NULL;
+    MemoryContextSwitchTo(old);
+    MemoryContextDelete(context);
+}
+
+static bool
+extension_is_there(void)
+{
+    StartTransactionCommand();
+    (void)GetTransactionSnapshot();
+    bool found = OidIsValid(get_extension_oid("promscale", true));
+    CommitTransactionCommand();
+    return found;
+}
+
+/* The VACUUM commands that are due, in `context`. */
+static List *
+take_vacuums(MemoryContext context)
+{
+    List *commands = NIL;
+
+    SetCurrentStatementStartTimestamp();
+    StartTransactionCommand();
+    SPI_connect();
+    PushActiveSnapshot(GetTransactionSnapshot());
+    if (SPI_execute("SELECT _prom_catalog.take_vacuums()", false, 0) != SPI_OK_SELECT)
+        elog(ERROR, "could not read which tables want a vacuum");
+    for (uint64 i = 0; i < SPI_processed; i++) {
+        char *text = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+        MemoryContext old = MemoryContextSwitchTo(context);
+        commands = lappend(commands, pstrdup(text));
+        MemoryContextSwitchTo(old);
+    }
+    SPI_finish();
+    PopActiveSnapshot();
+    CommitTransactionCommand();
+    return commands;
+}
+
+static void
+vacuum_all(MemoryContext context)
+{
+    List *commands = take_vacuums(context);
+    ListCell *cell;
+
+    if (commands == NIL)
+        return;
+    pgstat_report_appname(WORKER_TYPE ": vacuum");
+    wait_ms(VACUUM_DELAY_MS);
+    foreach(cell, commands)
+        run_statement(lfirst(cell));
+}
+
+static void
+round_settings(void)
+{
+    /* what maintenance does is repeated after a crash: no reason to wait for the disk */
+    SetConfigOption("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION);
+    SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION);
+    SetConfigOption("default_transaction_isolation", "read committed", PGC_USERSET, PGC_S_SESSION);
+    SetConfigOption("default_transaction_read_only", "off", PGC_USERSET, PGC_S_SESSION);
+    SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_SESSION);
+    SetConfigOption("jit", "off", PGC_USERSET, PGC_S_SESSION);
+    SetConfigOption("application_name", WORKER_TYPE, PGC_USERSET, PGC_S_SESSION);
+}
+
+void
+worker_round_main(Datum unused)
+{
+    MemoryContext context;
+
+    pqsignal(SIGHUP, SignalHandlerForConfigReload);
+    pqsignal(SIGTERM, die);
+    BackgroundWorkerUnblockSignals();
+    BackgroundWorkerInitializeConnection(worker_database, NULL, 0);
+    round_settings();
+    context = AllocSetContextCreate(TopMemoryContext, WORKER_TYPE, ALLOCSET_DEFAULT_SIZES);
+    MemoryContextSwitchTo(context);
+    if (extension_is_there()) {
+        run_statement("CALL prom_api.execute_maintenance()");
+        vacuum_all(context);
+    }
+    proc_exit(0);
 }

@@ -1,0 +1,205 @@
+/*
+ * maint_fold.c - one step of fresh -> merged.
+ *
+ * The oldest fresh rows, by id and up to a number of bytes, are deleted and thereby read. They are
+ * handled bucket by bucket (packed rows hold all small metrics of a bucket, so a bucket is what can
+ * be merged without looking elsewhere), in at most MDL_BUCKETS groups; each group reads the heads of
+ * the merged rows concerned, takes some of them along and writes COLUMNS blocks to merged.
+ *
+ * A row that cannot be read (damaged, of a kind that this version does not know) goes back to fresh
+ * under its old id and is remembered, so that it neither gets lost nor stops the others.
+ *
+ * Memory: the deleted rows live to the end of the step; readers and outputs die with their group.
+ */
+#include "maint_fold.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+PG_FUNCTION_INFO_V1(merge_step);
+
+enum { RESULT_COLUMNS = 9 };
+
+static void
+read_bad(fold *f)
+{
+    if (SPI_execute("SELECT block_id FROM _prom_catalog.maintenance_error ORDER BY 1", false, 0) !=
+        SPI_OK_SELECT)
+        elog(ERROR, "could not read the blocks to leave alone");
+    f->n_bad = SPI_processed;
+    f->bad = MemoryContextAlloc(f->context, Max(f->n_bad, 1) * sizeof(int64));
+    for (size_t i = 0; i < f->n_bad; i++) {
+        bool isnull;
+        f->bad[i] = DatumGetInt64(
+            SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+    }
+    SPI_freetuptable(SPI_tuptable);
+}
+
+/* Deletes the oldest rows; they are in SPI_tuptable then. False if there was nothing. */
+static bool
+take_fresh(fold *f, int64 max_bytes, int64 *ret_bytes)
+{
+    static const Oid cut_types[] = {INT8OID, INT8ARRAYOID};
+    Datum bad = maint_int8_array(f->bad, f->n_bad);
+    Datum cut_values[] = {Int64GetDatum(max_bytes), bad};
+    bool isnull;
+    int64 last_id;
+
+    int rc = SPI_execute_with_args(
+        "SELECT max(id), sum(bytes)::int8 FROM ("
+        " SELECT id, bytes, sum(bytes) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - bytes AS before"
+        " FROM (SELECT id, octet_length(data)::int8 AS bytes FROM _prom_data.fresh"
+        "       WHERE id <> ALL ($2)) r) s WHERE before < $1",
+        lengthof(cut_types), (Oid *)cut_types, cut_values, NULL, false, 1);
+    if (rc != SPI_OK_SELECT || SPI_processed != 1)
+        elog(ERROR, "could not look for fresh rows: %s", SPI_result_code_string(rc));
+    last_id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+    if (!isnull)
+        *ret_bytes = DatumGetInt64(
+            SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+    SPI_freetuptable(SPI_tuptable);
+    if (isnull)
+        return false;
+
+    static const Oid del_types[] = {INT8OID, INT8ARRAYOID};
+    Datum del_values[] = {Int64GetDatum(last_id), bad};
+    rc = SPI_execute_with_args("DELETE FROM _prom_data.fresh m WHERE m.id <= $1 AND m.id <> ALL ($2) "
+                               "RETURNING " MAINT_ROW_COLUMNS,
+                               lengthof(del_types), (Oid *)del_types, del_values, NULL, false, 0);
+    if (rc != SPI_OK_DELETE_RETURNING)
+        elog(ERROR, "could not take fresh rows: %s", SPI_result_code_string(rc));
+    return SPI_processed > 0;
+}
+
+static int
+by_bucket_tenant_id(const void *a, const void *b)
+{
+    const fold_row *x = a, *y = b;
+
+    if (x->bucket != y->bucket)
+        return x->bucket < y->bucket ? -1 : 1;
+    if (x->row.meta.tenant_id != y->row.meta.tenant_id)
+        return x->row.meta.tenant_id < y->row.meta.tenant_id ? -1 : 1;
+    return x->row.id < y->row.id ? -1 : x->row.id > y->row.id;
+}
+
+static fold_row *
+sort_rows(fold *f, maint_rows taken)
+{
+    fold_row *rows = MemoryContextAllocHuge(f->context, Max(taken.n, 1) * sizeof(fold_row));
+
+    for (size_t i = 0; i < taken.n; i++) {
+        int32 metric = taken.items[i].meta.metric_id;
+        rows[i] = (fold_row){.row = taken.items[i],
+                             .bucket = metric < 0 ? metric : mdl_bucket(metric)};
+    }
+    qsort(rows, taken.n, sizeof(fold_row), by_bucket_tenant_id);
+    return rows;
+}
+
+static void
+prepare_plans(fold *f)
+{
+    static const Oid range_types[] = {INT4ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID};
+    static const Oid key_types[] = {INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID};
+
+    f->candidates = maint_prepare(
+        "SELECT " MAINT_HEAD_COLUMNS " FROM unnest($1, $2, $3) u (metric_id, t_from, t_to) "
+        "JOIN _prom_data.merged m ON m.metric_id = u.metric_id "
+        "AND m.t_min >= u.t_from AND m.t_min < u.t_to",
+        lengthof(range_types), range_types);
+    f->take = maint_prepare(
+        "DELETE FROM _prom_data.merged m USING unnest($1, $2, $3, $4) u (metric_id, t_min, dist_key, id) "
+        "WHERE m.metric_id = u.metric_id AND m.t_min = u.t_min AND m.dist_key = u.dist_key "
+        "AND m.id = u.id RETURNING " MAINT_ROW_COLUMNS,
+        lengthof(key_types), key_types);
+    f->insert = maint_prepare_insert("merged", false);
+    f->put_back = maint_prepare_insert("merged", true);
+}
+
+static void
+fold_all(fold *f, fold_row *rows, size_t n)
+{
+    SPIPlanPtr put_back = NULL;
+
+    for (size_t a = 0, b; a < n; a = b) {
+        for (b = a + 1; b < n && rows[b].bucket == rows[a].bucket; b++) {
+        }
+        MemoryContext old = MemoryContextSwitchTo(f->group_context);
+        fold_group(f, rows + a, b - a);
+        MemoryContextSwitchTo(old);
+        MemoryContextReset(f->group_context);
+        CHECK_FOR_INTERRUPTS();
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!rows[i].put_back)
+            continue;
+        if (put_back == NULL)
+            put_back = maint_prepare_insert("fresh", true);
+        maint_insert(put_back, &rows[i].row.id, &rows[i].row.meta, rows[i].row.data);
+    }
+}
+
+/* merge_step(p_max_bytes, OUT did, OUT busy, OUT more, OUT samples, ...) */
+Datum
+merge_step(PG_FUNCTION_ARGS)
+{
+    const int64 max_bytes = PG_GETARG_INT64(0);
+    fold f = {.context = AllocSetContextCreate(CurrentMemoryContext, "promscale fold",
+                                               ALLOCSET_DEFAULT_SIZES)};
+    bool busy = false, did = false;
+    int64 bytes = 0;
+    TupleDesc desc;
+
+    if (max_bytes < 1)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("p_max_bytes must be positive")));
+    if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE ||
+        desc->natts != RESULT_COLUMNS)
+        elog(ERROR, "merge_step is declared with other result columns");
+    f.group_context = AllocSetContextCreate(f.context, "promscale fold group", ALLOCSET_DEFAULT_SIZES);
+    SPI_connect();
+    const int guc_level = NewGUCNestLevel();
+    if (!maint_lock()) {
+        busy = true;
+    } else {
+        read_bad(&f);
+        if (take_fresh(&f, max_bytes, &bytes)) {
+            SPITupleTable *fresh = SPI_tuptable;
+            maint_rows taken = maint_rows_take(f.context, true);
+
+            did = true;
+            f.stats.rows_in = (int64)taken.n;
+            f.boundary_ms = maint_boundary(true);
+            maint_want_vacuum("fresh", false);
+            maint_want_vacuum("merged", false);
+            maint_prefer_the_key();
+            prepare_plans(&f);
+            fold_all(&f, sort_rows(&f, taken), taken.n);
+            SPI_freetuptable(fresh);
+        }
+    }
+    AtEOXact_GUC(true, guc_level);
+    SPI_finish();
+    MemoryContextDelete(f.context);
+
+    Datum values[RESULT_COLUMNS] = {
+        BoolGetDatum(did),
+        BoolGetDatum(busy),
+        BoolGetDatum(did && bytes >= max_bytes),
+        Int64GetDatum(f.stats.samples_in),
+        Int64GetDatum(f.stats.rows_in),
+        Int64GetDatum(f.stats.rows_taken),
+        Int64GetDatum(f.stats.rows_out),
+        Int64GetDatum(f.stats.duplicates),
+        Int64GetDatum(f.stats.conflicts),
+    };
+    bool nulls[RESULT_COLUMNS] = {false};
+    PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}

@@ -1,0 +1,339 @@
+/*
+ * maint_seal.c - one step of merged -> block: some windows of some metrics, oldest first.
+ *
+ * A window is a span of a metric's time that is sealed as a whole: chunk_interval long (rounded down
+ * to a divisor of the day, at least an hour), aligned to the epoch in UTC; of old days, the whole
+ * day. It is due an hour after its end. Rows that come later are sealed again, as further rows with
+ * higher ids, so what was sealed first stays the answer.
+ *
+ * Each window has a subtransaction of its own: one that fails is remembered and skipped, the others
+ * go on. A step ends after a number of windows or bytes, so that transactions stay short.
+ */
+#include "maint_seal.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+
+#include "pgtime.h"
+
+PG_FUNCTION_INFO_V1(seal_step);
+
+/* Subtransactions above this number make snapshots of other sessions slower. */
+enum { WINDOWS_PER_STEP = 60, RESULT_COLUMNS = 10 };
+
+#define GRACE_MS MAINT_HOUR_MS
+
+typedef struct candidate {
+    int32 metric_id;
+    int64 dist_key;
+    int64 hour_ms;   /* some merged row begins in this hour */
+    int64 chunk_ms;
+} candidate;
+
+typedef struct days {
+    int64 *partitions; /* starts of days that have a partition, ascending */
+    size_t n;
+    int64 first_ms, last_ms; /* days between these deserve one (inclusive) */
+} days;
+
+static int64
+window_length(int64 chunk_ms)
+{
+    static const int hours[] = {24, 12, 8, 6, 4, 3, 2};
+
+    for (size_t i = 0; i < lengthof(hours); i++) {
+        if (chunk_ms >= hours[i] * MAINT_HOUR_MS)
+            return hours[i] * MAINT_HOUR_MS;
+    }
+    return MAINT_HOUR_MS;
+}
+
+static seal_window
+window_of(const candidate *c, int64 boundary_ms)
+{
+    const int64 length = c->hour_ms < boundary_ms ? MDL_DAY_MS : window_length(c->chunk_ms);
+    const int64 from = maint_floor_ms(c->hour_ms, length);
+
+    return (seal_window){
+        .metric_id = c->metric_id, .dist_key = c->dist_key, .from_ms = from, .to_ms = from + length};
+}
+
+static int64
+int8_column(uint64 row, int column)
+{
+    bool isnull;
+
+    return DatumGetInt64(
+        SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull));
+}
+
+/* Where merged rows lie that may be sealed, except in windows with a block that cannot be read. */
+static candidate *
+read_candidates(size_t *ret_n)
+{
+    int rc = SPI_execute(
+        "SELECT r.metric_id, r.dist_key, r.hour_ms, "
+        "       (extract(epoch FROM coalesce(c.chunk_interval, d.chunk)) * 1000)::int8 "
+        "FROM (SELECT DISTINCT metric_id, dist_key, (extract(epoch FROM date_bin('1 hour', t_min, "
+        "             '2000-01-01 00:00:00+00')) * 1000)::int8 AS hour_ms FROM _prom_data.merged) r "
+        "LEFT JOIN _prom_catalog.metric c ON c.id = r.metric_id, "
+        "LATERAL (SELECT _prom_catalog.setting('chunk_interval')::interval AS chunk, "
+        "                _prom_catalog.setting('compression')::bool AS compression OFFSET 0) d "
+        "WHERE coalesce(c.compression, d.compression) AND NOT EXISTS ("
+        "  SELECT FROM _prom_catalog.maintenance_error e WHERE e.level = 1 AND e.metric_id = r.metric_id "
+        "  AND (extract(epoch FROM date_bin('1 day', e.t_min, '2000-01-01 00:00:00+00')) * 1000)::int8 "
+        "      = r.hour_ms - ((r.hour_ms % 86400000) + 86400000) % 86400000)",
+        false, 0);
+    if (rc != SPI_OK_SELECT)
+        elog(ERROR, "could not look for windows to seal: %s", SPI_result_code_string(rc));
+    candidate *list = palloc_extended(Max(SPI_processed, 1) * sizeof(candidate), MCXT_ALLOC_HUGE);
+    *ret_n = SPI_processed;
+    for (uint64 i = 0; i < SPI_processed; i++) {
+        bool isnull;
+        list[i] = (candidate){
+            .metric_id = DatumGetInt32(
+                SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)),
+            .dist_key = int8_column(i, 2),
+            .hour_ms = int8_column(i, 3),
+            .chunk_ms = int8_column(i, 4),
+        };
+    }
+    SPI_freetuptable(SPI_tuptable);
+    return list;
+}
+
+static days
+read_days(void)
+{
+    days d = {0};
+
+    if (SPI_execute("SELECT (extract(epoch FROM first_day) * 1000)::int8, "
+                    "(extract(epoch FROM last_day) * 1000)::int8 FROM _prom_catalog.partition_days()",
+                    false, 1) != SPI_OK_SELECT || SPI_processed != 1)
+        elog(ERROR, "could not read which days have partitions");
+    d.first_ms = int8_column(0, 1);
+    d.last_ms = int8_column(0, 2);
+    SPI_freetuptable(SPI_tuptable);
+    if (SPI_execute("SELECT (extract(epoch FROM day) * 1000)::int8 FROM _prom_catalog.partitions() "
+                    "ORDER BY 1", false, 0) != SPI_OK_SELECT)
+        elog(ERROR, "could not list the partitions");
+    d.n = SPI_processed;
+    d.partitions = palloc_array(int64, Max(d.n, 1));
+    for (size_t i = 0; i < d.n; i++)
+        d.partitions[i] = int8_column(i, 1);
+    SPI_freetuptable(SPI_tuptable);
+    return d;
+}
+
+/* False if the window must wait for a partition. */
+static bool
+choose_table(const days *d, seal_window *w)
+{
+    const int64 day = mdl_day_start_ms(w->from_ms);
+
+    w->far = true;
+    for (size_t i = 0; i < d->n && w->far; i++)
+        w->far = d->partitions[i] != day;
+    return !w->far || day < d->first_ms || day > d->last_ms;
+}
+
+static int
+cmp_windows(const void *a, const void *b)
+{
+    const seal_window *x = a, *y = b;
+
+    if (x->from_ms != y->from_ms)
+        return x->from_ms < y->from_ms ? -1 : 1;
+    if (x->metric_id != y->metric_id)
+        return x->metric_id < y->metric_id ? -1 : 1;
+    return x->dist_key < y->dist_key ? -1 : x->dist_key > y->dist_key;
+}
+
+static seal_window *
+due_windows(bool force, size_t *ret_n)
+{
+    const int64 now_ms = bridge_timestamptz_floor_ms(GetCurrentTimestamp());
+    const int64 boundary_ms = maint_boundary(false);
+    size_t n_candidates, n = 0, out = 0;
+    candidate *list = read_candidates(&n_candidates);
+    days d = read_days();
+    seal_window *windows =
+        palloc_extended(Max(n_candidates, 1) * sizeof(seal_window), MCXT_ALLOC_HUGE);
+
+    for (size_t i = 0; i < n_candidates; i++) {
+        seal_window w = window_of(&list[i], boundary_ms);
+        if ((force || w.to_ms + GRACE_MS <= now_ms) && choose_table(&d, &w))
+            windows[n++] = w;
+    }
+    qsort(windows, n, sizeof(seal_window), cmp_windows);
+    for (size_t i = 0; i < n; i++) {
+        if (out == 0 || cmp_windows(&windows[out - 1], &windows[i]) != 0)
+            windows[out++] = windows[i];
+    }
+    *ret_n = out;
+    return windows;
+}
+
+/* Errors that are about this moment or this session, not about the data of one window. */
+static bool
+is_passing(int sqlstate)
+{
+    switch (ERRCODE_TO_CATEGORY(sqlstate)) {
+    case ERRCODE_TO_CATEGORY(ERRCODE_DATA_CORRUPTED):
+    case ERRCODE_TO_CATEGORY(ERRCODE_FEATURE_NOT_SUPPORTED):
+    case ERRCODE_TO_CATEGORY(ERRCODE_PROGRAM_LIMIT_EXCEEDED):
+    case ERRCODE_TO_CATEGORY(ERRCODE_INVALID_PARAMETER_VALUE):
+        return false;
+    }
+    return sqlstate != ERRCODE_OUT_OF_MEMORY;
+}
+
+/* True if the window was sealed, false if it failed and that was noted. */
+static bool
+try_window(seal *s, const seal_window *w)
+{
+    MemoryContext old_context = CurrentMemoryContext;
+    ResourceOwner old_owner = CurrentResourceOwner;
+    const seal_stats before = s->stats;
+    volatile bool ok = true;
+
+    s->guilty = NULL;
+    BeginInternalSubTransaction(NULL);
+    MemoryContextSwitchTo(s->window_context);
+    PG_TRY();
+    {
+        seal_one(s, w);
+        ReleaseCurrentSubTransaction();
+    }
+    PG_CATCH();
+    {
+        MemoryContextSwitchTo(s->context);
+        ErrorData *error = CopyErrorData();
+
+        FlushErrorState();
+        RollbackAndReleaseCurrentSubTransaction();
+        if (is_passing(error->sqlerrcode))
+            ReThrowError(error);
+        MemoryContextSwitchTo(old_context);
+        CurrentResourceOwner = old_owner;
+        blk_meta meta = {.metric_id = w->metric_id, .t_min_ms = w->from_ms, .level = BLK_LEVEL_MERGED};
+        /* without a guilty row the window itself is noted, under an id that no row has */
+        maint_note_error("seal", s->guilty != NULL ? s->guilty->id : -w->metric_id,
+                         s->guilty != NULL ? &s->guilty->meta : &meta, error->message);
+        s->stats = before;
+        ok = false;
+    }
+    PG_END_TRY();
+    MemoryContextSwitchTo(old_context);
+    CurrentResourceOwner = old_owner;
+    MemoryContextReset(s->window_context);
+    return ok;
+}
+
+static void
+prepare_plans(seal *s)
+{
+    static const Oid types[] = {INT4OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8ARRAYOID};
+#define WINDOW_OF_METRIC                                                                           \
+    "_prom_data.merged m WHERE m.metric_id = $1 AND m.dist_key = $2 AND m.t_min >= $3 AND m.t_min < $4"
+
+    s->heads = maint_prepare("SELECT " MAINT_HEAD_COLUMNS " FROM " WINDOW_OF_METRIC " ORDER BY m.id",
+                             4, types);
+    /* id + 0: a filter; as an index condition each id would walk the whole range again */
+    s->rows = maint_prepare("SELECT " MAINT_ROW_COLUMNS " FROM " WINDOW_OF_METRIC
+                            " AND m.id + 0 = ANY ($5) ORDER BY m.id", 5, types);
+    s->erase = maint_prepare("DELETE FROM " WINDOW_OF_METRIC " AND m.id + 0 = ANY ($5)", 5, types);
+    s->insert = maint_prepare_insert("block", false);
+    s->insert_far = maint_prepare_insert("block_far", false);
+}
+
+/* Sealed rows are frozen at once, while their pages are in memory and were written anyway. */
+static void
+want_vacuum(const seal_window *w, const seal_window *before)
+{
+    const int64 day = mdl_day_start_ms(w->from_ms);
+    struct pg_tm tm;
+    fsec_t fsec;
+
+    if (w->far) {
+        maint_want_vacuum("block_far", true);
+    } else if (before == NULL || before->far || mdl_day_start_ms(before->from_ms) != day) {
+        if (timestamp2tm(bridge_ms_to_timestamptz_unchecked(day), NULL, &tm, &fsec, NULL, NULL) != 0)
+            elog(ERROR, "a day is out of range");
+        maint_want_vacuum(psprintf("block_%04d%02d%02d", tm.tm_year, tm.tm_mon, tm.tm_mday), true);
+    }
+}
+
+/* Returns how many windows were tried; adds failures to *failed. */
+static size_t
+seal_some(seal *s, bool force, int64 max_bytes, bool *more, int64 *failed)
+{
+    size_t n, i;
+    seal_window *windows = due_windows(force, &n);
+
+    if (n == 0)
+        return 0;
+    maint_prefer_the_key();
+    prepare_plans(s);
+    for (i = 0; i < n && i < WINDOWS_PER_STEP && s->stats.bytes_in < max_bytes; i++) {
+        if (!try_window(s, &windows[i]))
+            (*failed)++;
+        else
+            want_vacuum(&windows[i], i == 0 ? NULL : &windows[i - 1]);
+        CHECK_FOR_INTERRUPTS();
+    }
+    maint_want_vacuum("merged", false);
+    *more = i < n;
+    return i;
+}
+
+/* seal_step(p_force, p_max_bytes, OUT did, OUT busy, OUT more, OUT samples, ...) */
+Datum
+seal_step(PG_FUNCTION_ARGS)
+{
+    const bool force = PG_GETARG_BOOL(0);
+    const int64 max_bytes = PG_GETARG_INT64(1);
+    seal s = {.context = AllocSetContextCreate(CurrentMemoryContext, "promscale seal",
+                                               ALLOCSET_DEFAULT_SIZES)};
+    bool busy = false, more = false;
+    size_t windows = 0;
+    int64 failed = 0;
+    TupleDesc desc;
+
+    if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE ||
+        desc->natts != RESULT_COLUMNS)
+        elog(ERROR, "seal_step is declared with other result columns");
+    s.window_context = AllocSetContextCreate(s.context, "promscale seal window", ALLOCSET_DEFAULT_SIZES);
+    SPI_connect();
+    const int guc_level = NewGUCNestLevel();
+    if (maint_lock())
+        windows = seal_some(&s, force, max_bytes, &more, &failed);
+    else
+        busy = true;
+    AtEOXact_GUC(true, guc_level);
+    SPI_finish();
+    MemoryContextDelete(s.context);
+
+    Datum values[RESULT_COLUMNS] = {
+        BoolGetDatum(windows > 0),
+        BoolGetDatum(busy),
+        BoolGetDatum(more),
+        Int64GetDatum(s.stats.samples),
+        Int64GetDatum((int64)windows),
+        Int64GetDatum(failed),
+        Int64GetDatum(s.stats.rows_in),
+        Int64GetDatum(s.stats.rows_out),
+        Int64GetDatum(s.stats.duplicates),
+        Int64GetDatum(s.stats.conflicts),
+    };
+    bool nulls[RESULT_COLUMNS] = {false};
+    PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
