@@ -258,7 +258,6 @@ typedef struct fdw_merge {
     size_t n_runs, cap_runs;
     fdw_samples out;
     fdw_samples scratch[2];
-    size_t *bounds; /* ends of runs in scratch */
 } fdw_merge;
 
 void fdw_merge_init(fdw_merge *m, fdw_scan *scan, MemoryContext parent);

@@ -287,7 +287,7 @@ fdw_block_open(fdw_scan *scan, fdw_block *block, int32 metric_id)
 
         if (bytes == NULL)
             bytes = block->plain = fetch_by_key(scan, block);
-        else if (VARATT_IS_EXTENDED(bytes) && !VARATT_IS_SHORT(bytes))
+        else if (VARATT_IS_EXTERNAL(bytes) || VARATT_IS_COMPRESSED(bytes))
             bytes = block->plain = detoast_attr(bytes);
         MemoryContextSwitchTo(old);
 

@@ -215,7 +215,7 @@ decode(fdw_merge *m, const fdw_run *run, fdw_samples *to)
     m->scan->counts.samples_decoded += n;
 }
 
-/* Appends the union of a[a_from..a_to) and a[a_to..b_to) to `to`; of equal times the former stays. */
+/* Appends the union of from[a..a_end) and from[a_end..b_end) to `to`; of equal times the former stays. */
 static void
 merge_two(const fdw_samples *from, size_t a, size_t a_end, size_t b_end, bool with_values,
           fdw_samples *to)
@@ -310,8 +310,8 @@ make_series(fdw_merge *m)
         int64 end_ms = m->runs[i].series.t_last_ms;
         size_t k = i + 1;
 
-        while (k < m->n_runs && m->runs[k].series.t_first_ms <= end_ms)
-            end_ms = Max(end_ms, m->runs[k++].series.t_last_ms);
+        for (; k < m->n_runs && m->runs[k].series.t_first_ms <= end_ms; k++)
+            end_ms = Max(end_ms, m->runs[k].series.t_last_ms);
         if (k - i == 1)
             one_run(m, &m->runs[i]);
         else

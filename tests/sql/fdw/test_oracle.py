@@ -1,0 +1,249 @@
+"""The same question to blocks and to an ordinary table."""
+
+import math
+import random
+import struct
+
+import pytest
+
+from blocks import DAY_MS, Store, bucket
+
+T0 = 1700006400000 // DAY_MS * DAY_MS  # a midnight
+STALE = struct.unpack("<d", struct.pack("<Q", 0x7FF0000000000002))[0]
+ODD_VALUES = [0.0, -0.0, math.inf, -math.inf, math.nan, STALE, 5e-324, 2.0**53 + 2, 1e300, 0.1]
+TIME_MIN, TIME_MAX = -210866803200000, 9224318015999999
+
+
+def dense(store, rng):
+    """Metric 1: sealed windows of 8 h, late blocks into them, merged and fresh at the end."""
+    ids = store.metric(1, 40, 100)
+    for window in range(9):
+        start = T0 + window * 8 * 3600000
+        for lo in range(0, 40, 7):
+            store.block("block", 1, [(1, s, start + k * 60000 + s, 100 * s + k)
+                                     for s in ids[lo:lo + 7] for k in range(0, 480, 2)])
+    for level in ("merged", "fresh"):  # late: the odd minutes of some series, and conflicts
+        store.block(level, 1, [(1, s, T0 + k * 60000 + s, -k) for s in ids[3:20:4]
+                               for k in rng.sample(range(480), 50)])
+    end = T0 + 3 * DAY_MS
+    for k in range(0, 60, 10):
+        store.block("merged", 1, [(1, s, end + (k + j) * 15000 + s % 7, j / 8) for s in ids
+                                  for j in range(11)])
+    for k in range(60, 80):
+        store.block("fresh", 1, [(1, s, end + (k + j) * 15000 + s % 7, j / 8) for s in ids
+                                 for j in range(2)])
+
+
+def tangled(store, rng):
+    """Metric 2: blocks of all levels over the same few minutes, most samples several times."""
+    ids = store.metric(2, 25, 300)
+    for _ in range(80):
+        table = rng.choice(["fresh", "merged", "block", "block_far"])
+        some = rng.sample(ids, rng.randint(1, 25))
+        samples = {}
+        for _ in range(rng.randint(1, 200)):
+            t = T0 + rng.randrange(0, 900) * 1000
+            samples[(rng.choice(some), t)] = rng.choice(ODD_VALUES + [rng.random(), rng.randint(0, 9)])
+        store.block(table, 2, [(2, s, t, v) for (s, t), v in samples.items()])
+
+
+def packed(store, rng):
+    """Metrics 3 and 35 share a bucket, and with it rows; 3 also has a merged block."""
+    ids = store.metric(3, 6, 400) + store.metric(35, 6, 450)
+    assert bucket(3) == bucket(35)
+    for k in range(30):
+        store.block("fresh", bucket(3),
+                    [(3 if s < 450 else 35, s, T0 + k * 1000 + s % 3 + j * 400, k + j)
+                     for s in rng.sample(ids, 5) for j in range(2)])
+    store.block("merged", 3, [(3, s, T0 + k * 1000, -1) for s in ids[:6] for k in range(0, 30, 3)])
+
+
+def far(store, rng):
+    """Metric 4: the ends of time, and days before 1970."""
+    ids = store.metric(4, 3, 500)
+    times = [TIME_MIN, TIME_MIN + 1, -1, 0, 1, -DAY_MS, -DAY_MS - 1, 253402300800000, TIME_MAX]
+    for t in times:
+        store.block("block_far", 4, [(4, s, t, float(s)) for s in ids])
+    store.block("fresh", 4, [(4, ids[0], t, 7.5) for t in times])
+    store.block("merged", 4, [(4, ids[1], t + 1, 7.5) for t in times[:-1]])
+
+
+def orphans(store, rng):
+    """Metric 5: samples of series that the catalog does not know (any more)."""
+    ids = store.metric(5, 4, 600)
+    store.block("block", 5, [(5, s, T0 + k * 1000, k) for s in range(598, 608) for k in range(20)])
+    store.block("fresh", 5, [(5, s, T0 + k * 1000, k) for s in range(590, 600) for k in range(20)])
+    assert ids == [600, 601, 602, 603]
+
+
+@pytest.fixture(scope="module")
+def store(server):
+    server.create("oracle_db")
+    conn = server.connect("oracle_db")
+    conn.cursor().execute("SET timezone = 'UTC'")
+    s = Store(conn)
+    rng = random.Random(7)
+    for make in (dense, tangled, packed, far, orphans):
+        make(s, rng)
+    s.metric(6, 3, 700)  # no samples at all
+    s.flush()
+    s.sql("CREATE TABLE expected AS SELECT * FROM oracle;"
+          "CREATE INDEX ON expected (metric_id, time); ANALYZE expected")
+    yield s
+    conn.close()
+
+
+COLUMNS = "s.metric_id, s.time, %s AS v, s.series_id, s.labels"
+
+
+def difference(store, template):
+    """Rows on one side only, and rows in all; {s} is the source, {cols} its columns."""
+    one, other = ((template.replace("{s}", source).replace("{cols}", COLUMNS % value))
+                  for source, value in (("_prom_data.samples", "bits_of(s.value)"),
+                                        ("expected", "s.value_bits")))
+    return store.sql(f"""
+        WITH a AS MATERIALIZED ({one}), b AS MATERIALIZED ({other})
+        SELECT (SELECT count(*) FROM (TABLE a EXCEPT ALL TABLE b) x),
+               (SELECT count(*) FROM (TABLE b EXCEPT ALL TABLE a) x), (SELECT count(*) FROM b)""")[0]
+
+
+def test_every_metric(store):
+    for metric in (1, 2, 3, 4, 5, 35):
+        assert difference(store, f"SELECT {{cols}} FROM {{s}} s WHERE metric_id = {metric}")[:2] == (0, 0)
+    extra, missing, n = difference(store, "SELECT {cols} FROM {s} s")
+    assert (extra, missing) == (0, 0) and n > 50000
+    assert store.sql("SELECT count(*) FROM _prom_data.samples WHERE metric_id = 6") == [(0,)]
+
+
+def test_the_oracle_is_not_trivial(store):
+    """There are duplicates and conflicts between levels and inside a level, else nothing is shown."""
+    rows = store.sql("""SELECT count(*) FILTER (WHERE levels > 1), count(*) FILTER (WHERE n > levels)
+                        FROM (SELECT count(*) n, count(DISTINCT level) levels, count(DISTINCT bits) d
+                              FROM raw GROUP BY series_id, t_ms) x WHERE d > 1""")[0]
+    assert min(rows) > 500
+
+
+def random_time(rng):
+    base = rng.choice([T0, T0, T0 + 3 * DAY_MS, 0, T0 + DAY_MS])
+    ms = base + rng.choice([0, rng.randrange(0, 900000), rng.randrange(0, 2 * DAY_MS)])
+    text = f"timestamptz 'epoch' + {ms // 1000} * interval '1 s' + {ms % 1000} * interval '1 ms'"
+    text += rng.choice(["", "", " + interval '300 us'", " - interval '1 us'"])
+    return "(" + rng.choice([text, text, text + ")::timestamp + (interval '0'", text + ")::date - (0"]) + ")"
+
+
+def random_qual(rng):
+    kind = rng.randrange(16)
+    series = rng.choice([rng.randrange(100, 140), rng.randrange(300, 325), rng.randrange(400, 406), 601, 5])
+    if kind < 5:
+        return f"s.time {rng.choice(['<', '<=', '>', '>=', '>=', '<'])} {random_time(rng)}"
+    return [
+        f"{random_time(rng)} <= s.time",
+        f"s.time = timestamptz 'epoch' + {(T0 + rng.randrange(900) * 1000) // 1000} * interval '1 s'",
+        f"s.series_id = {series}",
+        f"{series}::int8 = s.series_id",
+        f"s.series_id = ANY ('{{{series}, {series + 1}, {series + 7}, NULL, {series}}}'::int8[])",
+        f"s.series_id IN ({series}, 101, 310, 403)",
+        f"s.labels[2] = {rng.randrange(1000, 1005)}",
+        f"NULLIF(s.labels[3], 0) IS {rng.choice(['', 'NOT '])}NULL",
+        f"(s.labels @> ARRAY[{rng.randrange(1000, 1004)}] OR s.series_id < {series})",
+        "s.value > 3",
+        f"(extract(minute FROM s.time)::int % 3 = 0 OR s.labels[2] = 1001)",
+    ][kind - 5]
+
+
+def random_metric(rng):
+    return rng.choice(["s.metric_id = 1", "s.metric_id = 2", "s.metric_id = 2", "s.metric_id = 3",
+                       "s.metric_id IN (2, 3, 35, 999)", "s.metric_id = 4::int8", "true",
+                       "s.metric_id = ANY (ARRAY[1, 5]::int8[])", "s.metric_id < 3"])
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_quals(store, seed):
+    rng = random.Random(1000 + seed)
+    found = 0
+    for _ in range(25):
+        where = " AND ".join([random_metric(rng)] + [random_qual(rng) for _ in range(rng.randrange(4))])
+        extra, missing, n = difference(store, f"SELECT {{cols}} FROM {{s}} s WHERE {where}")
+        assert (extra, missing) == (0, 0), where
+        found += n > 0
+    assert found > 3
+
+
+@pytest.mark.parametrize("join", ["enable_nestloop", "enable_hashjoin", "enable_mergejoin"])
+def test_joins(store, join):
+    for name in ("enable_nestloop", "enable_hashjoin", "enable_mergejoin"):
+        store.sql(f"SET {name} = {'on' if name == join else 'off'}")
+    try:
+        for query in JOINS:
+            extra, missing, n = difference(store, query)
+            assert (extra, missing) == (0, 0) and n > 0, query
+    finally:
+        store.sql("RESET ALL; SET timezone = 'UTC'")
+
+
+PICK = "(SELECT id, metric_id FROM _prom_catalog.series WHERE labels[2] = 1001) p"
+SPANS = ("(SELECT timestamptz 'epoch' + %d * interval '1 s' + g * interval '97 s' AS a,"
+         " g * interval '11 s' AS len FROM generate_series(0, 12) g) p" % (T0 // 1000))
+JOINS = [
+    f"SELECT {{cols}} FROM {PICK} JOIN {{s}} s ON s.series_id = p.id WHERE s.metric_id = 2",
+    f"SELECT {{cols}} FROM {PICK} JOIN {{s}} s ON s.series_id = p.id AND s.metric_id = p.metric_id",
+    f"SELECT {{cols}} FROM {PICK} JOIN {{s}} s ON s.metric_id = p.metric_id WHERE s.series_id IN (301, 302, 600)",
+    f"SELECT {{cols}} FROM {SPANS} JOIN {{s}} s ON s.time >= p.a AND s.time < p.a + p.len"
+    " WHERE s.metric_id = 2 AND s.labels[2] = 1001",
+    f"SELECT {{cols}} FROM {SPANS} JOIN {{s}} s ON s.time = p.a + interval '3 s' WHERE s.metric_id IN (2, 3)",
+    f"SELECT {{cols}} FROM {SPANS}, LATERAL (SELECT * FROM {{s}} q WHERE q.metric_id = 2"
+    " AND q.time >= p.a AND q.time < p.a + p.len LIMIT 100000) s",
+    f"SELECT {{cols}} FROM {PICK} LEFT JOIN {{s}} s ON s.series_id = p.id AND s.time < timestamptz 'epoch'",
+    f"SELECT {{cols}} FROM {{s}} s WHERE s.metric_id = 2 AND EXISTS (SELECT FROM {PICK} WHERE p.id = s.series_id"
+    " AND s.labels[3] > 0)",
+    "SELECT {cols} FROM {s} s WHERE s.metric_id = 2 AND s.series_id ="
+    " (SELECT max(id) FROM _prom_catalog.series WHERE metric_id = 2)",
+    "SELECT {cols} FROM {s} s WHERE s.metric_id = 2 AND s.labels[2] IN"
+    " (SELECT labels[2] FROM _prom_catalog.series x WHERE x.id = s.series_id AND x.id % 2 = 0)",
+]
+
+
+def test_aggregates_and_columns(store):
+    """Columns that nobody asks for are not made; what is asked for must not depend on it."""
+    for what in ("count(*)", "count(s.time)", "min(s.time)", "sum(s.series_id)", "sum(s.labels[2])",
+                 "count(DISTINCT s.labels)", "max(s.metric_id)"):
+        for where in ("true", "s.metric_id = 1", "s.metric_id = 2 AND s.series_id < 310",
+                      "s.metric_id = 2 AND s.time >= timestamptz 'epoch' + interval '%d s'" % (T0 // 1000 + 300)):
+            query = f"SELECT ({what})::text FROM {{}} s WHERE {where}"
+            assert store.sql(query.format("_prom_data.samples")) == store.sql(query.format("expected")), query
+    rows = store.sql("SELECT s FROM _prom_data.samples s WHERE metric_id = 3 AND series_id = 400 LIMIT 1")
+    assert rows[0][0].count("400") == 1 and '"{3,' in rows[0][0]
+
+
+def test_prepared_statements(store):
+    store.sql("PREPARE q(int4, timestamptz, timestamptz, int8[]) AS SELECT count(*), sum(series_id)"
+              " FROM _prom_data.samples WHERE metric_id = $1 AND time >= $2 AND time < $3"
+              " AND series_id = ANY ($4)")
+    for mode in ("force_generic_plan", "force_custom_plan", "auto"):
+        store.sql(f"SET plan_cache_mode = {mode}")
+        for metric, first in ((1, 100), (2, 300), (2, 310), (4, 500), (1, 5)):
+            args = (metric, "2023-11-15 00:01", "2023-11-17", [first, first + 1, first + 3])
+            want = store.sql("SELECT count(*), sum(series_id) FROM expected WHERE metric_id = %s AND"
+                             " time >= %s AND time < %s AND series_id = ANY (%s::int8[])", args)
+            assert store.sql("EXECUTE q(%s, %s, %s, %s::int8[])", args) == want
+    store.sql("RESET plan_cache_mode")
+    assert store.sql("EXECUTE q(1, NULL, now(), '{1}')") == [(0, None)]
+    assert store.sql("EXECUTE q(1, '-infinity', 'infinity', NULL)") == [(0, None)]
+
+
+@pytest.mark.parametrize("qual", ["time > 'infinity'", "time >= 'infinity'", "time < '-infinity'",
+                                  "time = '-infinity'", "metric_id = 4294967297", "metric_id = -4",
+                                  "metric_id = ANY ('{}'::int4[])", "series_id = NULL",
+                                  "metric_id = 1 AND metric_id = 2", "series_id = 100 AND series_id = 101",
+                                  "time < '2020-01-01' AND time > '2020-01-02'"])
+def test_nothing(store, qual):
+    assert store.sql(f"SELECT count(*) FROM _prom_data.samples WHERE {qual}") == [(0,)]
+
+
+def test_small_work_mem(store):
+    store.sql("SET work_mem = '64kB'")
+    try:
+        extra, missing, n = difference(store, "SELECT {cols} FROM {s} s WHERE s.metric_id IN (1, 2)")
+        assert (extra, missing) == (0, 0) and n > 0
+    finally:
+        store.sql("RESET work_mem")
