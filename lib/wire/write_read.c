@@ -80,23 +80,35 @@ parse_label_any(const uint8_t **pos, const uint8_t *end, mdl_label *ret)
     return NULL;
 }
 
+/*
+ * The shape that senders write: name, then value, nothing else, both below 128 bytes. Reads tag and
+ * length of each in one load.
+ */
+static inline bool
+plain_label(const uint8_t *p, size_t len, mdl_label *ret)
+{
+    if (PS_UNLIKELY(len < 4))
+        return false;
+    unsigned name = ps_get_u16le(p);
+    size_t name_len = name >> 8;
+    if (PS_UNLIKELY((name & 0x80FF) != WIRE_TAG(1, WIRE_LENGTH) || name_len + 4 > len))
+        return false;
+    unsigned value = ps_get_u16le(p + 2 + name_len);
+    size_t value_len = value >> 8;
+    if (PS_UNLIKELY((value & 0x80FF) != WIRE_TAG(2, WIRE_LENGTH) ||
+                    name_len + value_len + 4 != len))
+        return false;
+    ret->name = (ps_str){(const char *)p + 2, name_len};
+    ret->value = (ps_str){(const char *)p + 4 + name_len, value_len};
+    return true;
+}
+
 static inline const char *
 parse_label(const uint8_t **pos, const uint8_t *end, mdl_label *ret)
 {
-    const uint8_t *p = *pos;
-    size_t len = (size_t)(end - p);
-    if (PS_LIKELY(len >= 4 && p[0] == WIRE_TAG(1, WIRE_LENGTH) && p[1] < 0x80)) {
-        size_t name_len = p[1];
-        if (PS_LIKELY(name_len + 4 <= len)) {
-            const uint8_t *q = p + 2 + name_len;
-            if (PS_LIKELY(q[0] == WIRE_TAG(2, WIRE_LENGTH) && q[1] < 0x80 &&
-                          q[1] == (size_t)(end - q) - 2)) {
-                ret->name = (ps_str){(const char *)p + 2, name_len};
-                ret->value = (ps_str){(const char *)q + 2, q[1]};
-                *pos = end;
-                return NULL;
-            }
-        }
+    if (PS_LIKELY(plain_label(*pos, (size_t)(end - *pos), ret))) {
+        *pos = end;
+        return NULL;
     }
     return parse_label_any(pos, end, ret);
 }
@@ -136,25 +148,31 @@ parse_sample_any(const uint8_t **pos, const uint8_t *end, wire_sample *ret)
     return NULL;
 }
 
+/* Value and time as senders write them, the value left out if it is zero; times of 1 to 8 bytes. */
+static inline bool
+plain_sample(const uint8_t *p, size_t len, wire_sample *ret)
+{
+    uint64_t t;
+    if (PS_LIKELY(len >= 11 && len <= 18 && p[0] == WIRE_TAG(1, WIRE_FIXED64) &&
+                  p[9] == WIRE_TAG(2, WIRE_VARINT) && varint_before(p + len, len - 10, &t))) {
+        ret->value = ps_double_of(ps_get_u64le(p + 1));
+        ret->t_ms = (int64_t)t;
+        return true;
+    }
+    /* tag and length of the sample itself stand before p: so eight bytes are readable from 6 on */
+    if (len >= 6 && len <= 9 && p[0] == WIRE_TAG(2, WIRE_VARINT) &&
+        varint_before(p + len, len - 1, &t)) {
+        ret->value = 0;
+        ret->t_ms = (int64_t)t;
+        return true;
+    }
+    return false;
+}
+
 static inline const char *
 parse_sample(const uint8_t **pos, const uint8_t *end, wire_sample *ret)
 {
-    const uint8_t *p = *pos;
-    size_t len = (size_t)(end - p);
-    uint64_t t;
-    /* value, then time in 1 to 8 bytes */
-    if (PS_LIKELY(len >= 11 && len <= 18 && p[0] == WIRE_TAG(1, WIRE_FIXED64) &&
-                  p[9] == WIRE_TAG(2, WIRE_VARINT) && varint_before(end, len - 10, &t))) {
-        ret->value = ps_double_of(ps_get_u64le(p + 1));
-        ret->t_ms = (int64_t)t;
-        *pos = end;
-        return NULL;
-    }
-    /* a value of zero is left out; the tag and length before p make the eight bytes readable */
-    if (len >= 6 && len <= 9 && p[0] == WIRE_TAG(2, WIRE_VARINT) &&
-        varint_before(end, len - 1, &t)) {
-        ret->value = 0;
-        ret->t_ms = (int64_t)t;
+    if (PS_LIKELY(plain_sample(*pos, (size_t)(end - *pos), ret))) {
         *pos = end;
         return NULL;
     }
@@ -217,19 +235,50 @@ skip_fields(const uint8_t **pos, const uint8_t *end)
 
 /* ---- one TimeSeries ------------------------------------------------------------------------ */
 
+/* n labels stand between start and end, and nothing else. */
 static inline void
-note_label(wire_series *s, const uint8_t *start, const uint8_t *end, bool *contiguous)
+note_labels(wire_series *s, const uint8_t *start, const uint8_t *end, uint32_t n, bool *contiguous)
 {
-    if (s->n_labels++ == 0)
+    if (s->n_labels == 0)
         s->label_bytes.ptr = (const char *)start;
     else if ((const char *)start != s->label_bytes.ptr + s->label_bytes.len)
         *contiguous = false;
     s->label_bytes.len = (size_t)((const char *)end - s->label_bytes.ptr);
+    s->n_labels += n;
 }
 
-/* A field that is neither label nor sample, or one whose tag is written unusually. */
+/*
+ * If a field with this tag and a length below 128 stands at p, sets *ret_len to the length of its
+ * content, which begins at p + 2 and ends within `end`.
+ */
+static inline bool
+plain_field(const uint8_t *p, const uint8_t *end, unsigned tag, size_t *ret_len)
+{
+    if (end - p < 2)
+        return false;
+    unsigned head = ps_get_u16le(p);
+    *ret_len = head >> 8;
+    return (head & 0x80FF) == tag && (size_t)(end - p) - 2 >= head >> 8;
+}
+
+/* Passes as many plain labels as stand at p; returns where they end. */
+static inline const uint8_t *
+pass_plain_labels(const uint8_t *p, const uint8_t *end, uint32_t *ret_n)
+{
+    uint32_t n = 0;
+    size_t len;
+    mdl_label label;
+    while (plain_field(p, end, WIRE_TAG(1, WIRE_LENGTH), &len) && plain_label(p + 2, len, &label)) {
+        p += 2 + len;
+        n++;
+    }
+    *ret_n = n;
+    return p;
+}
+
+/* One field of any kind in any shape. */
 static const char *
-scan_other(const uint8_t **pos, const uint8_t *end, wire_series *s, bool *contiguous)
+scan_any(const uint8_t **pos, const uint8_t *end, wire_series *s, bool *contiguous)
 {
     const uint8_t *start = *pos;
     wire_field f;
@@ -246,7 +295,7 @@ scan_other(const uint8_t **pos, const uint8_t *end, wire_series *s, bool *contig
     size_t n;
     if (f.number == 1) {
         why = parse_label(&p, after, &label);
-        note_label(s, start, after, contiguous);
+        note_labels(s, start, after, 1, contiguous);
     } else if (f.number == 2) {
         why = parse_sample(&p, after, &sample);
         s->n_samples++;
@@ -269,27 +318,19 @@ scan_series(const uint8_t **pos, const uint8_t *end, wire_series *ret)
     bool contiguous = true;
     const char *why = NULL;
     while (p < end && why == NULL) {
-        const uint8_t *start = p;
+        uint32_t n;
         size_t len;
-        if (PS_LIKELY(*p == WIRE_TAG(1, WIRE_LENGTH))) {
-            mdl_label label;
-            p++;
-            why = read_length(&p, end, &len);
-            if (PS_UNLIKELY(why != NULL))
-                break;
-            const uint8_t *after = p + len;
-            why = parse_label(&p, after, &label);
-            note_label(&s, start, after, &contiguous);
-        } else if (PS_LIKELY(*p == WIRE_TAG(2, WIRE_LENGTH))) {
-            wire_sample sample;
-            p++;
-            why = read_length(&p, end, &len);
-            if (PS_UNLIKELY(why != NULL))
-                break;
-            why = parse_sample(&p, p + len, &sample);
+        wire_sample sample;
+        const uint8_t *after = pass_plain_labels(p, end, &n);
+        if (n > 0) {
+            note_labels(&s, p, after, n, &contiguous);
+            p = after;
+        } else if (PS_LIKELY(plain_field(p, end, WIRE_TAG(2, WIRE_LENGTH), &len) &&
+                             plain_sample(p + 2, len, &sample))) {
             s.n_samples++;
+            p += 2 + len;
         } else {
-            why = scan_other(&p, end, &s, &contiguous);
+            why = scan_any(&p, end, &s, &contiguous);
         }
     }
     *pos = p;

@@ -1,0 +1,99 @@
+/*
+ * fuzz_snappy.c - decompression of arbitrary bytes, at most 1 MiB out.
+ *
+ * The input is tried as it is (block, or stream if it has the magic), as a stream with the magic put
+ * before it, as the content of one well-formed data chunk, and as content to compress and decompress.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "lib/wire/wire.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { MAX_OUT = 1 << 20, MAX_CHUNK_CONTENT = 65536 };
+
+#define REQUIRE(condition)                                                                         \
+    do {                                                                                           \
+        if (!(condition))                                                                          \
+            abort();                                                                               \
+    } while (0)
+
+static const char magic[10] = {'\xFF', 6, 0, 0, 's', 'N', 'a', 'P', 'p', 'Y'};
+
+/* An allocator that refuses more than the limit allows: nobody's word is taken for a length. */
+static void *
+bounded_realloc(void *self, void *old, size_t old_size, size_t new_size)
+{
+    REQUIRE(new_size <= MAX_OUT);
+    return ps_malloc.realloc(self, old, old_size, new_size);
+}
+
+/* Returns whether the bytes could be decoded; out holds the result. */
+static bool
+decode(const void *bytes, size_t size, ps_buf *out)
+{
+    char *exact = malloc(size == 0 ? 1 : size);
+    REQUIRE(exact != NULL);
+    if (size > 0)
+        memcpy(exact, bytes, size);
+    ps_err err = {.code = PS_OK};
+    ps_status status = wire_snappy_decode((ps_str){exact, size}, MAX_OUT, out, &err);
+    REQUIRE(status == PS_OK || status == PS_ECORRUPT || status == PS_ELIMIT);
+    REQUIRE(status == err.code);
+    REQUIRE(out->len <= MAX_OUT && (status == PS_OK || out->len == 0));
+    free(exact);
+    return status == PS_OK;
+}
+
+static void
+check_stream(const uint8_t *data, size_t size, ps_buf *stream, ps_buf *out)
+{
+    ps_buf_clear(stream);
+    ps_buf_add(stream, magic, sizeof magic);
+    ps_buf_add(stream, data, size);
+    decode(stream->ptr, stream->len, out);
+
+    /* as content: a data chunk of ours must come back, a damaged one must not */
+    if (size > MAX_CHUNK_CONTENT)
+        return;
+    uint8_t head[8];
+    uint32_t crc = ps_crc32c(0, data, size);
+    ps_put_u32le(head, (uint32_t)(size + 4) << 8 | 0x01);
+    ps_put_u32le(head + 4, (crc >> 15 | crc << 17) + UINT32_C(0xA282EAD8));
+    ps_buf_clear(stream);
+    ps_buf_add(stream, magic, sizeof magic);
+    ps_buf_add(stream, head, sizeof head);
+    ps_buf_add(stream, data, size);
+    REQUIRE(decode(stream->ptr, stream->len, out));
+    REQUIRE(ps_str_eq(ps_buf_str(out), (ps_str){(const char *)data, size}));
+    stream->ptr[stream->len - 1] ^= 1; /* the content, or the checksum if there is no content */
+    REQUIRE(!decode(stream->ptr, stream->len, out));
+}
+
+static void
+check_round_trip(const uint8_t *data, size_t size, ps_buf *packed, ps_buf *out)
+{
+    REQUIRE(wire_snappy_encode((ps_str){(const char *)data, size}, packed, NULL) == PS_OK);
+    REQUIRE(decode(packed->ptr, packed->len, out));
+    REQUIRE(ps_str_eq(ps_buf_str(out), (ps_str){(const char *)data, size}));
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size > MAX_OUT / 2)
+        return 0;
+    const ps_alloc bounded = {bounded_realloc, NULL};
+    ps_buf out;
+    ps_buf scratch;
+    ps_buf_init(&scratch, &ps_malloc);
+    ps_buf_init(&out, &bounded);
+    out.max = MAX_OUT;
+    decode(data, size, &out);
+    check_stream(data, size, &scratch, &out);
+    check_round_trip(data, size, &scratch, &out);
+    ps_buf_done(&out);
+    ps_buf_done(&scratch);
+    return 0;
+}
