@@ -50,6 +50,8 @@ ps_status http_server_start(const http_server_config *config, http_server **ret,
 const char *http_server_address(const http_server *s); /* "127.0.0.1:9201" as really bound */
 /* Stops accepting; new requests on open connections get 503. */
 void http_server_quiesce(http_server *s);
+/* Requests whose head is complete and whose answer is not sent: 0 when drained. */
+size_t http_server_open_requests(http_server *s);
 /* Waits until all requests are answered (at most timeout_ms; then answers 503 itself), closes. */
 void http_server_stop(http_server *s, int64_t timeout_ms);
 

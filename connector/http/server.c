@@ -164,6 +164,15 @@ http_server_quiesce(http_server *s)
     http_doorman_wake(s);
 }
 
+size_t
+http_server_open_requests(http_server *s)
+{
+    pthread_mutex_lock(&s->lock);
+    size_t n = s->n_open;
+    pthread_mutex_unlock(&s->lock);
+    return n;
+}
+
 static struct timespec
 at_ms(int64_t ms)
 {

@@ -1,0 +1,83 @@
+/*
+ * routes.c - which path is what, and the short handlers.
+ *
+ * Liveness (/-/healthy) says that the process answers. Readiness (/-/ready) and /healthz say that
+ * samples can be stored: a load balancer sends elsewhere while the database is away.
+ */
+#include "connector/ops/ops.h"
+
+static void
+serve_metrics(http_request *r, void *self)
+{
+    connector *c = self;
+    ps_buf out;
+
+    ps_buf_init(&out, &ps_malloc);
+    metrics_render(c->metrics, &out);
+    if (out.failed)
+        http_respond_text(r, 503, "no memory");
+    else
+        http_respond(r, 200, "text/plain; version=0.0.4; charset=utf-8", ps_buf_str(&out));
+    ps_buf_done(&out);
+}
+
+static void
+serve_healthy(http_request *r, void *self)
+{
+    (void)self;
+    http_respond_text(r, 200, "promscale is healthy");
+}
+
+static void
+serve_ready(http_request *r, void *self)
+{
+    connector *c = self;
+
+    if (write_path_healthy(c->write))
+        http_respond_text(r, 200, "promscale is ready");
+    else
+        http_respond_text(r, 503, "the database does not answer");
+}
+
+static void
+serve_healthz(http_request *r, void *self)
+{
+    connector *c = self;
+
+    if (write_path_healthy(c->write))
+        http_respond(r, 200, "text/plain; charset=utf-8", PS_STR(""));
+    else
+        http_respond_text(r, 503, "the database does not answer");
+}
+
+static void
+not_in_this_version(http_request *r, void *self)
+{
+    ps_str path = http_path(r);
+
+    (void)self;
+    http_respond_api_error(r, 501, "not_implemented", "%.*s is not in this version",
+                           (int)ps_utf8_prefix(path, 200), path.ptr);
+}
+
+size_t
+ops_routes(connector *c, http_route routes[OPS_MAX_ROUTES])
+{
+    const unsigned any = HTTP_GET | HTTP_HEAD | HTTP_POST | HTTP_PUT | HTTP_OPTIONS | HTTP_DELETE;
+    const size_t body = (size_t)c->settings->ingest_max_body_bytes, small = 64 * 1024;
+    const http_route list[] = {
+        {"/api/v1/write", HTTP_POST, ops_write, c, body},
+        {"/write", HTTP_POST, ops_write, c, body},
+        {c->settings->web_telemetry_path, HTTP_GET, serve_metrics, c, 0},
+        {"/healthz", HTTP_GET | HTTP_OPTIONS, serve_healthz, c, 0},
+        {"/-/healthy", HTTP_GET, serve_healthy, c, 0},
+        {"/-/ready", HTTP_GET, serve_ready, c, 0},
+        {"/", HTTP_GET, ops_status_page, c, 0},
+        {"/api/v1/*", any, not_in_this_version, c, small},
+        {"/read", any, not_in_this_version, c, small},
+    };
+
+    _Static_assert(PS_ARRAY_LEN(list) <= OPS_MAX_ROUTES, "raise OPS_MAX_ROUTES");
+    memcpy(routes, list, sizeof(list));
+    return PS_ARRAY_LEN(list);
+}

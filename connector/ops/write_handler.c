@@ -1,0 +1,173 @@
+/*
+ * write_handler.c - POST /api/v1/write and /write: the HTTP side of remote write 1.0.
+ *
+ * The body is handed to the write path as it came and stays with the request until the answer. What
+ * the answer's status means to a Prometheus decides it: 2xx = kept for ever, 5xx = send again, any
+ * other 4xx = thrown away by the sender. So overload is 503, never 429, and a 4xx is said only of what
+ * can never be stored.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "connector/ops/ops.h"
+
+typedef struct pending {
+    connector *c;
+    http_request *r;
+    struct timespec begun;
+} pending;
+
+/* ---- what may be sent here ------------------------------------------------------------------- */
+
+static ps_str
+until(ps_str s, char stop, ps_str *ret_rest)
+{
+    const char *p = s.len ? memchr(s.ptr, stop, s.len) : NULL;
+    size_t len = p ? (size_t)(p - s.ptr) : s.len;
+
+    *ret_rest = p ? (ps_str){p + 1, s.len - len - 1} : (ps_str){"", 0};
+    return ps_str_trim((ps_str){s.ptr, len});
+}
+
+static ps_str
+unquoted(ps_str s)
+{
+    if (s.len >= 2 && s.ptr[0] == '"' && s.ptr[s.len - 1] == '"')
+        return (ps_str){s.ptr + 1, s.len - 2};
+    return s;
+}
+
+static ps_status
+check_media_type(ps_str type, const char **why)
+{
+    ps_str rest, media = until(type, ';', &rest);
+
+    if (!ps_str_eq_nocase(media, PS_STR("application/x-protobuf"))) {
+        *why = "unsupported media type: remote write is application/x-protobuf";
+        return PS_EUNSUPPORTED;
+    }
+    while (rest.len > 0) {
+        ps_str value, name = until(until(rest, ';', &rest), '=', &value);
+        value = unquoted(ps_str_trim(value));
+        if (!ps_str_eq_nocase(name, PS_STR("proto")) || ps_str_eq_c(value, "prometheus.WriteRequest"))
+            continue;
+        *why = ps_str_eq_c(value, "io.prometheus.write.v2.Request")
+                   ? "remote write 2.0 is not in this version: send proto=prometheus.WriteRequest (1.0)"
+                   : "unknown protobuf message: send proto=prometheus.WriteRequest";
+        return PS_EUNSUPPORTED;
+    }
+    return PS_OK;
+}
+
+ps_status
+ops_check_write_headers(const http_request *r, const char **why)
+{
+    ps_str type, encoding;
+
+    if (http_header(r, "Content-Type", &type) && ps_str_trim(type).len > 0)
+        PS_TRY(check_media_type(type, why));
+    if (http_header(r, "Content-Encoding", &encoding) && ps_str_trim(encoding).len > 0 &&
+        !ps_str_eq_nocase(ps_str_trim(encoding), PS_STR("snappy"))) {
+        *why = "unsupported content encoding: remote write is compressed with snappy";
+        return PS_EUNSUPPORTED;
+    }
+    return PS_OK;
+}
+
+/* ---- the answer ------------------------------------------------------------------------------ */
+
+static int
+status_code(const write_result *res)
+{
+    switch (res->status) {
+    case PS_OK:
+        return 204;
+    case PS_ELIMIT: /* the whole request is too large, or only some of its series are refused */
+        return res->samples_written + res->samples_refused > 0 ? 400 : 413;
+    default:
+        return http_status_of(res->status);
+    }
+}
+
+static double
+seconds_since(const struct timespec *begun)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)(now.tv_sec - begun->tv_sec) + (double)(now.tv_nsec - begun->tv_nsec) / 1e9;
+}
+
+static void
+measure(connector *c, int code, double seconds)
+{
+    static const double bounds[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30};
+    char labels[48];
+
+    snprintf(labels, sizeof(labels), "type=\"metric\",code=\"%d\"", code);
+    metric_add(metrics_counter(c->metrics, "promscale_ingest_requests_total", "Write requests by answer.", labels), 1);
+    metric_observe(metrics_histogram(c->metrics, "promscale_ingest_duration_seconds",
+                                     "Time from a write request's last byte to its answer.", labels, bounds,
+                                     PS_ARRAY_LEN(bounds)),
+                   seconds);
+}
+
+static void
+answer(connector *c, http_request *r, const struct timespec *begun, int code, const char *text)
+{
+    uint64_t id = http_request_identity(r)->request_id;
+
+    measure(c, code, seconds_since(begun));
+    if (code == 204) {
+        http_respond(r, code, NULL, PS_STR(""));
+        return;
+    }
+    if (code >= 500)
+        log_limited(c->log, LOG_WARN, 10000, "write request not stored, the sender will try again",
+                    (const log_field[]){LOG_INT("request", id), LOG_INT("status", code), LOG_STR("reason", text)}, 3);
+    else
+        log_limited(c->log, LOG_WARN, 10000, "write request refused, in part or whole",
+                    (const log_field[]){LOG_INT("request", id), LOG_INT("status", code), LOG_STR("reason", text)}, 3);
+    http_respond_text(r, code, "%s", text);
+}
+
+static void
+write_done(void *self, const write_result *res)
+{
+    pending *p = self;
+
+    answer(p->c, p->r, &p->begun, status_code(res), res->text);
+    free(p);
+}
+
+void
+ops_write(http_request *r, void *self)
+{
+    connector *c = self;
+    const char *why = "";
+    struct timespec begun;
+    ps_err err;
+
+    clock_gettime(CLOCK_MONOTONIC, &begun);
+    ps_status st = ops_check_write_headers(r, &why);
+    if (st != PS_OK) {
+        answer(c, r, &begun, http_status_of(st), why);
+        return;
+    }
+    pending *p = malloc(sizeof(*p));
+    if (p == NULL) {
+        answer(c, r, &begun, 503, "no memory, try again");
+        return;
+    }
+    *p = (pending){.c = c, .r = r, .begun = begun};
+    write_request wr = {.request_id = http_request_identity(r)->request_id,
+                        .tenant = http_request_identity(r)->tenant,
+                        .body = http_body(r),
+                        .encoding = WRITE_SNAPPY};
+    st = write_submit(c->write, &wr, write_done, p, &err);
+    if (st != PS_OK) {
+        free(p);
+        answer(c, r, &begun, http_status_of(st), err.text);
+    }
+}
