@@ -166,8 +166,12 @@ emb_folder_find(const char *wanted, emb_folder *ret, ps_err *err)
     char dir[EMB_PATH_MAX];
     char other[EMB_PATH_MAX];
 
+    struct stat st;
+
     *ret = (emb_folder){.dir_fd = -1, .lock_fd = -1};
     PS_TRY(absolute(wanted, dir, err));
+    if (stat(dir, &st) == 0 && !S_ISDIR(st.st_mode))
+        return ps_fail(err, PS_EINVAL, "data folder %s is not a folder", dir);
     PS_TRY(choose_user(&ret->user, data_owner_of(dir), err));
     if (!ret->user.drop)
         return fill_paths(ret, dir, err);

@@ -55,7 +55,7 @@ ps_status emb_remove_tree(const emb_user *user, const char *path, ps_err *err) P
 
 int64_t emb_now_ms(void); /* monotonic */
 void emb_sleep_ms(int64_t ms);
-/* SIGINT or SIGTERM is waiting behind the mask: waiting loops give up with PS_ECANCELED. */
+/* SIGINT, SIGTERM or SIGHUP is waiting behind the mask: waiting loops give up with PS_ECANCELED. */
 bool emb_interrupted(void);
 
 /* ---- folder.c ---------------------------------------------------------------------------- */

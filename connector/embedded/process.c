@@ -42,7 +42,8 @@ emb_interrupted(void)
     sigset_t pending;
     if (sigpending(&pending) != 0)
         return false;
-    return sigismember(&pending, SIGINT) == 1 || sigismember(&pending, SIGTERM) == 1;
+    return sigismember(&pending, SIGINT) == 1 || sigismember(&pending, SIGTERM) == 1 ||
+           sigismember(&pending, SIGHUP) == 1;
 }
 
 /* In the child. Root's extra groups go first, then the group, then the user: never back. */
