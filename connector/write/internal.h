@@ -1,0 +1,376 @@
+/*
+ * internal.h - what the stages of the write path share: the request on its way, the queues between the
+ * stages, and the path itself.
+ *
+ * A request is always in exactly one hand: in a queue (under path->mu) or with the stage that took it from
+ * there. Only that stage touches its data. Two things cut across: `answered` (the timer may answer a
+ * request that waits or is being sent; whoever holds it then drops it) and `pinned` (a stage reads the
+ * request's body, which dies with the answer, so the timer must wait).
+ *
+ * Threads: ingest.workers decoders, one resolver, two flushers, one timer.
+ */
+#ifndef PROMSCALE_CONNECTOR_WRITE_INTERNAL_H
+#define PROMSCALE_CONNECTOR_WRITE_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "connector/catalog/catalog.h"
+#include "connector/catalog/series_cache.h"
+#include "connector/pg/pg.h"
+#include "connector/write/write.h"
+#include "lib/block/block.h"
+#include "lib/wire/wire.h"
+
+typedef enum wp_queue { WP_DECODE, WP_RESOLVE, WP_FLUSH, WP_QUEUES } wp_queue;
+
+enum {
+    WP_MAX_WORKERS = 64,
+    WP_FLUSHERS = 2,
+    WP_PACK_BELOW = 32,              /* a metric with fewer samples in a flush shares a bucket's row */
+    WP_ROW_MAX_SAMPLES = 65536,      /* a row holds at most as many; about 1 MB at worst */
+    WP_RESOLVE_MAX_SERIES = 10000,   /* in one call */
+    WP_RESOLVE_MAX_BYTES = 16 << 20, /* of label text in one call */
+    WP_SPLIT_CALLS = 2000,           /* calls spent on finding the guilty in one batch, then all get 503 */
+    WP_REFUSALS_NAMED = 5,           /* series named in an answer; the others are counted */
+    WP_REFUSAL_TEXT = 1536,
+    WP_SERIES_TEXT = 256,            /* of a series' text in answers and logs */
+    WP_EXEMPLAR_MAX_BYTES = 1024,    /* label text of one exemplar */
+    WP_MAX_TENANTS = 10000,          /* remembered */
+    WP_MAX_BATCH_REQUESTS = 4096,
+};
+
+/* ---- why something was refused: metric labels and words -------------------------------------- */
+
+typedef enum wp_reason {
+    WP_REASON_LABELS,      /* invalid label set */
+    WP_REASON_LABEL_LIMIT, /* label set over a limit */
+    WP_REASON_FUTURE,      /* time too far ahead */
+    WP_REASON_TIME,        /* time outside timestamptz */
+    WP_REASON_HISTOGRAM,   /* not in this version */
+    WP_REASON_EXEMPLAR,    /* exemplar that cannot be kept */
+    WP_REASON_METADATA,
+    WP_REASON_DATABASE,    /* the database will never take it */
+    WP_REASONS
+} wp_reason;
+
+typedef enum wp_limit { /* limits of a whole request */
+    WP_LIMIT_BODY, WP_LIMIT_DECOMPRESSED, WP_LIMIT_SERIES, WP_LIMIT_SAMPLES, WP_LIMIT_EXEMPLARS,
+    WP_LIMIT_METADATA, WP_LIMITS
+} wp_limit;
+
+typedef enum wp_rejection { /* answered PS_EUNAVAILABLE */
+    WP_REJECT_QUEUE_REQUESTS, WP_REJECT_QUEUE_BYTES, WP_REJECT_TENANT_SHARE, WP_REJECT_STOPPING,
+    WP_REJECT_TIMEOUT, WP_REJECT_FAULT, WP_REJECTIONS
+} wp_rejection;
+
+typedef enum wp_stage {
+    WP_STAGE_RECEIVE, WP_STAGE_DECODE, WP_STAGE_RESOLVE, WP_STAGE_BATCH, WP_STAGE_FLUSH, WP_STAGES
+} wp_stage;
+
+typedef struct wp_stats { /* set at start; the metrics themselves are lock-free */
+    metric *received, *written, *exemplars_written, *metadata_written, *duplicates, *conflicts;
+    metric *refused[WP_REASONS], *limits[WP_LIMITS], *rejected[WP_REJECTIONS], *stages[WP_STAGES];
+    metric *series_resolved, *generation_changes, *flushes, *flush_failures[4], *flush_samples;
+    metric *flush_requests, *flush_rows, *flush_bytes, *max_time, *up;
+} wp_stats;
+
+/* ---- a request ------------------------------------------------------------------------------- */
+
+typedef struct wp_tenant wp_tenant;
+
+typedef struct wp_new_series { /* a series that the cache did not know; its points stand together */
+    ps_str key;                /* canonical label bytes, in the request's arena */
+    ps_str alias;              /* as the sender wrote them, if that differs and is one piece */
+    uint32_t n_labels;
+    uint32_t first_point, n_points;
+    uint32_t first_exemplar, n_exemplars;
+    uint32_t at; /* the resolver's: index in its list of distinct series */
+} wp_new_series;
+
+typedef struct wp_exemplar {
+    series_ref ref;
+    int64_t t_ms;
+    double value;
+    ps_str json; /* labels; arena */
+} wp_exemplar;
+
+typedef struct wp_request {
+    /* Constant from submit on. */
+    write_request in;
+    write_done_fn done;
+    void *done_self;
+    wp_tenant *tenant;
+    uint64_t seq;
+    int64_t submitted_ns, deadline_ns;
+
+    /* Under path->mu. */
+    struct wp_request *older, *newer;   /* all unanswered ones, by age */
+    struct wp_request *q_prev, *q_next; /* in its tenant's queue */
+    bool queued, pinned, answered;
+    wp_queue queue;
+    size_t held_bytes; /* counted in path->held_bytes */
+    int64_t entered_ns; /* when it came into its queue: stage latency */
+
+    /* Of the stage that holds it. */
+    uint64_t epoch; /* of the ids in points and exemplars */
+    int64_t generation;
+    bool decode_again;  /* the catalog moved on: its ids mean nothing any more */
+    uint32_t losses;    /* connections lost with it on board: from 3 on it is sent alone */
+    blk_point *points;
+    size_t n_points, cap_points;
+    wp_new_series *fresh; /* n_fresh; malloc'd */
+    size_t n_fresh, cap_fresh;
+    wp_exemplar *exemplars;
+    size_t n_exemplars, cap_exemplars;
+    catalog_metadata *metadata;
+    size_t n_metadata, cap_metadata;
+    ps_arena arena; /* what the above borrow */
+
+    /* The answer as it grows. */
+    ps_status fatal; /* not PS_OK: nothing (more) is stored; `text` says why */
+    int64_t samples_received, samples_refused, exemplars_written;
+    uint32_t named, unnamed;
+    bool refused; /* something was: 400 */
+    size_t text_len;
+    char text[WP_REFUSAL_TEXT];
+
+    struct wp_request *next_spare;
+} wp_request;
+
+typedef struct wp_list {
+    wp_request *head, *tail;
+} wp_list;
+
+struct wp_tenant { /* under path->mu, but for name and id once it is set */
+    wp_tenant *hash_next;
+    wp_tenant *age_prev, *age_next; /* in path->active or path->idle, latest first */
+    wp_tenant *ring_prev[WP_QUEUES], *ring_next[WP_QUEUES];
+    wp_list queues[WP_QUEUES];
+    int64_t last_seen_ns;
+    size_t n_requests, n_bytes;
+    size_t n_users; /* requests that point here, answered ones that a stage still holds included */
+    bool active;
+    _Atomic int32_t id; /* -1: not asked yet */
+    size_t name_len;
+    char name[];
+};
+
+enum { WP_TENANT_BUCKETS = 1024, WP_MAX_SPARE = 64 };
+
+/* ---- the path -------------------------------------------------------------------------------- */
+
+struct write_path {
+    /* Constant after start. */
+    const settings *set;
+    logger *log;
+    char *conninfo;
+    int64_t (*now_ms)(void *);
+    void *now_self;
+    wp_stats stats;
+    series_cache *cache;
+    uint64_t seed;
+    int cancel_fd; /* eventfd, readable from the moment of giving up */
+    size_t n_workers;
+    int64_t timeout_ns;
+    size_t held_max; /* decoders pause while decoded requests hold more */
+
+    pthread_mutex_t mu; /* guards the rest */
+    pthread_cond_t work_cv, resolve_cv, flush_cv, timer_cv, idle_cv; /* CLOCK_MONOTONIC */
+    bool stopping; /* no new requests */
+    bool aborting; /* threads end */
+    uint64_t next_seq;
+    wp_request *oldest, *newest;
+    int n_flushers; /* numbered as they come */
+    bool timer_idle; /* nothing that it might have to answer was there */
+    size_t n_inside, bytes_inside, held_bytes;
+    wp_request *spare;
+    size_t n_spare;
+
+    wp_tenant *tenants[WP_TENANT_BUCKETS];
+    wp_tenant *active_first, *active_last, *idle_first, *idle_last;
+    size_t n_tenants, n_active;
+
+    wp_tenant *rings[WP_QUEUES];
+    size_t n_queued[WP_QUEUES];
+    size_t waiting_samples; /* in the flush queue */
+
+    int64_t flush_started_ns[WP_FLUSHERS]; /* 0: that one is idle */
+    int64_t flush_pause_until_ns; /* back-off after a failure */
+    int64_t resolve_pause_until_ns;
+    bool poll_wanted, reconnect_wanted;
+    char identity[CATALOG_IDENTITY_BYTES]; /* of the database that cached ids belong to; set by the resolver */
+
+    _Atomic bool probe_ok, flush_ok;
+    _Atomic int64_t last_ok_ns;
+
+    pthread_t threads[WP_MAX_WORKERS + WP_FLUSHERS + 2];
+    size_t n_threads;
+};
+
+/* ---- queue.c: under path->mu ------------------------------------------------------------------ */
+
+void wp_push(write_path *w, wp_request *r, wp_queue queue, bool front);
+wp_request *wp_take(write_path *w, wp_queue queue); /* tenants in turn; NULL if empty */
+wp_request *wp_peek(write_path *w, wp_queue queue); /* what wp_take would return */
+void wp_remove(write_path *w, wp_request *r);       /* from the queue that it is in */
+/* Latest first of `active`; made if new. NULL: no memory, or too many tenants are busy. */
+wp_tenant *wp_tenant_get(write_path *w, ps_str name, int64_t now_ns);
+void wp_tenants_free(write_path *w);
+
+/* ---- one function or two a stage ----------------------------------------------------------------- */
+
+void *wp_worker_main(void *path);   /* worker.c */
+void *wp_resolver_main(void *path); /* resolver.c */
+void *wp_flusher_main(void *path);  /* flusher.c */
+void *wp_timer_main(void *path);    /* ack.c */
+
+/* decode.c; the thread is worker.c */
+typedef struct wp_decoder { /* a thread's scratch memory */
+    ps_buf raw;             /* the message, decompressed */
+    ps_buf key;             /* a canonical label set */
+    ps_buf text;
+    mdl_label *labels;
+    size_t cap_labels;
+    wire_sample *samples;
+    size_t cap_samples;
+    wire_exemplar *exemplars;
+    size_t cap_exemplars;
+    series_cache_item *aliases; /* other spellings of known sets: for the cache, keys in the message */
+    size_t n_aliases, cap_aliases;
+    int64_t lo_ms, hi_ms; /* times that are accepted */
+} wp_decoder;
+void wp_decoder_init(wp_decoder *d);
+void wp_decoder_done(wp_decoder *d);
+/* Fills r from its body; r->fatal says if that failed. Needs no lock; r is the caller's. */
+void wp_decode(write_path *w, wp_decoder *d, wp_request *r);
+/* Text of the series in r's body that has this id, for an answer; false if it is not found. */
+bool wp_name_series(write_path *w, wp_decoder *d, const wp_request *r, int64_t series_id, ps_buf *out);
+/* Wire form of canonical labels (the cache's key). */
+void wp_put_key(ps_buf *out, const mdl_label *labels, size_t n);
+
+typedef struct wp_lookup { /* what became of a series: refused, new (its number in r->fresh), or known */
+    series_ref ref;
+    size_t fresh; /* SIZE_MAX: known */
+    bool refused;
+} wp_lookup;
+
+/* labels.c: the way of a series that the cache does not know by its bytes */
+ps_status wp_lookup_slow(write_path *w, wp_decoder *d, wp_request *r, series_cursor *cur, const wire_series *s,
+                         wp_lookup *ret, ps_err *err) PS_MUST_CHECK;
+/* Text of a series for answers and logs, in d->text. */
+ps_str wp_series_text(const write_path *w, wp_decoder *d, const wire_series *s);
+
+/* exemplar.c */
+ps_status wp_take_exemplars(write_path *w, wp_decoder *d, wp_request *r, const wire_series *s, series_ref ref,
+                            ps_err *err) PS_MUST_CHECK;
+void wp_exemplars_sql(ps_buf *out, wp_request *const *requests, size_t n); /* a call of insert_exemplars */
+
+/* request.c: memory of a request */
+wp_request *wp_request_new(write_path *w);             /* under mu */
+void wp_request_reset(wp_request *r);                  /* forgets what decoding found */
+void wp_request_trim(wp_request *r);                   /* and gives the memory back */
+void wp_request_free(write_path *w, wp_request *r);    /* under mu */
+size_t wp_request_bytes(const wp_request *r);
+bool wp_grow(void **array, size_t *cap, size_t need, size_t item_size);
+/* Notes a refusal: series (may be empty) and reason go into the answer while there is room. */
+void wp_refuse(write_path *w, wp_request *r, wp_reason reason, int64_t n_samples, ps_str series,
+               const char *fmt, ...) PS_PRINTF(6, 7);
+/* Sets r->fatal. */
+void wp_fatal(wp_request *r, ps_status status, const char *fmt, ...) PS_PRINTF(3, 4);
+
+/* ack.c */
+/* Answers a request that the caller holds, once, and gives its memory back. Takes mu. */
+void wp_finish(write_path *w, wp_request *r);
+/* Passes a request that the caller holds on to the next stage; finishes it if the path gives up or it is
+ * past its deadline. Takes mu. */
+void wp_route(write_path *w, wp_request *r, wp_queue queue, bool front);
+void wp_timed_wait(pthread_cond_t *cv, pthread_mutex_t *mu, int64_t until_ns);
+
+/* batch.c, encode.c */
+typedef struct wp_batch { /* a flusher's; reused */
+    blk_point *points, *scratch;
+    size_t cap_points, cap_scratch;
+    ps_buf copy; /* rows in COPY's binary format */
+    ps_buf sql;
+    size_t n_rows, n_samples;
+    blk_dup_stats dups;
+} wp_batch;
+void wp_batch_init(wp_batch *b);
+void wp_batch_done(wp_batch *b);
+/* Rows for all points of the requests (sorted by tenant in place). */
+ps_status wp_batch_requests(wp_batch *b, wp_request **requests, size_t n, ps_err *err) PS_MUST_CHECK;
+/* Rows for points that are sorted and unique already. */
+ps_status wp_batch_points(wp_batch *b, int32_t tenant_id, const blk_point *points, size_t n,
+                          ps_err *err) PS_MUST_CHECK;
+void wp_rows_begin(wp_batch *b);
+ps_status wp_rows_add(wp_batch *b, int32_t tenant_id, const blk_point *points, size_t n,
+                      blk_point *scratch, ps_err *err) PS_MUST_CHECK;
+ps_status wp_rows_end(wp_batch *b, ps_err *err) PS_MUST_CHECK;
+
+
+/* conn.c: a connection of one thread */
+typedef struct wp_conn {
+    PGconn *pg; /* NULL: not connected */
+    char identity[CATALOG_IDENTITY_BYTES];
+    bool warned; /* the server sent a WARNING since this was cleared */
+    int64_t backoff_ns;
+} wp_conn;
+ps_status wp_conn_open(write_path *w, wp_conn *c, const char *application, ps_err *err) PS_MUST_CHECK;
+void wp_conn_close(wp_conn *c);
+/* After an error: closes the connection unless it is in order and idle. True if it is still open. */
+bool wp_conn_settle(write_path *w, wp_conn *c);
+pg_wait wp_wait(const write_path *w);
+int64_t wp_backoff(wp_conn *c); /* ns to pause; doubles from call to call, wp_conn_open resets it */
+
+/* resolve.c: series that the cache did not know, of many requests at once */
+typedef struct wp_distinct { /* a series to ask for, once however many requests have it */
+    ps_str key, alias;       /* in the arena of the request that brought it first */
+    int32_t tenant_id;
+    uint32_t n_labels;
+    series_ref ref;
+    ps_status status; /* PS_EINVAL: refused; PS_EINTERNAL: failed, the sender may try again */
+    char *why;        /* malloc'd, for the two */
+} wp_distinct;
+
+typedef struct wp_resolve { /* the resolver's, reused */
+    wp_distinct *series;
+    size_t n_series, cap_series;
+    uint32_t *slots; /* index + 1 in series, by hash of tenant and key */
+    size_t cap_slots;
+    mdl_label *labels;
+    size_t cap_labels;
+    mdl_labels *sets;
+    size_t cap_sets;
+    series_ref *refs;
+    size_t cap_refs;
+    series_cache_item *items;
+    size_t cap_items;
+    int calls; /* spent on finding the guilty */
+} wp_resolve;
+void wp_resolve_done(wp_resolve *x);
+/*
+ * Finds ids for all new series of the requests (all of one epoch); series that the database refuses are
+ * refused in their requests. PS_ECONFLICT: the catalog moved on, nothing was filled in. Other errors: try
+ * again.
+ */
+ps_status wp_resolve_series(write_path *w, wp_conn *c, wp_resolve *x, wp_decoder *d, wp_request *const *requests,
+                            size_t n, ps_err *err) PS_MUST_CHECK;
+
+/* flush.c: one transaction. Status as in pg_run: PS_EINVAL data, PS_ECONFLICT generation, PS_EINTERNAL,
+ * else try again. PS_OK only after COMMIT came back without a word of warning. */
+ps_status wp_send(write_path *w, wp_conn *c, wp_batch *b, int64_t generation, wp_request *const *with_exemplars,
+                  size_t n, ps_err *err) PS_MUST_CHECK;
+
+/* stats.c */
+void wp_stats_init(write_path *w, metrics *m);
+void wp_observe(const write_path *w, wp_stage stage, int64_t since_ns);
+const char *wp_reason_name(wp_reason reason);
+
+static inline bool
+wp_expired(const wp_request *r, int64_t now_ns)
+{
+    return now_ns >= r->deadline_ns;
+}
+
+#endif
