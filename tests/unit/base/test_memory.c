@@ -142,6 +142,34 @@ arena_budgets_hold_to_the_byte(void **state)
 }
 
 static void
+arenas_survive_a_failing_allocator(void **state)
+{
+    (void)state;
+    for (size_t n = 1; n <= 4; n++) {
+        test_alloc t = {.fail_at = n};
+        ps_alloc a = test_alloc_of(&t);
+        ps_arena arena;
+        size_t given = 0;
+        ps_arena_init(&arena, &a, 0);
+        ps_alloc over = ps_arena_as_alloc(&arena);
+        while (given < 1000 && ps_arena_new(&arena, 1000) != NULL)
+            given++;
+        assert_true(given < 1000);
+        assert_int_equal(t.live_blocks, n - 1);
+        assert_int_equal(arena.used_bytes, t.live_bytes);
+        assert_null(over.realloc(over.self, NULL, 0, 5000));
+        assert_null(ps_arena_array(&arena, 500, 10));
+        t.fail_at = 0; /* memory is back */
+        char *p = over.realloc(over.self, NULL, 0, 40);
+        assert_non_null(p);
+        assert_null(over.realloc(over.self, p, 40, SIZE_MAX));
+        memset(p, 'x', 40);
+        ps_arena_done(&arena);
+        test_alloc_check_empty(&t);
+    }
+}
+
+static void
 arenas_serve_as_allocator(void **state)
 {
     (void)state;
@@ -263,6 +291,7 @@ main(void)
         cmocka_unit_test(arenas_hand_out_aligned_separate_memory),
         cmocka_unit_test(arenas_need_few_allocations),
         cmocka_unit_test(arena_budgets_hold_to_the_byte),
+        cmocka_unit_test(arenas_survive_a_failing_allocator),
         cmocka_unit_test(arenas_serve_as_allocator),
         cmocka_unit_test(buffers_fail_once_and_for_all),
         cmocka_unit_test(buffers_keep_their_limit),
