@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 enum { METRICS, KEYS, VALUES, SERIES_METRIC, SERIES_N_LABELS, SERIES_LABELS, N_BUFS };
-enum { MAX_LABELS_PER_CALL = 16 << 20 };
+enum { MAX_LABELS_PER_CALL = 16 << 20, ARRAY_HEAD_BYTES = 20 };
 
 typedef struct pair {
     mdl_label label;
@@ -98,6 +98,8 @@ intern_all(interner *in, const mdl_labels *series, size_t n, ps_err *err)
                 of_metric = in->pairs[index].metric;
             put_int4(&in->bufs[SERIES_LABELS], index);
         }
+        if (of_metric == 0)
+            return ps_fail(err, PS_EINTERNAL, "a label set without a metric name is not canonical");
         put_int4(&in->bufs[SERIES_METRIC], (uint32_t)of_metric);
         put_int4(&in->bufs[SERIES_N_LABELS], (uint32_t)series[i].n);
     }
@@ -112,28 +114,32 @@ intern_all(interner *in, const mdl_labels *series, size_t n, ps_err *err)
     return PS_OK;
 }
 
+/* The answer has an id for each metric of p_metrics and one for each series. */
 static ps_status
-read_answer(const PGresult *res, size_t n, int64_t *ret_generation, series_ref *ret_refs, ps_err *err)
+read_answer(const PGresult *res, const interner *in, size_t n, int64_t *ret_generation, series_ref *ret_refs,
+            ps_err *err)
 {
     if (PQntuples(res) != 1 || PQnfields(res) != 3 || PQgetlength(res, 0, 0) != 8)
         return ps_fail(err, PS_ECORRUPT, "the database answered no series ids");
     ps_str metric_field = {PQgetvalue(res, 0, 1), (size_t)PQgetlength(res, 0, 1)};
     ps_str series_field = {PQgetvalue(res, 0, 2), (size_t)PQgetlength(res, 0, 2)};
-    int32_t *metric_ids = calloc(n, sizeof(*metric_ids));
+    int32_t *metric_ids = calloc(in->n_metrics, sizeof(*metric_ids));
     int64_t *series_ids = calloc(n, sizeof(*series_ids));
+    const char *index_of = in->bufs[SERIES_METRIC].ptr + ARRAY_HEAD_BYTES + 4; /* 1-based, as sent */
     ps_status status = PS_OK;
     if (metric_ids == NULL || series_ids == NULL)
         status = ps_fail(err, PS_ENOMEM, "out of memory");
     if (status == PS_OK)
-        status = pg_get_int4_array(metric_field, n, metric_ids, err);
+        status = pg_get_int4_array(metric_field, in->n_metrics, metric_ids, err);
     if (status == PS_OK)
         status = pg_get_int8_array(series_field, n, series_ids, err);
     for (size_t i = 0; status == PS_OK && i < n; i++) {
-        if (metric_ids[i] <= 0 || series_ids[i] <= 0)
+        int32_t metric_id = metric_ids[pg_get_u32(index_of + i * 8) - 1];
+        if (metric_id <= 0 || series_ids[i] <= 0)
             status = ps_fail(err, PS_ECORRUPT, "the database answered series id %lld of metric %d",
-                             (long long)series_ids[i], (int)metric_ids[i]);
+                             (long long)series_ids[i], (int)metric_id);
         else
-            ret_refs[i] = (series_ref){.series_id = series_ids[i], .metric_id = metric_ids[i]};
+            ret_refs[i] = (series_ref){.series_id = series_ids[i], .metric_id = metric_id};
     }
     if (status == PS_OK)
         *ret_generation = (int64_t)pg_get_u64(PQgetvalue(res, 0, 0));
@@ -165,7 +171,7 @@ catalog_resolve(PGconn *conn, const pg_wait *wait, uint64_t seed, int32_t tenant
         status = pg_run(conn, sql, params, 1 + N_BUFS, wait, &res, err);
     }
     if (status == PS_OK)
-        status = read_answer(res, n, ret_generation, ret_refs, err);
+        status = read_answer(res, &in, n, ret_generation, ret_refs, err);
     PQclear(res);
     ps_buf_done(&tenant);
     interner_done(&in);
