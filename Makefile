@@ -70,7 +70,7 @@ build: $(BUILD)/promscale extension ## compile the connector and the extension
 $(BUILD)/obj/%.o: %.c VERSION
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
-	$(Q)$(CC) $(CPPFLAGS) $(if $(filter connector/% tests/unit/connector/%,$<),$(PQ_CFLAGS)) $(CFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(CC) $(CPPFLAGS) $(if $(filter connector/% tests/unit/connector/% bench/bench_ingest.c,$<),$(PQ_CFLAGS)) $(CFLAGS) -MMD -MP -c $< -o $@
 
 define lib_rule
 $(BUILD)/lib/$(1).a: $$(call obj,$$(call lib_srcs,$(1)))
@@ -106,6 +106,12 @@ $(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(if $(filter fuzz,$(MODE)),,
 	@mkdir -p $(@D)
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(LDFLAGS) $(if $(filter fuzz,$(MODE)),-fsanitize=fuzzer) $^ $(LIB_LDLIBS) -o $@
+
+# Measures the connector's own stages, hence links them.
+$(BUILD)/bench/bench_ingest: $(BUILD)/obj/bench/bench_ingest.o $(CONNECTOR_OBJS) $(LIB_ARCHIVES)
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(LDFLAGS) $^ $(LIB_LDLIBS) $(CONNECTOR_LDLIBS) -o $@
 
 $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(LIB_ARCHIVES)
 	@mkdir -p $(@D)
