@@ -81,6 +81,25 @@ has_nul(ps_str s)
     return s.len > 0 && memchr(s.ptr, '\0', s.len) != NULL;
 }
 
+/* Whether all bytes are ASCII and none is NUL: nearly every label is, and needs no closer look. */
+static bool
+is_plain(ps_str s)
+{
+    const uint64_t high = UINT64_C(0x8080808080808080);
+    size_t i = 0;
+    for (; i + 8 <= s.len; i += 8) {
+        uint64_t w = ps_get_u64le(s.ptr + i);
+        /* subtracting one from each byte sets the high bit of the lowest zero byte */
+        if (((w | (w - UINT64_C(0x0101010101010101))) & high) != 0)
+            return false;
+    }
+    for (; i < s.len; i++) {
+        if (s.ptr[i] == '\0' || ((unsigned char)s.ptr[i] & 0x80) != 0)
+            return false;
+    }
+    return true;
+}
+
 /* For "%.*s": a name that has passed the UTF-8 check, cut to a readable length. */
 static int
 shown(ps_str name)
@@ -98,13 +117,16 @@ check_label(const mdl_label *label, const mdl_label_limits *limits, ps_err *err)
     if (limits->max_name_bytes != 0 && name.len > limits->max_name_bytes)
         return ps_fail(err, PS_ELIMIT, "a label name has %zu bytes, the limit is %u", name.len,
                        limits->max_name_bytes);
-    if (!ps_utf8_valid(name))
+    bool plain_name = is_plain(name);
+    if (!plain_name && !ps_utf8_valid(name))
         return ps_fail(err, PS_EINVAL, "a label name is not valid UTF-8");
-    if (has_nul(name))
+    if (!plain_name && has_nul(name))
         return ps_fail(err, PS_EINVAL, "a label name contains a NUL byte");
     if (limits->max_value_bytes != 0 && value.len > limits->max_value_bytes)
         return ps_fail(err, PS_ELIMIT, "the value of label \"%.*s\" has %zu bytes, the limit is %u",
                        shown(name), name.ptr, value.len, limits->max_value_bytes);
+    if (is_plain(value))
+        return PS_OK;
     if (!ps_utf8_valid(value))
         return ps_fail(err, PS_EINVAL, "the value of label \"%.*s\" is not valid UTF-8",
                        shown(name), name.ptr);

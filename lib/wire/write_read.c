@@ -41,14 +41,20 @@ varint_before(const uint8_t *end, size_t n, uint64_t *ret)
     return true;
 }
 
+/* Lengths below 128 and, for whole series, below 16384 without a call. */
 static inline const char *
 read_length(const uint8_t **pos, const uint8_t *end, size_t *ret)
 {
     const uint8_t *p = *pos;
-    if (PS_LIKELY(p < end && *p < 0x80 && *p < end - p)) {
-        *ret = *p;
-        *pos = p + 1;
-        return NULL;
+    if (PS_LIKELY(end - p >= 2)) {
+        bool wide = p[0] >= 0x80;
+        size_t len = wide ? (p[0] & 0x7Fu) | (size_t)p[1] << 7 : p[0];
+        p += 1 + wide;
+        if (PS_LIKELY(!(wide && p[-1] >= 0x80) && len <= (size_t)(end - p))) {
+            *ret = len;
+            *pos = p;
+            return NULL;
+        }
     }
     return wire_read_length(pos, end, ret);
 }

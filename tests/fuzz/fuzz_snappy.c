@@ -46,29 +46,50 @@ decode(const void *bytes, size_t size, ps_buf *out)
     return status == PS_OK;
 }
 
+/* A stream of one data chunk: its checksum is that of `content`. */
+static void
+build_stream(ps_buf *stream, uint8_t type, ps_str body, ps_str content)
+{
+    uint8_t head[8];
+    uint32_t crc = ps_crc32c(0, content.ptr, content.len);
+    ps_put_u32le(head, (uint32_t)(body.len + 4) << 8 | type);
+    ps_put_u32le(head + 4, (crc >> 15 | crc << 17) + UINT32_C(0xA282EAD8));
+    ps_buf_clear(stream);
+    ps_buf_add(stream, magic, sizeof magic);
+    ps_buf_add(stream, head, sizeof head);
+    ps_buf_add_str(stream, body);
+}
+
 static void
 check_stream(const uint8_t *data, size_t size, ps_buf *stream, ps_buf *out)
 {
+    ps_str input = {(const char *)data, size};
     ps_buf_clear(stream);
     ps_buf_add(stream, magic, sizeof magic);
     ps_buf_add(stream, data, size);
     decode(stream->ptr, stream->len, out);
 
-    /* as content: a data chunk of ours must come back, a damaged one must not */
-    if (size > MAX_CHUNK_CONTENT)
-        return;
-    uint8_t head[8];
-    uint32_t crc = ps_crc32c(0, data, size);
-    ps_put_u32le(head, (uint32_t)(size + 4) << 8 | 0x01);
-    ps_put_u32le(head + 4, (crc >> 15 | crc << 17) + UINT32_C(0xA282EAD8));
-    ps_buf_clear(stream);
-    ps_buf_add(stream, magic, sizeof magic);
-    ps_buf_add(stream, head, sizeof head);
-    ps_buf_add(stream, data, size);
-    REQUIRE(decode(stream->ptr, stream->len, out));
-    REQUIRE(ps_str_eq(ps_buf_str(out), (ps_str){(const char *)data, size}));
-    stream->ptr[stream->len - 1] ^= 1; /* the content, or the checksum if there is no content */
-    REQUIRE(!decode(stream->ptr, stream->len, out));
+    /* as plain content: it must come back, and not if it is damaged */
+    if (size <= MAX_CHUNK_CONTENT) {
+        build_stream(stream, 0x01, input, input);
+        REQUIRE(decode(stream->ptr, stream->len, out));
+        REQUIRE(ps_str_eq(ps_buf_str(out), input));
+        stream->ptr[stream->len - 1] ^= 1; /* the content, or the checksum if there is none */
+        REQUIRE(!decode(stream->ptr, stream->len, out));
+    }
+    /* as compressed content, if it is that: the chunk must hold the same as the block */
+    if (size < 1 << 23 && !ps_str_starts(input, (ps_str){magic, sizeof magic}) &&
+        decode(data, size, out)) {
+        char *content = malloc(out->len + 1);
+        ps_str expected = {content, out->len};
+        REQUIRE(content != NULL);
+        if (out->len > 0)
+            memcpy(content, out->ptr, out->len);
+        build_stream(stream, 0x00, input, expected);
+        REQUIRE(decode(stream->ptr, stream->len, out) == (expected.len <= MAX_CHUNK_CONTENT));
+        REQUIRE(out->len == 0 || ps_str_eq(ps_buf_str(out), expected));
+        free(content);
+    }
 }
 
 static void

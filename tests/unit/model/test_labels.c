@@ -135,6 +135,33 @@ refuses_what_is_no_series(void **state)
 }
 
 static void
+bad_bytes_are_found_anywhere(void **state)
+{
+    (void)state;
+    static const struct {
+        char byte;
+        ps_status code;
+    } bytes[] = {{'\0', PS_EINVAL}, {'\x80', PS_EINVAL}, {'\xFF', PS_EINVAL},
+                 {'\x01', PS_OK},   {'\x7F', PS_OK},     {'x', PS_OK}};
+    char text[40];
+    for (size_t b = 0; b < PS_ARRAY_LEN(bytes); b++) {
+        for (size_t len = 1; len <= sizeof text; len++) {
+            for (size_t at = 0; at < len; at++) {
+                memset(text, 'a', sizeof text);
+                text[at] = bytes[b].byte;
+                char *exact = test_exact_copy(text, len);
+                mdl_label name[] = {L("__name__", "up"), {{exact, len}, PS_STR("v")}};
+                mdl_label value[] = {L("__name__", "up"), {PS_STR("n"), {exact, len}}};
+                size_t n;
+                assert_int_equal(mdl_labels_canonical(name, 2, NULL, &n, NULL), bytes[b].code);
+                assert_int_equal(mdl_labels_canonical(value, 2, NULL, &n, NULL), bytes[b].code);
+                free(exact);
+            }
+        }
+    }
+}
+
+static void
 long_names_are_cut_in_messages(void **state)
 {
     (void)state;
@@ -206,6 +233,7 @@ main(void)
         cmocka_unit_test(sorts_and_drops_empty_values),
         cmocka_unit_test(any_order_gives_the_same_set),
         cmocka_unit_test(refuses_what_is_no_series),
+        cmocka_unit_test(bad_bytes_are_found_anywhere),
         cmocka_unit_test(long_names_are_cut_in_messages),
         cmocka_unit_test(each_limit_holds_exactly),
         cmocka_unit_test(finds_values),
