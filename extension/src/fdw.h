@@ -65,7 +65,6 @@ typedef enum fdw_stmt {
     FDW_STMT_DATA_FRESH,
     FDW_STMT_EST_BLOCKS, /* a sample of block rows, see fdw_estimate.c */
     FDW_STMT_EST_SERIES,
-    FDW_STMT_EST_DAYS,
     FDW_STMT_N
 } fdw_stmt;
 

@@ -25,8 +25,9 @@
 #include "utils/timestamp.h"
 
 enum {
-    FIRST_PAGE_ROWS = 1000,
+    FIRST_PAGE_ROWS = 1000, /* a query with LIMIT may need no more */
     PAGE_ROWS = 5000,
+    KEPT_PAGE_ROWS = 20000, /* when a rescan may come */
     MAX_INLINE_BYTES = 32 << 20, /* of rows in memory */
 };
 
@@ -163,7 +164,7 @@ static void
 read_page(fdw_directory *dir)
 {
     bool first = dir->pages == 0;
-    long limit = first ? FIRST_PAGE_ROWS : PAGE_ROWS;
+    long limit = first && dir->keep ? KEPT_PAGE_ROWS : first ? FIRST_PAGE_ROWS : PAGE_ROWS;
     int64 day = mdl_day_start_ms(dir->from_ms);
     Datum values[10] = {
         Int32GetDatum(dir->metric_id),

@@ -2,11 +2,12 @@
  * fdw_estimate.c - how much a metric holds within bounds, cheaply.
  *
  * The density of a metric (samples per millisecond) changes slowly. So at most a few hundred block
- * rows of the metric are looked at, of the last day inside the wanted range: one statement by primary
- * key, pruned to two partitions, well under a millisecond whatever the number of partitions; the rest
- * is multiplication by the length of the range. Where the range has no lower bound, the number of day
- * partitions stands for its length. The number of series is counted up to 1000, then taken from the
- * fullest block seen.
+ * rows of the metric are looked at, of the last day of the wanted range (if that is empty, of a day in
+ * its middle, then of the first): each look is one statement by primary key, pruned to two
+ * partitions, well under a millisecond whatever the number of partitions; the rest is multiplication
+ * by the length of the range. A range without ends is the one that the day partitions cover: their
+ * bounds are read from the relation's descriptor, which says nothing of anybody's data. The number of
+ * series is counted up to 1000, then taken from the fullest block seen.
  *
  * Bounds are what the expressions give while planning (so now() - interval '1 h' counts as of now);
  * values that are not known yet (parameters of generic plans, joins) count as a default fraction.
@@ -15,9 +16,15 @@
  */
 #include "fdw.h"
 
+#include "access/table.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "optimizer/optimizer.h"
+#include "partitioning/partbounds.h"
+#include "partitioning/partdesc.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
 #include "utils/selfuncs.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -122,16 +129,64 @@ count_of(fdw_spi *spi, fdw_stmt stmt, Datum arg)
     return n;
 }
 
+/* The range that the day partitions cover; false if there are none. */
+static bool
+partitions_range(int64 *ret_from_ms, int64 *ret_to_ms)
+{
+    Oid schema = get_namespace_oid("_prom_data", true);
+    Oid table = OidIsValid(schema) ? get_relname_relid("block", schema) : InvalidOid;
+    bool found = false;
+
+    if (!OidIsValid(table) || get_rel_relkind(table) != RELKIND_PARTITIONED_TABLE)
+        return false;
+
+    Relation rel = table_open(table, AccessShareLock);
+    PartitionBoundInfo bounds = RelationGetPartitionDesc(rel, true)->boundinfo;
+
+    if (bounds != NULL && bounds->strategy == PARTITION_STRATEGY_RANGE && bounds->ndatums > 1 &&
+        bounds->kind[0][0] == PARTITION_RANGE_DATUM_VALUE &&
+        bounds->kind[bounds->ndatums - 1][0] == PARTITION_RANGE_DATUM_VALUE) {
+        *ret_from_ms = bridge_timestamptz_floor_ms(DatumGetTimestampTz(bounds->datums[0][0]));
+        *ret_to_ms = bridge_timestamptz_floor_ms(
+            DatumGetTimestampTz(bounds->datums[bounds->ndatums - 1][0]));
+        found = true;
+    }
+    table_close(rel, AccessShareLock);
+    return found;
+}
+
+/* Cuts what is wanted to where data may be: not after now, and open ends to the partitions'. */
+static void
+clip_range(const fdw_want *want, int64 *ret_from_ms, int64 *ret_to_ms)
+{
+    int64 now_ms = bridge_timestamptz_floor_ms(GetCurrentTimestamp());
+    int64 oldest_ms = now_ms - MDL_DAY_MS, newest_ms = now_ms;
+    int64 from_ms = want->from_ms, to_ms = Min(want->to_ms, now_ms);
+
+    if ((from_ms == MDL_TIME_MIN_MS || to_ms == now_ms) && partitions_range(&oldest_ms, &newest_ms)) {
+        if (from_ms == MDL_TIME_MIN_MS)
+            from_ms = Min(oldest_ms, to_ms);
+        to_ms = Min(to_ms, Max(newest_ms, from_ms));
+    } else if (from_ms == MDL_TIME_MIN_MS) {
+        from_ms = to_ms - MDL_DAY_MS;
+    }
+    *ret_from_ms = from_ms;
+    *ret_to_ms = Max(to_ms, from_ms);
+}
+
 /* Adds one metric's share to *ret. */
 static void
 estimate_metric(fdw_spi *spi, int32 metric_id, int64 from_ms, int64 to_ms, fdw_estimate *ret)
 {
     density d;
     int64 window_ms = Min(to_ms - from_ms, MDL_DAY_MS);
+    int64 rest_ms = to_ms - from_ms - window_ms;
     double range_ms = (double)(to_ms - from_ms) + 1;
     double series = count_of(spi, FDW_STMT_EST_SERIES, Int32GetDatum(metric_id));
 
     look(spi, metric_id, to_ms - window_ms, to_ms, &d);
+    for (int i = 1; i >= 0 && d.rows == 0 && rest_ms > 0; i--)
+        look(spi, metric_id, from_ms + rest_ms / 2 * i, from_ms + rest_ms / 2 * i + window_ms, &d);
     if (d.rows == 0) {
         ret->samples += FEW_SAMPLES;
         ret->blocks += 1;
@@ -156,6 +211,7 @@ fdw_estimate_rel(PlannerInfo *root, const fdw_quals *quals, fdw_estimate *ret)
     double metrics = DEFAULT_METRICS;
     double fraction = known_want(root, quals, &want, &metrics);
     fdw_spi spi;
+    int64 from_ms, to_ms;
     int looked_at = 0;
 
     *ret = (fdw_estimate){.samples = 1, .blocks = 1, .series = 1, .metrics = 1};
@@ -171,15 +227,7 @@ fdw_estimate_rel(PlannerInfo *root, const fdw_quals *quals, fdw_estimate *ret)
     *ret = (fdw_estimate){.metrics = want.n_metrics};
     fdw_spi_begin(&spi, NULL);
 
-    int64 now_ms = bridge_timestamptz_floor_ms(GetCurrentTimestamp());
-    int64 to_ms = Max(Min(want.to_ms, now_ms), want.from_ms);
-    int64 from_ms = want.from_ms;
-
-    if (from_ms == MDL_TIME_MIN_MS) {
-        double days = Max(count_of(&spi, FDW_STMT_EST_DAYS, 0), 1);
-
-        from_ms = Max(from_ms, to_ms - (int64)(Min(days, 100000) * MDL_DAY_MS));
-    }
+    clip_range(&want, &from_ms, &to_ms);
     for (int i = 0; i < want.n_metrics && looked_at < MAX_METRICS_LOOKED_AT; i++) {
         if (want.metrics[i] > 0 && want.metrics[i] <= PG_INT32_MAX) {
             estimate_metric(&spi, (int32)want.metrics[i], from_ms, to_ms, ret);

@@ -75,10 +75,6 @@ static const struct {
         {"SELECT count(*) FROM (SELECT 1 FROM _prom_catalog.series WHERE metric_id = $1"
          " LIMIT 1000) s",
          1, {INT4OID}, 0},
-    [FDW_STMT_EST_DAYS] =
-        {"SELECT count(*) FROM pg_catalog.pg_inherits"
-         " WHERE inhparent = '_prom_data.block'::pg_catalog.regclass",
-         0, {0}, 0},
 };
 
 static SPIPlanPtr plans[FDW_STMT_N]; /* kept for the life of the backend */

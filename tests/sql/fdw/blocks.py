@@ -94,11 +94,12 @@ class Store:
 
     def flush(self):
         """Sends what was gathered."""
+        if not self.script:
+            return
         made = subprocess.run([MAKE_BLOCK], input="\n".join(self.script) + "\n", text=True,
                               check=True, stdout=subprocess.PIPE).stdout
         cur = self.conn.cursor()
-        if made:
-            cur.execute(made)
+        cur.execute(made)
         if self.samples:
             cur.copy_expert("COPY raw FROM STDIN", io.StringIO("\n".join(self.samples) + "\n"))
         self.script, self.samples = [], []

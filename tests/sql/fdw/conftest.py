@@ -49,7 +49,7 @@ class Server:
                  "-E", "UTF8", "-k")
         with open(self.data / "postgresql.conf", "a") as conf:
             conf.write(f"listen_addresses=''\nunix_socket_directories='{self.data}'\n"
-                       "fsync=off\nshared_buffers=64MB\nmax_connections=20\nport=54399\n")
+                       "fsync=off\nshared_buffers=64MB\nmax_connections=20\nport=54399\njit=off\n")
         self.run("pg_ctl", "-D", self.data, "-l", self.data / "log", "-w", "start")
 
     def run(self, program, *args):
