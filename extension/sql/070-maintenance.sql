@@ -109,15 +109,15 @@ BEGIN
 END $$;
 
 -- Makes the partitions that are missing: from today to two days ahead, and for days of merged rows
--- that the sealer will need. Returns how many it made. A lock that is not to be had soon (somebody
--- alters the parent) is left to the next call.
+-- that the sealer will need. Returns how many it made. Where a lock is not to be had soon (somebody
+-- alters the parent), the rest is left to the next call.
 CREATE FUNCTION _prom_catalog.ensure_partitions() RETURNS int4
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET lock_timeout = '200ms' AS $$
 DECLARE
     v_day timestamptz;
     v_made int4 := 0;
-    v_try int4 := 0;
+    v_failed int4 := 0;
 BEGIN
     IF NOT _prom_catalog.maintenance_lock() THEN
         RETURN 0;
@@ -136,12 +136,13 @@ BEGIN
             PERFORM _prom_catalog.make_partition(v_day);
             v_made := v_made + 1;
         EXCEPTION WHEN lock_not_available THEN
-            v_try := v_try + 1;
-            IF v_try >= 5 THEN
-                RAISE;
-            END IF;
+            v_failed := v_failed + 1;
+            EXIT WHEN v_failed >= 3;
         END;
     END LOOP;
+    IF v_failed > 0 AND v_made = 0 THEN
+        RAISE EXCEPTION 'somebody locks _prom_data.block; its partitions must wait' USING ERRCODE = '55P03';
+    END IF;
     RETURN v_made;
 END $$;
 
@@ -257,6 +258,8 @@ END $$;
 -- ---- the order of things -----------------------------------------------------------------------
 
 -- Runs one step once if it is due (or p_force), in the caller's transaction, and notes how it went.
+-- Folding waits until rows or minutes have gathered: its cost is per series and fold, and a merged
+-- block with few samples a series is large; readers pay for waiting with more fresh rows.
 -- outcome: idle (not due, or nothing to do), done, more (call again), busy (somebody else is at it),
 -- failed (detail says why; it will be tried again, later and later).
 CREATE FUNCTION _prom_catalog.run_step(p_step text, p_force bool, OUT outcome text, OUT detail text,
@@ -264,7 +267,7 @@ CREATE FUNCTION _prom_catalog.run_step(p_step text, p_force bool, OUT outcome te
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_job _prom_catalog.job;
-    v_every interval := CASE p_step WHEN 'fold' THEN '30 s' WHEN 'views' THEN '0'
+    v_every interval := CASE p_step WHEN 'fold' THEN '2 min' WHEN 'views' THEN '0'
                         WHEN 'partitions' THEN '5 min' WHEN 'seal' THEN '5 min' ELSE '1 hour' END;
     v_next interval;
     r record;
@@ -283,7 +286,7 @@ BEGIN
     END IF;
     IF NOT p_force AND v_job.next_run > now()
        AND (p_step <> 'fold' OR v_job.failures > 0
-            OR pg_stat_get_live_tuples('_prom_data.fresh'::regclass) < 50000) THEN
+            OR pg_stat_get_live_tuples('_prom_data.fresh'::regclass) < 20000) THEN
         outcome := 'idle';
         RETURN;
     END IF;

@@ -64,32 +64,39 @@ typedef struct outputs {
 /* ---- pass 1: what there is --------------------------------------------------------------- */
 
 static void
+add_pair(group *g, const pair *p)
+{
+    if (g->n_pairs == g->cap_pairs) {
+        g->cap_pairs *= 2;
+        g->pairs = repalloc_huge(g->pairs, g->cap_pairs * sizeof(pair));
+    }
+    g->pairs[g->n_pairs++] = *p;
+}
+
+/* One pair per metric of the row. Where all of a packed row lies in one cell, as nearly always, the
+ * row's bounds and average are good enough; only a row that spans cells is looked at more closely. */
+static void
 add_pairs(group *g, uint32 row)
 {
     blk_reader *r = g->readers[row];
+    const blk_meta *m = &g->rows[row].row.meta;
     const uint32 n = blk_reader_n_series(r);
     blk_series s;
-    pair *p = NULL;
 
-    for (uint32 i = 0; i < n; i++) {
-        blk_reader_series(r, i, &s);
-        if (p == NULL || p->metric_id != s.metric_id) {
-            if (g->n_pairs == g->cap_pairs) {
-                g->cap_pairs *= 2;
-                g->pairs = repalloc_huge(g->pairs, g->cap_pairs * sizeof(pair));
-            }
-            p = &g->pairs[g->n_pairs++];
-            *p = (pair){.tenant_id = g->rows[row].row.meta.tenant_id,
-                        .metric_id = s.metric_id,
-                        .row = row,
-                        .series = i,
-                        .t_min_ms = s.t_first_ms,
-                        .t_max_ms = s.t_last_ms};
-        }
-        p->series_end = i + 1;
-        p->t_min_ms = Min(p->t_min_ms, s.t_first_ms);
-        p->t_max_ms = Max(p->t_max_ms, s.t_last_ms);
-        p->samples += s.n_samples;
+    for (uint32 a = 0, b; a < n; a = b) {
+        blk_reader_series(r, a, &s);
+        pair p = {.tenant_id = m->tenant_id,
+                  .metric_id = s.metric_id,
+                  .row = row,
+                  .series = a,
+                  .t_min_ms = m->t_min_ms,
+                  .t_max_ms = m->t_max_ms};
+        b = m->metric_id > 0 || s.metric_id == INT32_MAX
+                ? n
+                : blk_reader_seek(r, s.metric_id + 1, INT64_MIN);
+        p.series_end = b;
+        p.samples = 1 + (uint64)m->n_samples * (b - a) / n;
+        add_pair(g, &p);
     }
 }
 
@@ -101,6 +108,8 @@ put_back(group *g, uint32 row, const char *text)
     if (r->put_back)
         return;
     r->put_back = true;
+    if (g->readers[row] != NULL)
+        g->f->stats.samples_in -= r->row.meta.n_samples;
     maint_note_error("merge", r->row.id, &r->row.meta, text);
 }
 
@@ -122,6 +131,7 @@ open_rows(group *g)
             put_back(g, i, err.text);
             continue;
         }
+        g->f->stats.samples_in += row->meta.n_samples;
         add_pairs(g, i);
         CHECK_FOR_INTERRUPTS();
     }
@@ -415,7 +425,7 @@ keep_output(void *self, ps_str data, const blk_meta *meta, ps_err *err)
 
 /* Merges the cells [first, last) of u, which lie close together and have one width. */
 static ps_status
-merge_cells(group *g, const unit *u, blk_reader *const *inputs, size_t n_inputs,
+merge_cells(const unit *u, blk_reader *const *inputs, size_t n_inputs,
             const maint_cell *first, const maint_cell *last, outputs *out, blk_merge_stats *stats,
             ps_err *err)
 {
@@ -438,14 +448,15 @@ merge_cells(group *g, const unit *u, blk_reader *const *inputs, size_t n_inputs,
 
 /* Cells are handled some at a time, since each has an open block while the merge runs. */
 static ps_status
-merge_unit(group *g, const unit *u, maint_row *merged, size_t n_merged, outputs *out, ps_err *err)
+merge_unit(group *g, const unit *u, blk_reader *const *merged, size_t n_merged, outputs *out,
+           blk_dup_stats *dups, ps_err *err)
 {
     enum { CELLS_AT_ONCE = 48 };
     const size_t n_inputs = n_merged + u->n_pairs;
     blk_reader **inputs = palloc0_array(blk_reader *, n_inputs);
 
-    for (size_t i = 0; i < n_merged; i++)
-        PS_TRY(blk_reader_open(out->alloc, merged[i].data, &merged[i].meta, &inputs[i], err));
+    if (n_merged > 0)
+        memcpy(inputs, merged, n_merged * sizeof(*inputs));
     for (size_t i = 0; i < u->n_pairs; i++)
         inputs[n_merged + i] = g->readers[u->pairs[i].row];
     for (size_t a = 0, b; a < u->n_cells; a = b) {
@@ -456,40 +467,73 @@ merge_unit(group *g, const unit *u, maint_row *merged, size_t n_merged, outputs 
                         c[b].to_ms - c[b].from_ms == c[a].to_ms - c[a].from_ms;
              b++) {
         }
-        PS_TRY(merge_cells(g, u, inputs, n_inputs, &c[a], &c[b - 1], out, &stats, err));
-        g->f->stats.duplicates += (int64)stats.dups.duplicates;
-        g->f->stats.conflicts += (int64)stats.dups.conflicts;
+        PS_TRY(merge_cells(u, inputs, n_inputs, &c[a], &c[b - 1], out, &stats, err));
+        dups->duplicates += stats.dups.duplicates;
+        dups->conflicts += stats.dups.conflicts;
     }
-    for (size_t i = 0; i < u->n_pairs; i++)
-        g->f->stats.samples_in += (int64)u->pairs[i].samples;
     return PS_OK;
+}
+
+/* Opens the merged rows taken along. On failure *ret_bad is the row to blame. */
+static ps_status
+open_merged(const ps_alloc *alloc, const maint_row *merged, size_t n, blk_reader **readers,
+            const maint_row **ret_bad, ps_err *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        ps_status s = blk_reader_open(alloc, merged[i].data, &merged[i].meta, &readers[i], err);
+        if (s != PS_OK) {
+            *ret_bad = &merged[i];
+            return s;
+        }
+    }
+    return PS_OK;
+}
+
+/* Merges u into *out. The first try takes the merged rows along; if it fails they stay what they were
+ * (to leave out all of them is always right) and the second try takes the fresh rows alone. */
+static ps_status
+try_unit(group *g, const unit *u, const ps_alloc *alloc, outputs *out, ps_err *err)
+{
+    size_t n;
+    const maint_row *merged = rows_of(g->merged, g->n_merged, u, &n), *bad = NULL;
+    blk_reader **readers = palloc0_array(blk_reader *, Max(n, 1));
+    blk_dup_stats dups = {0};
+
+    ps_status status = open_merged(alloc, merged, n, readers, &bad, err);
+    if (status == PS_OK)
+        status = merge_unit(g, u, readers, n, out, &dups, err);
+    if (status != PS_OK && status != PS_ECANCELED && n > 0) {
+        for (size_t i = 0; i < n; i++) {
+            maint_insert(g->f->put_back, &merged[i].id, &merged[i].meta, merged[i].data);
+            if (bad == NULL || bad == &merged[i])
+                maint_note_error("merge", merged[i].id, &merged[i].meta, err->text);
+        }
+        *out = (outputs){.alloc = alloc, .last = &out->first};
+        dups = (blk_dup_stats){0};
+        status = merge_unit(g, u, NULL, 0, out, &dups, err);
+    }
+    g->f->stats.duplicates += (int64)dups.duplicates;
+    g->f->stats.conflicts += (int64)dups.conflicts;
+    return status;
 }
 
 static void
 run_unit(group *g, unit *u)
 {
-    size_t n_merged;
-    maint_row *merged = rows_of(g->merged, g->n_merged, u, &n_merged);
     bridge_alloc alloc;
     outputs out = {.alloc = &alloc.alloc, .last = &out.first};
     ps_err err;
 
     MemoryContext old = MemoryContextSwitchTo(g->unit_context);
     bridge_alloc_init(&alloc, g->unit_context, MAINT_MEMORY_BYTES);
-    ps_status status = merge_unit(g, u, merged, n_merged, &out, &err);
+    ps_status status = try_unit(g, u, &alloc.alloc, &out, &err);
     if (status == PS_ECANCELED)
         bridge_raise(status, &err, NULL, NULL);
-    if (status == PS_OK) {
-        for (const output *o = out.first; o != NULL; o = o->next) {
-            maint_insert(g->f->insert, NULL, &o->meta, o->data);
-            g->f->stats.rows_out++;
-        }
-    } else {
-        for (size_t i = 0; i < n_merged; i++) {
-            maint_insert(g->f->put_back, &merged[i].id, &merged[i].meta, merged[i].data);
-            maint_note_error("merge", merged[i].id, &merged[i].meta, err.text);
-        }
+    if (status != PS_OK)
         give_up(g, u, err.text);
+    for (const output *o = status == PS_OK ? out.first : NULL; o != NULL; o = o->next) {
+        maint_insert(g->f->insert, NULL, &o->meta, o->data);
+        g->f->stats.rows_out++;
     }
     MemoryContextSwitchTo(old);
     MemoryContextReset(g->unit_context);

@@ -1,0 +1,373 @@
+"""Each step by itself: partitions, windows, damaged blocks, retention, the feed, exemplars, rights."""
+
+import psycopg2
+import pytest
+
+from store import DAY, HOUR, bits
+
+
+def ms(store, expression):
+    return int(store.one(f"SELECT (extract(epoch FROM {expression}) * 1000)::int8"))
+
+
+def day_ms(store, days):
+    return ms(store, f"date_trunc('day', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' + '{days} days'")
+
+
+def partitions(store):
+    return [r[0] for r in store.sql("SELECT table_name FROM _prom_catalog.partitions() ORDER BY 1")]
+
+
+# ---- partitions and windows ------------------------------------------------------------------------
+
+
+def test_partitions_ahead_and_as_needed(store):
+    assert store.one("SELECT _prom_catalog.ensure_partitions()") == 3
+    assert store.one("SELECT _prom_catalog.ensure_partitions()") == 0
+    names = partitions(store)
+    assert len(names) == 3
+    # neither a default partition nor one that the extension owns
+    assert store.sql("SELECT 1 FROM pg_class c JOIN pg_inherits i ON i.inhrelid = c.oid WHERE "
+                     "pg_get_expr(c.relpartbound, c.oid) = 'DEFAULT'") == []
+    assert store.sql("SELECT 1 FROM pg_depend WHERE deptype = 'e' AND objid = "
+                     f"'_prom_data.{names[0]}'::regclass") == []
+    # the plan of a query with a lower bound looks at one partition
+    plan = "\n".join(r[0] for r in store.sql(
+        "EXPLAIN SELECT * FROM _prom_data.block WHERE metric_id = 1 AND t_min >= date_trunc('day', now())"
+        f" AND t_min >= '{names[0][6:]}' AND t_min < '{names[1][6:]}'"))
+    assert plan.count("block_2") >= 1 and names[2] not in plan
+
+
+def test_partition_refuses_blocks_that_cross_midnight(store):
+    store.sql("SELECT _prom_catalog.ensure_partitions()")
+    midnight = day_ms(store, 1)
+    text = store.statements([(0, 1, [(1, 1, midnight - 1, bits(1.0)), (1, 1, midnight, bits(2.0))])], "block", "sealed")
+    with pytest.raises(psycopg2.errors.CheckViolation):
+        store.sql(text)
+    with pytest.raises(psycopg2.errors.CheckViolation):
+        store.sql(text.replace("_prom_data.block", "_prom_data.merged"))
+
+
+def test_making_partitions_waits_for_nobody(server, store):
+    other = server.connect(store.database)
+    cur = other.cursor()
+    cur.execute("BEGIN; LOCK TABLE _prom_data.block IN SHARE UPDATE EXCLUSIVE MODE")
+    with pytest.raises(psycopg2.errors.LockNotAvailable):
+        store.sql("SELECT _prom_catalog.ensure_partitions()")
+    cur.execute("COMMIT; BEGIN; SELECT count(*) FROM _prom_data.block")
+    assert store.one("SELECT _prom_catalog.ensure_partitions()") == 3  # a reader is no hindrance
+    other.close()
+
+
+def test_times_find_their_tables(store):
+    """Near days have partitions, far days do not, and no number of odd times makes many relations."""
+    near, past, future = day_ms(store, -1), day_ms(store, -3000), day_ms(store, 30)
+    times = [near + HOUR, past + HOUR, future + HOUR, -62_000_000_000_000, 9_000_000_000_000_000]
+    times += [past + i * 37 * DAY for i in range(60)]
+    samples = [(0, 1, 1, t, bits(float(i))) for i, t in enumerate(times)]
+    store.flush(samples)
+    before = store.one("SELECT count(*) FROM pg_class")
+    store.sql("SELECT _prom_catalog.set_setting('retention_period', '0')")
+    store.force()
+    assert store.visible() == {tuple(k): b for *k, b in samples}
+    assert store.count("merged") == 0
+    assert store.sql("SELECT min(t_min), max(t_max) FROM _prom_data.block") != [(None, None)]
+    assert store.n_samples("block") == 1
+    assert store.n_samples("block_far") == len(samples) - 1
+    assert store.one("SELECT count(*) FROM pg_class") - before <= 4 * 4  # 4 partitions: table, key, toast, its key
+
+
+def test_windows_are_sealed_when_they_are_over(store):
+    """Without force: only windows that ended an hour ago, by the chunk interval of setting and metric."""
+    now = store.now_ms()
+    window = 8 * HOUR
+    current = now // window * window
+    store.sql("INSERT INTO _prom_catalog.metric (id, metric_name, digest, table_name, chunk_interval, compression) VALUES"
+              " (2, 'b', _prom_ext.text_digest('b'), 'b', '1 hour', NULL),"
+              " (3, 'c', _prom_ext.text_digest('c'), 'c', NULL, false)")
+    samples = [(0, m, m, t, bits(1.0)) for m in (1, 2, 3)
+               for t in (current - window, current - 2 * window, now - 30_000, now // HOUR * HOUR - 2 * HOUR)]
+    samples = list({s[:4]: s for s in samples}.values())
+    store.flush(samples)
+    store.merge()
+    r = store.seal(force=False)
+    assert r["did"] and r["failed"] == 0
+    left = {(m, t) for level, _, _, m, _, t, _ in store.rows() if level == 1}
+    due_1 = {t for _, m, _, t, _ in samples if m == 1 and t // window * window + window + HOUR <= now}
+    due_2 = {t for _, m, _, t, _ in samples if m == 2 and t // HOUR * HOUR + 2 * HOUR <= now}
+    old = day_ms(store, -1)
+    expected = {(m, t) for _, m, _, t, _ in samples
+                if m == 3 or t >= old and t not in (due_1 if m == 1 else due_2)}
+    assert left == expected
+    assert (1, now - 30_000) in left and (2, now - 30_000) in left
+
+
+def test_sealed_again_when_more_comes(store):
+    t = store.now_ms() - 30 * HOUR
+    store.flush([(0, 1, 1, t, bits(1.0))])
+    store.force()
+    store.flush([(0, 1, 1, t, bits(2.0)), (0, 1, 1, t + 1, bits(3.0))])
+    store.force()
+    assert store.visible() == {(0, 1, 1, t): bits(1.0), (0, 1, 1, t + 1): bits(3.0)}
+    assert store.count("merged") == 0
+
+
+def test_merge_is_bounded_and_says_more(store):
+    t = store.now_ms()
+    for i in range(20):
+        store.flush([(0, 1, s, t + i, bits(1.0)) for s in range(1, 200)])
+    r = store.merge(1)
+    assert r["did"] and r["more"] and r["rows_in"] == 1 and r["samples"] == 199
+    while store.merge(2000)["more"]:
+        pass
+    assert store.count("fresh") == 0
+    assert store.merge() == {"did": False, "busy": False, "more": False, "samples": 0, "rows_in": 0, "rows_taken": 0,
+                             "rows_out": 0, "duplicates": 0, "conflicts": 0}
+
+
+def test_conflicts_are_counted(store):
+    t = store.now_ms()
+    store.flush([(0, 1, 1, t, bits(1.0)), (0, 1, 2, t, bits(1.0))])
+    store.flush([(0, 1, 1, t, bits(1.0)), (0, 1, 2, t, bits(2.0))])
+    r = store.merge()
+    assert (r["duplicates"], r["conflicts"]) == (1, 1)
+
+
+def test_odd_values_survive(store):
+    t = store.now_ms() - 20 * HOUR
+    odd = ["7ff0000000000002", "7ff8000000000001", "7ff8000000000000", "fff8000000000123", "8000000000000000",
+           "7ff0000000000000", "fff0000000000000", "0000000000000001", "4340000000000001", "c33fffffffffffff"]
+    samples = [(0, 1, 1, t + i, b) for i, b in enumerate(odd)]
+    store.flush(samples)
+    store.merge()
+    assert store.visible() == {tuple(k): b for *k, b in samples}
+    store.force()
+    assert store.visible() == {tuple(k): b for *k, b in samples}
+
+
+# ---- damage ----------------------------------------------------------------------------------------
+
+
+def damage(store, table, where):
+    store.sql(f"UPDATE _prom_data.{table} SET data = set_byte(data, octet_length(data) - 1,"
+              f" get_byte(data, octet_length(data) - 1) # 255) WHERE {where}")
+
+
+def test_a_damaged_fresh_block_stops_nobody(store):
+    t = store.now_ms()
+    store.flush([(0, m, m, t, bits(float(m))) for m in (1, 2, 3)])
+    damage(store, "fresh", "metric_id = 2")
+    bad_id, bad = store.sql("SELECT id, data FROM _prom_data.fresh WHERE metric_id = 2")[0]
+    r = store.merge()
+    assert r["rows_in"] == 3 and r["rows_out"] == 2 and r["samples"] == 2
+    assert [(i, bytes(d)) for i, d in store.sql("SELECT id, data FROM _prom_data.fresh")] == [(bad_id, bytes(bad))]
+    assert store.sql("SELECT block_id, metric_id, level, step FROM _prom_catalog.maintenance_error") == [
+        (bad_id, 2, 0, "merge")]
+    store.flush([(0, 2, 2, t + 1, bits(5.0))])
+    assert store.merge()["rows_in"] == 1  # left alone from now on
+    damage(store, "fresh", "true")  # repaired
+    store.force()
+    assert store.visible() == {(0, 1, 1, t): bits(1.0), (0, 2, 2, t): bits(2.0), (0, 3, 3, t): bits(3.0),
+                               (0, 2, 2, t + 1): bits(5.0)}
+
+
+def test_a_damaged_merged_block_stops_nobody(store):
+    t = store.now_ms() - 3 * HOUR
+    store.flush([(0, m, m, t, bits(float(m))) for m in (1, 2, 3)])
+    store.merge()
+    damage(store, "merged", "metric_id = 2")
+    for i in range(40):  # folds that would take the block along
+        store.flush([(0, m, m, t + 1 + i, bits(float(i))) for m in (1, 2, 3)])
+        store.merge()
+    assert store.count("fresh") == 0
+    assert store.one("SELECT max(n_samples) FROM _prom_data.merged WHERE metric_id = 1") > 1
+    r = store.seal()
+    assert r["did"] and r["failed"] == (0 if store.sql("SELECT 1 FROM _prom_catalog.maintenance_error "
+                                                       "WHERE step = 'merge'") else 1)
+    assert {m for (m,) in store.sql("SELECT DISTINCT metric_id FROM _prom_data.merged")} == {2}
+    assert store.seal()["did"] is False
+    assert store.n_samples("block") == 2 * 41
+    damage(store, "merged", "n_samples = 1 AND t_min = (SELECT min(t_min) FROM _prom_data.merged)")
+    store.force()
+    seen = store.visible()
+    assert len(seen) == 3 * 41 and seen[(0, 2, 2, t)] == bits(2.0)
+
+
+def test_an_unknown_kind_is_kept(store):
+    t = store.now_ms()
+    store.flush([(0, 1, 1, t, bits(1.0))])
+    store.sql("UPDATE _prom_data.fresh SET kind = 99")
+    store.flush([(0, 1, 1, t + 1, bits(1.0))])
+    assert store.merge()["rows_out"] == 1
+    assert store.sql("SELECT kind FROM _prom_data.fresh") == [(99,)]
+
+
+# ---- retention, feed, exemplars --------------------------------------------------------------------
+
+
+def test_retention_drops_days_and_rows(store):
+    store.sql("SELECT _prom_catalog.set_setting('retention_period', '10 days')")
+    days = {d: day_ms(store, d) + HOUR for d in (-1, -8, -9, -12)}
+    store.sql("SELECT _prom_catalog.set_setting('retention_period', '90 days')")
+    far = day_ms(store, -500)
+    store.flush([(0, 1, 1, t, bits(1.0)) for t in [*days.values(), far]])
+    store.sql("CALL prom_api.execute_maintenance()")  # a round that is not forced: erases nothing yet
+    for step in ("fold", "partitions", "seal"):
+        store.sql("SELECT _prom_catalog.run_step(%s, true)", (step,))
+    names = partitions(store)
+    assert len(names) == 3 + 4
+    assert store.count("block_far") == 1
+    store.sql("SELECT _prom_catalog.set_setting('retention_period', '10 days')")
+    assert store.row("SELECT * FROM _prom_catalog.apply_retention()") == {"partitions": 1, "waiting": 0, "rows": 1}
+    assert set(k[3] for k in store.visible()) == {days[-1], days[-8], days[-9]}
+    assert len(partitions(store)) == 6
+    assert store.row("SELECT * FROM _prom_catalog.apply_retention()") == {"partitions": 0, "waiting": 0, "rows": 0}
+
+
+def test_retention_of_single_metrics(store):
+    store.sql("INSERT INTO _prom_catalog.metric (id, metric_name, digest, table_name, retention_period) VALUES"
+              " (2, 'b', _prom_ext.text_digest('b'), 'b', '5 days'),"
+              " (3, 'c', _prom_ext.text_digest('c'), 'c', '60 days'),"
+              " (4, 'd', _prom_ext.text_digest('d'), 'd', '0')")
+    times = {d: day_ms(store, -d) for d in (1, 7, 20, 70)}
+    store.flush([(0, m, m, t, bits(1.0)) for m in (1, 2, 3, 4) for t in times.values()])
+    store.sql("SELECT _prom_catalog.set_setting('retention_period', '10 days')")
+    store.force()
+    left = {(k[1], k[3]) for k in store.visible()}
+    assert left == {(m, times[d]) for m, ds in {1: (1, 7), 2: (1,), 3: (1, 7, 20), 4: (1, 7, 20, 70)}.items() for d in ds}
+
+
+def test_retention_does_not_queue_behind_a_reader(server, store):
+    t = day_ms(store, -20)
+    store.flush([(0, 1, 1, t, bits(1.0))])
+    store.force()
+    store.sql("SELECT _prom_catalog.set_setting('retention_period', '10 days')")
+    other = server.connect(store.database)
+    cur = other.cursor()
+    cur.execute("BEGIN; SELECT count(*) FROM _prom_data.block")
+    r = store.row("SELECT * FROM _prom_catalog.apply_retention()")
+    assert (r["partitions"], r["waiting"]) == (0, 1)
+    cur.execute("COMMIT")
+    assert store.row("SELECT * FROM _prom_catalog.apply_retention()")["partitions"] == 1
+    other.close()
+
+
+def test_a_round_does_what_is_due_and_erases_nothing_at_first(store):
+    store.flush([(0, 1, 1, day_ms(store, -200), bits(1.0))])
+    store.sql("CALL prom_api.execute_maintenance()")
+    assert store.count("fresh") == 0  # folded at once
+    assert len(store.visible()) == 1  # older than the retention period, but the hour is not over
+    store.sql("UPDATE _prom_catalog.job SET next_run = now() - interval '1 s' WHERE name = 'retention'")
+    store.sql("CALL prom_api.execute_maintenance()")
+    assert store.visible() == {}
+    store.flush([(0, 1, 1, day_ms(store, 0), bits(1.0))])
+    store.sql("CALL prom_api.execute_maintenance()")
+    assert store.count("fresh") == 1  # not due again so soon
+    store.sql("UPDATE _prom_catalog.job SET next_run = now() - interval '1 s' WHERE name = 'fold'")
+    store.sql("CALL prom_api.execute_maintenance()")
+    assert store.count("fresh") == 0
+
+
+def test_a_failing_step_waits_longer_and_stops_no_other(store):
+    store.flush([(0, 1, 1, store.now_ms(), bits(1.0))])
+    store.sql("ALTER TABLE _prom_data.exemplar RENAME TO gone")
+    with pytest.raises(psycopg2.Error, match="retention.*trim_exemplars"):
+        store.force()
+    assert store.count("fresh") == 0 and store.count("merged") == 0
+    assert store.sql("SELECT name, failures FROM _prom_catalog.job WHERE failures > 0 ORDER BY 1") == [
+        ("retention", 1), ("trim_exemplars", 1)]
+    waits = []
+    for _ in range(3):
+        with pytest.raises(psycopg2.Error):
+            store.force()
+        waits.append(store.one("SELECT next_run - now() FROM _prom_catalog.job WHERE name = 'retention'"))
+    assert waits[0] < waits[1] < waits[2]
+    store.sql("ALTER TABLE _prom_data.gone RENAME TO exemplar")
+    store.force()
+    assert store.sql("SELECT name FROM _prom_catalog.job WHERE failures > 0") == []
+
+
+def test_feed_is_trimmed_after_an_hour(store):
+    def add():
+        store.sql("INSERT INTO _prom_catalog.series_feed (op, first_id, series_ids) VALUES ('d', 1, '{1}')")
+
+    def later():
+        store.sql("UPDATE _prom_catalog.job SET last_run = last_run - interval '61 min' WHERE name = 'trim_feed'")
+
+    add()
+    cursor = store.one("SELECT next_cursor FROM _prom_catalog.feed('0')")
+    assert store.one("SELECT _prom_catalog.trim_feed()") == 0
+    add()
+    assert store.one("SELECT _prom_catalog.trim_feed()") == 0  # within the hour
+    later()
+    assert store.one("SELECT _prom_catalog.trim_feed()") == 1  # what was there an hour ago
+    assert store.one("SELECT count(*) FROM _prom_catalog.series_feed") == 1
+    assert store.one("SELECT trimmed FROM _prom_catalog.feed('3')")
+    assert store.row("SELECT trimmed, deleted FROM _prom_catalog.feed(%s)", (cursor,)) == {"trimmed": False, "deleted": [1]}
+    later()
+    store.sql("SELECT _prom_catalog.trim_feed()")
+    assert store.one("SELECT count(*) FROM _prom_catalog.series_feed") == 0
+
+
+def test_exemplars_are_capped(store):
+    store.sql("INSERT INTO _prom_data.exemplar SELECT 0, m, 1, s, now() - i * interval '1 s', i, '{}',"
+              " gen_random_uuid() FROM generate_series(1, 2) m, generate_series(1, 3) s, generate_series(1, 30) i")
+    store.sql("SELECT _prom_catalog.set_setting('exemplars_per_series', '10')")
+    assert store.one("SELECT _prom_catalog.trim_exemplars()") == 2 * 3 * 20
+    assert store.sql("SELECT DISTINCT count(*), max(value) FROM _prom_data.exemplar GROUP BY metric_id, series_id") == [
+        (10, 10.0)]
+
+
+# ---- the rest --------------------------------------------------------------------------------------
+
+
+def test_vacuums_are_named_once(store):
+    store.flush([(0, 1, 1, day_ms(store, -1), bits(1.0)), (0, 1, 1, day_ms(store, -900), bits(1.0))])
+    store.sql("SELECT _prom_catalog.set_setting('retention_period', '0')")
+    store.force()
+    commands = [c for (c,) in store.sql("SELECT _prom_catalog.take_vacuums()")]
+    assert commands[:2] == ["VACUUM (TRUNCATE off) _prom_data.fresh", "VACUUM (TRUNCATE off) _prom_data.merged"]
+    assert len(commands) == 4 and all("FREEZE" in c for c in commands[2:])
+    for c in commands:
+        store.sql(c)
+    assert store.sql("SELECT _prom_catalog.take_vacuums()") == []
+
+
+def test_rights(server, store):
+    store.sql("CREATE ROLE care LOGIN IN ROLE prom_maintenance; CREATE ROLE look LOGIN IN ROLE prom_reader")
+    try:
+        store.flush([(0, 1, 1, day_ms(store, -1), bits(1.0))])
+        look = server.connect(store.database, "look").cursor()
+        for call in ("CALL prom_api.execute_maintenance()", "SELECT _prom_ext.merge_step()", "SELECT _prom_ext.seal_step()",
+                     "SELECT _prom_catalog.apply_retention()", "SELECT _prom_catalog.take_vacuums()"):
+            with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+                look.execute(call)
+        care = server.connect(store.database, "care").cursor()
+        care.execute("CALL prom_api.execute_maintenance(true)")
+        assert store.count("merged") == 0 and len(store.visible()) == 1
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            care.execute("DELETE FROM _prom_data.block")
+    finally:
+        look.connection.close()
+        care.connection.close()
+        store.sql("DROP OWNED BY care, look; DROP ROLE care, look")
+
+
+def test_not_in_repeatable_read(store):
+    with pytest.raises(psycopg2.errors.ActiveSqlTransaction):
+        store.sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT _prom_ext.merge_step()")
+    store.sql("ROLLBACK")
+
+
+def test_with_a_publication_of_all_tables(store):
+    """Every table that maintenance updates or deletes from has a replica identity."""
+    store.sql("CREATE PUBLICATION everything FOR ALL TABLES")
+    t = day_ms(store, -20)
+    for i in range(18):
+        store.flush([(0, m, m, t + i, bits(float(i))) for m in (1, 2)], packed=(2,))
+        store.merge()
+    store.force()
+    assert len(store.visible()) == 36
+    store.sql("SELECT _prom_catalog.set_setting('retention_period', '10 days')")
+    store.force()
+    assert store.visible() == {}
