@@ -45,7 +45,7 @@ CREATE TABLE _prom_catalog.label_key_position (
     UNIQUE (metric_id, pos)
 );
 
-CREATE SEQUENCE _prom_catalog.label_id_seq AS int4;
+CREATE SEQUENCE _prom_catalog.label_id_seq AS int4 CACHE 32;
 CREATE TABLE _prom_catalog.label (
     id        int4 PRIMARY KEY DEFAULT nextval('_prom_catalog.label_id_seq') CHECK (id > 0),
     tenant_id int4 NOT NULL,
@@ -55,7 +55,7 @@ CREATE TABLE _prom_catalog.label (
     UNIQUE (key_id, digest, tenant_id)
 );
 
-CREATE SEQUENCE _prom_catalog.series_id_seq AS int8;
+CREATE SEQUENCE _prom_catalog.series_id_seq AS int8 CACHE 256; -- ids need not be dense
 CREATE TABLE _prom_catalog.series (
     id        int8 PRIMARY KEY DEFAULT nextval('_prom_catalog.series_id_seq'),
     tenant_id int4 NOT NULL,
@@ -76,6 +76,7 @@ CREATE TABLE _prom_catalog.series_feed (
     series_ids int8[] NOT NULL,
     PRIMARY KEY (tx, first_id, op)
 );
+ALTER TABLE _prom_catalog.series_feed ALTER series_ids SET STORAGE EXTERNAL; -- soon trimmed
 
 -- One row. Deleting metrics, tenants or series bumps the generation under the exclusive form of the
 -- guard lock; a flush holds the shared form and names the generation of its ids (see guard()).

@@ -1,0 +1,122 @@
+-- Labels in SQL: what a label array says, and matching it. Schemas prom_api and ps_tag stand in the
+-- database's search_path, so that users write jsonb(labels), labels ? ('namespace' == 'dev').
+-- Where a function may be inlined its operators are qualified instead of a search_path being set.
+
+-- ---- what labels say ---------------------------------------------------------------------------
+
+CREATE FUNCTION prom_api.val(label_id int4) RETURNS text
+    AS 'MODULE_PATHNAME', 'labels_val' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION prom_api.val(int4) IS 'value of a label id; NULL if there is none';
+
+CREATE FUNCTION prom_api.jsonb(labels int4[]) RETURNS jsonb
+    AS 'MODULE_PATHNAME', 'labels_jsonb' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION prom_api.jsonb(int4[]) IS 'all labels of a series as an object, __name__ included';
+
+CREATE FUNCTION prom_api.labels(series_id int8) RETURNS int4[]
+    AS 'MODULE_PATHNAME', 'labels_of_series' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION prom_api.labels(int8) IS 'label array of a series; NULL if there is none';
+
+CREATE FUNCTION prom_api.labels_info(INOUT labels int4[], OUT keys text[], OUT vals text[])
+    AS 'MODULE_PATHNAME', 'labels_info' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION prom_api.labels_info(int4[]) IS 'ids, keys and values of the labels of an array';
+
+CREATE FUNCTION prom_api.key_value_array(labels int4[], OUT keys text[], OUT vals text[])
+    AS 'MODULE_PATHNAME', 'labels_key_value_array' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION prom_api.key_value_array(int4[]) IS 'keys and values of the labels of an array';
+
+-- ---- equal label sets --------------------------------------------------------------------------
+
+CREATE FUNCTION _prom_ext.label_set(labels int4[]) RETURNS int4[]
+    AS 'MODULE_PATHNAME', 'labels_set' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+
+-- Inlined, and then an equality of two arrays: joins over it can hash and merge.
+CREATE FUNCTION prom_api.eq(labels1 int4[], labels2 int4[]) RETURNS bool
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT _prom_ext.label_set(labels1) OPERATOR(pg_catalog.=) _prom_ext.label_set(labels2)
+$$;
+COMMENT ON FUNCTION prom_api.eq(int4[], int4[]) IS
+    'do two series have the same labels, whatever their metrics?';
+
+CREATE FUNCTION prom_api.eq(labels int4[], json_labels jsonb) RETURNS bool
+    AS 'MODULE_PATHNAME', 'matchers_eq_json' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION prom_api.eq(int4[], jsonb) IS
+    'does a series have exactly these labels, __name__ aside?';
+
+-- ---- ('key' == 'value') ------------------------------------------------------------------------
+-- These only put key and pattern into a value; what it means is found out by the operator ?.
+
+CREATE TYPE ps_tag.tag_op_equals AS (tag_key text, value jsonb);
+CREATE TYPE ps_tag.tag_op_not_equals AS (tag_key text, value jsonb);
+CREATE TYPE ps_tag.tag_op_regexp_matches AS (tag_key text, value text);
+CREATE TYPE ps_tag.tag_op_regexp_not_matches AS (tag_key text, value text);
+
+CREATE FUNCTION ps_tag.equals(tag_key text, value text) RETURNS ps_tag.tag_op_equals
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT ROW(tag_key, pg_catalog.to_jsonb(value))::ps_tag.tag_op_equals
+$$;
+CREATE FUNCTION ps_tag.equals(tag_key text, value anyelement) RETURNS ps_tag.tag_op_equals
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT ROW(tag_key, pg_catalog.to_jsonb(value))::ps_tag.tag_op_equals
+$$;
+CREATE FUNCTION ps_tag.not_equals(tag_key text, value text) RETURNS ps_tag.tag_op_not_equals
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT ROW(tag_key, pg_catalog.to_jsonb(value))::ps_tag.tag_op_not_equals
+$$;
+CREATE FUNCTION ps_tag.not_equals(tag_key text, value anyelement) RETURNS ps_tag.tag_op_not_equals
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT ROW(tag_key, pg_catalog.to_jsonb(value))::ps_tag.tag_op_not_equals
+$$;
+CREATE FUNCTION ps_tag.regexp_matches(tag_key text, value text)
+RETURNS ps_tag.tag_op_regexp_matches
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT ROW(tag_key, value)::ps_tag.tag_op_regexp_matches
+$$;
+CREATE FUNCTION ps_tag.regexp_not_matches(tag_key text, value text)
+RETURNS ps_tag.tag_op_regexp_not_matches
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
+    SELECT ROW(tag_key, value)::ps_tag.tag_op_regexp_not_matches
+$$;
+
+CREATE OPERATOR ps_tag.== (LEFTARG = text, RIGHTARG = text, FUNCTION = ps_tag.equals);
+CREATE OPERATOR ps_tag.== (LEFTARG = text, RIGHTARG = anyelement, FUNCTION = ps_tag.equals);
+CREATE OPERATOR ps_tag.!== (LEFTARG = text, RIGHTARG = text, FUNCTION = ps_tag.not_equals);
+CREATE OPERATOR ps_tag.!== (LEFTARG = text, RIGHTARG = anyelement, FUNCTION = ps_tag.not_equals);
+CREATE OPERATOR ps_tag.==~ (LEFTARG = text, RIGHTARG = text, FUNCTION = ps_tag.regexp_matches);
+CREATE OPERATOR ps_tag.!=~ (LEFTARG = text, RIGHTARG = text, FUNCTION = ps_tag.regexp_not_matches);
+
+-- ---- labels ? (...), labels @> json ---------------------------------------------------------------
+
+CREATE FUNCTION _prom_ext.match_support(internal) RETURNS internal
+    AS 'MODULE_PATHNAME', 'matchers_support' LANGUAGE C STRICT;
+CREATE FUNCTION _prom_ext.tag_ids(op ps_tag.tag_op_equals) RETURNS int4[]
+    AS 'MODULE_PATHNAME', 'matchers_equal_ids' LANGUAGE C STABLE PARALLEL SAFE;
+CREATE FUNCTION _prom_ext.tag_ids(op ps_tag.tag_op_regexp_matches) RETURNS int4[]
+    AS 'MODULE_PATHNAME', 'matchers_regex_ids' LANGUAGE C STABLE PARALLEL SAFE;
+CREATE FUNCTION _prom_ext.label_ids(key text, value text) RETURNS int4[]
+    AS 'MODULE_PATHNAME', 'matchers_pair_ids' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+
+CREATE FUNCTION _prom_ext.labels_match(labels int4[], op ps_tag.tag_op_equals) RETURNS bool
+    AS 'MODULE_PATHNAME', 'matchers_equal' LANGUAGE C STABLE PARALLEL SAFE
+    SUPPORT _prom_ext.match_support;
+CREATE FUNCTION _prom_ext.labels_match(labels int4[], op ps_tag.tag_op_not_equals) RETURNS bool
+    AS 'MODULE_PATHNAME', 'matchers_not_equal' LANGUAGE C STABLE PARALLEL SAFE;
+CREATE FUNCTION _prom_ext.labels_match(labels int4[], op ps_tag.tag_op_regexp_matches) RETURNS bool
+    AS 'MODULE_PATHNAME', 'matchers_regex' LANGUAGE C STABLE PARALLEL SAFE
+    SUPPORT _prom_ext.match_support;
+CREATE FUNCTION _prom_ext.labels_match(labels int4[], op ps_tag.tag_op_regexp_not_matches)
+    RETURNS bool
+    AS 'MODULE_PATHNAME', 'matchers_not_regex' LANGUAGE C STABLE PARALLEL SAFE;
+CREATE FUNCTION _prom_ext.labels_contain(labels int4[], json_labels jsonb) RETURNS bool
+    AS 'MODULE_PATHNAME', 'matchers_contains' LANGUAGE C STABLE STRICT PARALLEL SAFE
+    SUPPORT _prom_ext.match_support;
+
+CREATE OPERATOR prom_api.? (LEFTARG = int4[], RIGHTARG = ps_tag.tag_op_equals,
+    FUNCTION = _prom_ext.labels_match, RESTRICT = contsel, JOIN = contjoinsel);
+CREATE OPERATOR prom_api.? (LEFTARG = int4[], RIGHTARG = ps_tag.tag_op_not_equals,
+    FUNCTION = _prom_ext.labels_match);
+CREATE OPERATOR prom_api.? (LEFTARG = int4[], RIGHTARG = ps_tag.tag_op_regexp_matches,
+    FUNCTION = _prom_ext.labels_match, RESTRICT = contsel, JOIN = contjoinsel);
+CREATE OPERATOR prom_api.? (LEFTARG = int4[], RIGHTARG = ps_tag.tag_op_regexp_not_matches,
+    FUNCTION = _prom_ext.labels_match);
+CREATE OPERATOR prom_api.@> (LEFTARG = int4[], RIGHTARG = jsonb,
+    FUNCTION = _prom_ext.labels_contain, RESTRICT = contsel, JOIN = contjoinsel);

@@ -1,0 +1,70 @@
+-- Two views for each metric, made in the background: prom_metric.<metric> with its samples and
+-- prom_series.<metric> with its series. Ordinary objects, no members of the extension, dumped as such.
+--
+-- A metric is behind while positions were given away that its views do not know. Columns stand in the
+-- order of positions, and positions are only appended, so that CREATE OR REPLACE VIEW always fits and
+-- what users have built upon a view lives on. The first 1000 labels have columns; the rest is in labels.
+
+-- Makes or replaces the views of up to p_limit metrics, newest troubles last; returns how many metrics
+-- are still behind. One metric that fails (somebody holds a lock, or has put a relation of his own
+-- there) is noted in metric.views_error and tried again next time; the others are not held up.
+-- SECURITY DEFINER: views belong to prom_admin, whoever calls. Every name goes through %I.
+CREATE FUNCTION _prom_catalog.make_metric_views(p_limit int4 DEFAULT 100) RETURNS int4
+LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms' AS $$
+DECLARE
+    m record;
+BEGIN
+    FOR m IN
+        SELECT id, table_name, positions FROM _prom_catalog.metric
+        WHERE views_positions < positions
+        ORDER BY views_error IS NOT NULL, id LIMIT p_limit
+    LOOP
+        BEGIN
+            PERFORM _prom_catalog.make_views_of(m.id, m.table_name, m.positions);
+            UPDATE _prom_catalog.metric SET views_positions = m.positions, views_error = NULL
+                WHERE id = m.id;
+        EXCEPTION WHEN others THEN
+            PERFORM _prom_catalog.note_views_error(m.id, sqlerrm);
+        END;
+    END LOOP;
+    RETURN (SELECT count(*) FROM _prom_catalog.metric WHERE views_positions < positions);
+END $$;
+
+CREATE FUNCTION _prom_catalog.make_views_of(p_metric_id int4, p_name name, p_positions int4)
+RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    c_max_columns CONSTANT int4 := 1000;
+    v_ids text;
+    v_values text;
+BEGIN
+    SELECT string_agg(format(', NULLIF(labels[%s], 0) AS %I', pos, id_column_name), '' ORDER BY pos),
+           string_agg(format(', prom_api.val(labels[%s]) AS %I', pos, value_column_name), ''
+                      ORDER BY pos)
+    INTO v_ids, v_values
+    FROM (SELECT p.pos, k.id_column_name, k.value_column_name
+          FROM _prom_catalog.label_key_position p
+          JOIN _prom_catalog.label_key k ON k.id = p.key_id
+          WHERE p.metric_id = p_metric_id AND p.pos <= p_positions AND k.key <> '__name__'
+          ORDER BY p.pos LIMIT c_max_columns) c;
+    EXECUTE format('CREATE OR REPLACE VIEW prom_metric.%I WITH (security_invoker = true) AS'
+                   ' SELECT "time", value, series_id, labels%s'
+                   ' FROM _prom_data.samples WHERE metric_id = %s', p_name, v_ids, p_metric_id);
+    EXECUTE format('CREATE OR REPLACE VIEW prom_series.%I WITH (security_invoker = true) AS'
+                   ' SELECT id AS series_id, labels%s'
+                   ' FROM _prom_catalog.series WHERE metric_id = %s', p_name, v_values, p_metric_id);
+    EXECUTE format('ALTER VIEW prom_metric.%I OWNER TO prom_admin', p_name);
+    EXECUTE format('ALTER VIEW prom_series.%I OWNER TO prom_admin', p_name);
+    EXECUTE format('GRANT SELECT ON prom_metric.%I, prom_series.%I TO prom_reader', p_name, p_name);
+END $$;
+
+-- The row may be locked by somebody who gives away positions; then the note has to wait, too.
+CREATE FUNCTION _prom_catalog.note_views_error(p_metric_id int4, p_error text) RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE _prom_catalog.metric SET views_error = p_error
+        WHERE id = p_metric_id AND views_error IS DISTINCT FROM p_error;
+EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+    NULL;
+END $$;

@@ -1,0 +1,64 @@
+-- Who may do what. PUBLIC may do nothing; the roles build on each other:
+-- prom_admin > prom_modifier > prom_writer > prom_reader, and prom_admin > prom_maintenance > prom_reader.
+--
+-- Everything belongs to the user that installed the extension, except the metric views (prom_admin):
+-- the maintenance worker runs as a superuser, and must not run what a lesser role could replace.
+-- Partitions are reached through their parents only; nobody is granted anything on them.
+
+DO $$
+DECLARE
+    s name;
+    r record;
+BEGIN
+    FOREACH s IN ARRAY '{prom_api,ps_tag,prom_metric,prom_series,prom_info,prom_data,
+                         _prom_catalog,_prom_data,_prom_ext}'::name[] LOOP
+        EXECUTE format('REVOKE ALL ON SCHEMA %I FROM PUBLIC', s);
+        EXECUTE format('GRANT USAGE ON SCHEMA %I TO prom_reader', s);
+        EXECUTE format('REVOKE ALL ON ALL ROUTINES IN SCHEMA %I FROM PUBLIC', s);
+        EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA %I TO prom_reader', s);
+    END LOOP;
+    -- Types that came with the extension stay usable by all: they say nothing.
+
+    -- What readers call, and what runs inside their views and operators.
+    FOR r IN
+        SELECT p.oid::regprocedure AS f
+        FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname IN ('ps_tag')
+           OR n.nspname = 'prom_api' AND p.proname IN ('val', 'jsonb', 'labels', 'labels_info',
+               'key_value_array', 'eq', 'get_default_metric_retention_period')
+           OR n.nspname = '_prom_ext' AND p.provolatile <> 'v' AND p.proname IN (
+               'text_digest', 'label_digest', 'series_digest', 'dist_key', 'bucket', 'label_set',
+               'labels_match', 'labels_contain', 'tag_ids', 'label_ids', 'block_parts')
+           OR n.nspname = '_prom_catalog' AND p.proname IN ('setting', 'generation', 'feed',
+               'chunk_windows')
+    LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO prom_reader', r.f);
+    END LOOP;
+END $$;
+
+GRANT EXECUTE ON FUNCTION _prom_catalog.guard(int8), _prom_catalog.tenant_id(text),
+    _prom_catalog.resolve_series(int4, text[], text[], text[], int4[], int4[], int4[]),
+    _prom_catalog.upsert_metadata(int4, text[], text[], text[], text[]),
+    _prom_catalog.insert_exemplars(int4[], int4[], int8[], int8[], timestamptz[], float8[], jsonb[]),
+    _prom_catalog.make_metric_views(int4)
+    TO prom_writer, prom_maintenance;
+GRANT INSERT ON _prom_data.fresh, _prom_data.exemplar TO prom_writer;
+GRANT INSERT, UPDATE ON _prom_catalog.metric TO prom_writer;
+GRANT INSERT ON _prom_catalog.tenant, _prom_catalog.label, _prom_catalog.label_key,
+    _prom_catalog.label_key_position, _prom_catalog.series, _prom_catalog.series_feed TO prom_writer;
+GRANT INSERT, UPDATE, DELETE ON _prom_catalog.metadata TO prom_writer;
+GRANT USAGE ON SEQUENCE _prom_data.block_id_seq, _prom_catalog.tenant_id_seq,
+    _prom_catalog.metric_id_seq, _prom_catalog.label_key_id_seq, _prom_catalog.label_id_seq,
+    _prom_catalog.series_id_seq TO prom_writer;
+
+GRANT EXECUTE ON FUNCTION _prom_catalog.delete_series_rows(int8[]) TO prom_modifier;
+GRANT DELETE ON _prom_catalog.series TO prom_modifier;
+GRANT UPDATE ON _prom_catalog.state TO prom_modifier;
+GRANT UPDATE, DELETE ON _prom_data.fresh, _prom_data.merged, _prom_data.block, _prom_data.block_far,
+    _prom_data.exemplar TO prom_modifier;
+GRANT INSERT ON _prom_data.merged, _prom_data.block, _prom_data.block_far TO prom_modifier;
+
+GRANT EXECUTE ON FUNCTION _prom_catalog.set_setting(text, text),
+    prom_api.set_default_retention_period(interval) TO prom_admin;
+GRANT INSERT, UPDATE, DELETE ON _prom_catalog.setting_override TO prom_admin;
+GRANT CREATE ON SCHEMA prom_metric, prom_series, prom_data TO prom_admin;

@@ -1,0 +1,83 @@
+/*
+ * block_info.c - what is inside a block row, for those who only count: small metrics of a tenant share
+ * rows of _prom_data.fresh, and prom_info.metric gives each its part.
+ */
+#include "bridge.h"
+
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* A block is at most BLK_MAX_BYTES; its directory and decompressed body are of that order. */
+#define BLOCK_INFO_BUDGET ((size_t)512 << 20)
+
+typedef struct part {
+    int32 metric_id;
+    int64 n_samples;
+    int64 t_min_ms, t_max_ms;
+} part;
+
+static void
+put_part(ReturnSetInfo *rsinfo, const part *p)
+{
+    TimestampTz t_min, t_max;
+    bool nulls[4] = {false};
+
+    if (!bridge_ms_to_timestamptz(p->t_min_ms, &t_min) ||
+        !bridge_ms_to_timestamptz(p->t_max_ms, &t_max))
+        ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+                        errmsg("a block holds a time outside timestamptz")));
+    Datum values[4] = {Int32GetDatum(p->metric_id), Int64GetDatum(p->n_samples),
+                       TimestampTzGetDatum(t_min), TimestampTzGetDatum(t_max)};
+    tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* block_parts(data) -> (metric_id, n_samples, t_min, t_max), one row a metric. */
+PG_FUNCTION_INFO_V1(block_parts);
+Datum
+block_parts(PG_FUNCTION_ARGS)
+{
+    ReturnSetInfo *rsinfo = (ReturnSetInfo *)fcinfo->resultinfo;
+    bytea *data = PG_GETARG_BYTEA_PP(0);
+    blk_reader *reader = NULL;
+    bridge_alloc alloc;
+    ps_err err = {0};
+    part p = {0};
+
+    InitMaterializedSRF(fcinfo, 0);
+    MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "promscale block",
+                                                  ALLOCSET_DEFAULT_SIZES);
+    bridge_alloc_init(&alloc, context, BLOCK_INFO_BUDGET);
+    bridge_check(blk_reader_open(&alloc.alloc,
+                                 (ps_str){VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data)}, NULL,
+                                 &reader, &err),
+                 &err);
+    for (uint32 i = 0; i < blk_reader_n_series(reader); i++) { /* ascending by metric */
+        blk_series s;
+
+        blk_reader_series(reader, i, &s);
+        if (p.n_samples > 0 && s.metric_id != p.metric_id) {
+            put_part(rsinfo, &p);
+            p.n_samples = 0;
+        }
+        if (p.n_samples == 0)
+            p = (part){.metric_id = s.metric_id, .t_min_ms = s.t_first_ms, .t_max_ms = s.t_last_ms};
+        p.n_samples += s.n_samples;
+        p.t_min_ms = Min(p.t_min_ms, s.t_first_ms);
+        p.t_max_ms = Max(p.t_max_ms, s.t_last_ms);
+    }
+    if (p.n_samples > 0)
+        put_part(rsinfo, &p);
+    blk_reader_free(reader);
+    MemoryContextDelete(context);
+    return (Datum)0;
+}
+
+PG_FUNCTION_INFO_V1(block_bucket);
+Datum
+block_bucket(PG_FUNCTION_ARGS)
+{
+    PG_RETURN_INT32(mdl_bucket(PG_GETARG_INT32(0)));
+}
