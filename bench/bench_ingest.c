@@ -143,38 +143,48 @@ main(int argc, char **argv)
     wp_decoder_init(&d);
     wp_batch_init(&b);
 
-    ps_buf message, body;
+    /* Built before anything is measured: the generator must not disturb the caches. */
+    size_t n_bodies = (n_series + per_request - 1) / per_request;
+    ps_buf *bodies = calloc(n_bodies * (size_t)scrapes, sizeof(*bodies));
+    uint64_t message_bytes = 0;
+    if (bodies == NULL)
+        return 1;
+    ps_buf message;
     ps_buf_init(&message, &ps_malloc);
-    ps_buf_init(&body, &ps_malloc);
+    for (size_t i = 0; i < n_bodies * (size_t)scrapes; i++) {
+        uint32_t at = (uint32_t)(i % n_bodies) * per_request;
+        ps_buf_clear(&message);
+        for (uint32_t k = at; k < at + per_request && k < n_series; k++)
+            put_series(&message, k, (int)(i / n_bodies));
+        ps_buf_init(&bodies[i], &ps_malloc);
+        if (wire_snappy_encode(ps_buf_str(&message), &bodies[i], &err) != PS_OK)
+            return 1;
+        message_bytes += message.len;
+    }
+    ps_buf_done(&message);
+
     int64_t next_id = 0;
     size_t filled = 0;
     totals cold = {0}, warm = {0};
-    for (int scrape = 0; scrape < scrapes; scrape++) {
-        totals *t = scrape == 0 ? &cold : &warm;
-        for (uint32_t at = 0; at < n_series; at += per_request) {
-            ps_buf_clear(&message);
-            for (uint32_t i = at; i < at + per_request && i < n_series; i++)
-                put_series(&message, i, scrape);
-            if (wire_snappy_encode(ps_buf_str(&message), &body, &err) != PS_OK)
-                return 1;
-            wp_request *r = requests[filled++];
-            r->in = (write_request){.body = ps_buf_str(&body), .encoding = WRITE_SNAPPY};
-            double start = cpu_s();
-            wp_decode(w, &d, r);
-            t->decode += cpu_s() - start;
-            start = cpu_s();
-            if (wire_snappy_decode(r->in.body, 64 << 20, &d.raw, &err) != PS_OK) /* its share, measured apart */
-                return 1;
-            t->snappy += cpu_s() - start;
-            t->samples += r->n_points;
-            t->wire_bytes += message.len;
-            t->body_bytes += body.len;
-            if (r->n_fresh > 0)
-                resolve(w, r, &next_id);
-            if (filled == per_flush) {
-                flush(&b, requests, filled, t);
-                filled = 0;
-            }
+    for (size_t i = 0; i < n_bodies * (size_t)scrapes; i++) {
+        totals *t = i < n_bodies ? &cold : &warm;
+        wp_request *r = requests[filled++];
+        r->in = (write_request){.body = ps_buf_str(&bodies[i]), .encoding = WRITE_SNAPPY};
+        double start = cpu_s();
+        wp_decode(w, &d, r);
+        t->decode += cpu_s() - start;
+        start = cpu_s();
+        if (wire_snappy_decode(r->in.body, 64 << 20, &d.raw, &err) != PS_OK) /* its share, measured apart */
+            return 1;
+        t->snappy += cpu_s() - start;
+        t->samples += r->n_points;
+        t->wire_bytes += message_bytes / (n_bodies * (uint64_t)scrapes);
+        t->body_bytes += bodies[i].len;
+        if (r->n_fresh > 0)
+            resolve(w, r, &next_id);
+        if (filled == per_flush) {
+            flush(&b, requests, filled, t);
+            filled = 0;
         }
     }
     series_cache_stats stats = series_cache_get_stats(w->cache);
@@ -182,8 +192,9 @@ main(int argc, char **argv)
     print_totals("warm", &warm, &stats);
     wp_batch_done(&b);
     wp_decoder_done(&d);
-    ps_buf_done(&message);
-    ps_buf_done(&body);
+    for (size_t i = 0; i < n_bodies * (size_t)scrapes; i++)
+        ps_buf_done(&bodies[i]);
+    free(bodies);
     for (size_t i = 0; i < per_flush; i++) {
         wp_request_trim(requests[i]);
         free(requests[i]);
