@@ -26,7 +26,7 @@ enum {
     TICK_MAX_MS = 250,
     TICK_MIN_MS = 10,
     EVICT_IDLE_MS = 1000, /* idle connections younger than this are not taken away from their clients */
-    PEER_CHECK_MS = 500,  /* suspended at least this long before the peer is looked at */
+    PEER_CHECK_MS = 500,  /* in one state at least this long before the peer is looked at */
     TCP_STATE_CLOSE = 7,
     TCP_STATE_CLOSE_WAIT = 8
 };
@@ -75,6 +75,23 @@ end_conn(http_conn *c)
     shutdown(c->fd, SHUT_RDWR);
 }
 
+/*
+ * The peer has closed. While a handler works the library does not look, so the request is told. At
+ * other times the library may have missed it: it waits for edges, and takes a short read for a drained
+ * socket, so an end that came together with the last bytes is seen only after another edge. Shutting
+ * our reading side gives that edge and loses nothing: bytes that have come can still be read.
+ */
+static void
+peer_has_closed(http_server *s, http_conn *c)
+{
+    if (c->state != CONN_WORK) {
+        shutdown(c->fd, SHUT_RD);
+    } else if (c->request != NULL && !atomic_load(&c->request->client_gone)) {
+        route_metrics_gone(s->metrics);
+        atomic_store(&c->request->client_gone, true);
+    }
+}
+
 static void
 look_at(http_server *s, http_conn *c, int64_t now)
 {
@@ -82,7 +99,9 @@ look_at(http_server *s, http_conn *c, int64_t now)
 
     if (c->was_shut)
         return;
-    if (c->state == CONN_IDLE && !c->head_begun && http_bytes_received(c->fd) > c->bytes_mark) {
+    bool known = now - c->since_ms >= PEER_CHECK_MS || c->state == CONN_IDLE;
+    known = known && tcp_info_of(c->fd, &info);
+    if (known && c->state == CONN_IDLE && !c->head_begun && info.tcpi_bytes_received > c->bytes_mark) {
         c->head_begun = true;
         if (c->deadline_ms > now + s->head_timeout_ms)
             c->deadline_ms = now + s->head_timeout_ms;
@@ -91,11 +110,9 @@ look_at(http_server *s, http_conn *c, int64_t now)
         if (c->state != CONN_IDLE || c->head_begun)
             route_metrics_timeout(s->metrics, c->state);
         end_conn(c);
-    } else if (c->state == CONN_WORK && now - c->since_ms >= PEER_CHECK_MS && c->request != NULL &&
-               !atomic_load(&c->request->client_gone) && tcp_info_of(c->fd, &info) &&
+    } else if (known && c->state != CONN_SEND &&
                (info.tcpi_state == TCP_STATE_CLOSE || info.tcpi_state == TCP_STATE_CLOSE_WAIT)) {
-        atomic_store(&c->request->client_gone, true);
-        route_metrics_gone(s->metrics);
+        peer_has_closed(s, c);
     }
 }
 
