@@ -48,80 +48,82 @@ whole_numbers(void **state)
     assert_int_equal(ps_parse_i64((ps_str){"1\0002", 3}, &v), PS_EINVAL);
 }
 
+static const struct {
+    const char *text;
+    int64_t ms;
+    const char *again;
+} good_durations[] = {
+    {"0", 0, "0s"},
+    {"0s", 0, "0s"},
+    {"15s", 15000, "15s"},
+    {"500ms", 500, "500ms"},
+    {"1h30m", 5400000, "1h30m"},
+    {"90m", 5400000, "1h30m"},
+    {"90d", 7776000000, "90d"},
+    {"2w", 1209600000, "2w"},
+    {"14d", 1209600000, "2w"},
+    {"15d", 1296000000, "15d"},
+    {"1y", 31536000000, "1y"},
+    {"365d", 31536000000, "1y"},
+    {"366d", 31622400000, "366d"},
+    {"1y2w3d4h5m6s7ms", 31536000000 + 1209600000 + 259200000 + 14706007, "382d4h5m6s7ms"},
+    {"1s500ms", 1500, "1s500ms"},
+    {"1500ms", 1500, "1s500ms"},
+    {"0h5m", 300000, "5m"},
+    {"9223372036854775807ms", INT64_MAX, "106751991167d7h12m55s807ms"},
+    {"292471208y", INT64_C(292471208) * 31536000000, "292471208y"},
+};
+
+static const char *const bad_durations[] = {
+    "",
+    "1",
+    "s",
+    "1.5h",
+    "-1s",
+    "+1s",
+    "1s1h",
+    "1m1m",
+    "1S",
+    "1sec",
+    "1h 30m",
+    " 1s",
+    "1s ",
+    "1ms1s",
+    "9223372036854775808ms",
+    "292471209y",
+    "9223372036854775807ms1s",
+    "1h9223372036854775807ms",
+    "99999999999999999999s",
+    "0x1s",
+    "1ns",
+    "1us",
+    "00",
+};
+
 static void
 durations(void **state)
 {
     (void)state;
-    static const struct {
-        const char *text;
-        int64_t ms;
-        const char *again;
-    } good[] = {
-        {"0", 0, "0s"},
-        {"0s", 0, "0s"},
-        {"15s", 15000, "15s"},
-        {"500ms", 500, "500ms"},
-        {"1h30m", 5400000, "1h30m"},
-        {"90m", 5400000, "1h30m"},
-        {"90d", 7776000000, "90d"},
-        {"2w", 1209600000, "2w"},
-        {"14d", 1209600000, "2w"},
-        {"15d", 1296000000, "15d"},
-        {"1y", 31536000000, "1y"},
-        {"365d", 31536000000, "1y"},
-        {"366d", 31622400000, "366d"},
-        {"1y2w3d4h5m6s7ms", 31536000000 + 1209600000 + 259200000 + 14706007, "382d4h5m6s7ms"},
-        {"1s500ms", 1500, "1s500ms"},
-        {"1500ms", 1500, "1s500ms"},
-        {"0h5m", 300000, "5m"},
-        {"9223372036854775807ms", INT64_MAX, "106751991167d7h12m55s807ms"},
-        {"292471208y", INT64_C(292471208) * 31536000000, "292471208y"},
-    };
-    static const char *const bad[] = {
-        "",
-        "1",
-        "s",
-        "1.5h",
-        "-1s",
-        "+1s",
-        "1s1h",
-        "1m1m",
-        "1S",
-        "1sec",
-        "1h 30m",
-        " 1s",
-        "1s ",
-        "1ms1s",
-        "9223372036854775808ms",
-        "292471209y",
-        "9223372036854775807ms1s",
-        "1h9223372036854775807ms",
-        "99999999999999999999s",
-        "0x1s",
-        "1ns",
-        "1us",
-        "00",
-    };
     char text[PS_DURATION_TEXT];
     int64_t ms;
-    for (size_t i = 0; i < PS_ARRAY_LEN(good); i++) {
-        assert_int_equal(ps_parse_duration(ps_str_c(good[i].text), &ms), PS_OK);
-        if (ms != good[i].ms)
-            fail_msg("%s: %lld", good[i].text, (long long)ms);
+    for (size_t i = 0; i < PS_ARRAY_LEN(good_durations); i++) {
+        assert_int_equal(ps_parse_duration(ps_str_c(good_durations[i].text), &ms), PS_OK);
+        if (ms != good_durations[i].ms)
+            fail_msg("%s: %lld", good_durations[i].text, (long long)ms);
         size_t len = ps_format_duration(text, sizeof text, ms);
-        assert_string_equal(text, good[i].again);
+        assert_string_equal(text, good_durations[i].again);
         assert_int_equal(len, strlen(text));
         assert_int_equal(ps_parse_duration((ps_str){text, len}, &ms), PS_OK);
-        assert_true(ms == good[i].ms);
+        assert_true(ms == good_durations[i].ms);
         /* too small by one: nothing, but terminated */
         assert_int_equal(ps_format_duration(text, len, ms), 0);
         assert_int_equal(text[0], '\0');
         assert_int_equal(ps_format_duration(text, len + 1, ms), len);
     }
-    for (size_t i = 0; i < PS_ARRAY_LEN(bad); i++) {
+    for (size_t i = 0; i < PS_ARRAY_LEN(bad_durations); i++) {
         ms = 42;
-        if (ps_parse_duration(ps_str_c(bad[i]), &ms) != PS_EINVAL)
-            fail_msg("accepted: %s", bad[i]);
+        if (ps_parse_duration(ps_str_c(bad_durations[i]), &ms) != PS_EINVAL)
+            fail_msg("accepted: %s", bad_durations[i]);
         assert_true(ms == 42);
     }
     assert_int_equal(ps_format_duration(NULL, 0, 5), 0);

@@ -286,6 +286,37 @@ long_strings(void **state)
     }
 }
 
+/*
+ * The second byte of a long length looks like the tag of a name (0x0A), and the name is such that
+ * what follows could be a short label: a reader that takes the first byte alone for the length is
+ * led astray.
+ */
+static void
+a_long_length_is_not_two_short_ones(void **state)
+{
+    (void)state;
+    char name[1200];
+    char value[75];
+    memset(name, 'n', sizeof name);
+    memset(value, 'v', sizeof value);
+    name[8] = 0x12;
+    name[9] = 0x72;
+    mdl_label label = {{name, sizeof name}, {value, sizeof value}};
+    mdl_label got;
+    ps_buf buf;
+    message m;
+    ps_buf_init(&buf, &ps_malloc);
+    wire_write_series(&buf, (mdl_labels){&label, 1}, NULL, 0, NULL, 0);
+    assert_memory_equal(buf.ptr + 3, "\x0A\x80\x0A\x0A", 4);
+    open_bytes(&m, buf.ptr, buf.len);
+    assert_int_equal(next(&m), WIRE_SERIES);
+    assert_int_equal(m.series.n_labels, 1);
+    wire_series_labels(&m.series, &got);
+    assert_true(ps_str_eq(got.name, label.name) && ps_str_eq(got.value, label.value));
+    assert_end(&m);
+    ps_buf_done(&buf);
+}
+
 static void
 unknown_fields_are_skipped_at_every_level(void **state)
 {
@@ -347,7 +378,7 @@ unknown_fields_are_skipped_at_every_level(void **state)
 }
 
 static void
-malformed_messages_name_the_byte(void **state)
+groups_are_refused(void **state)
 {
     (void)state;
     /* groups and wire types that do not exist, at each level */
@@ -371,6 +402,12 @@ malformed_messages_name_the_byte(void **state)
         snprintf(hex, sizeof hex, "1a 02 %s 00", kinds[i]);
         assert_corrupt(hex, 2);
     }
+}
+
+static void
+malformed_numbers_and_lengths_name_the_byte(void **state)
+{
+    (void)state;
     /* field number 0, and beyond 2^29 - 1 */
     assert_corrupt("00 00", 0);
     assert_corrupt("02 00", 0);
@@ -398,7 +435,12 @@ malformed_messages_name_the_byte(void **state)
     assert_corrupt("0a 0a 12 08 09 000000000000f03f", 5);
     assert_corrupt("2d 010203", 1);
     assert_corrupt("29 01020304050607", 1);
-    /* fields that we know, in a foreign wire type */
+}
+
+static void
+foreign_wire_types_name_the_byte(void **state)
+{
+    (void)state;
     assert_corrupt("08 05", 0);
     assert_corrupt("18 05", 0);
     assert_corrupt("0a 02 08 05", 2);
@@ -844,8 +886,11 @@ main(void)
         cmocka_unit_test(labels_in_every_order),
         cmocka_unit_test(labels_in_every_spelling),
         cmocka_unit_test(long_strings),
+        cmocka_unit_test(a_long_length_is_not_two_short_ones),
         cmocka_unit_test(unknown_fields_are_skipped_at_every_level),
-        cmocka_unit_test(malformed_messages_name_the_byte),
+        cmocka_unit_test(groups_are_refused),
+        cmocka_unit_test(malformed_numbers_and_lengths_name_the_byte),
+        cmocka_unit_test(foreign_wire_types_name_the_byte),
         cmocka_unit_test(a_number_may_have_any_length_up_to_ten),
         cmocka_unit_test(metadata_and_its_types),
         cmocka_unit_test(exemplars_and_their_room),
