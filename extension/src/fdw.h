@@ -68,18 +68,14 @@ typedef enum fdw_stmt {
     FDW_STMT_N
 } fdw_stmt;
 
-typedef struct fdw_spi { /* on the caller's stack, from fdw_spi_begin to fdw_spi_end */
-    int guc_level;
-} fdw_spi;
-
-/* snapshot NULL: the active one. */
-void fdw_spi_begin(fdw_spi *spi, Snapshot snapshot);
+/* Between these two the following may be used; snapshot NULL: the active one. */
+void fdw_spi_begin(Snapshot snapshot);
+void fdw_spi_end(void);
 /* Runs a statement to its end or to max_rows (0 = all); rows are in SPI_tuptable. Returns their number. */
-uint64 fdw_spi_run(fdw_spi *spi, fdw_stmt stmt, Datum *values, long max_rows);
+uint64 fdw_spi_run(fdw_stmt stmt, Datum *values, long max_rows);
 /* The same in pieces, for results that may be large: called for each row. */
 typedef void (*fdw_row_fn)(void *self, HeapTuple tuple, TupleDesc desc);
-void fdw_spi_each(fdw_spi *spi, fdw_stmt stmt, Datum *values, fdw_row_fn fn, void *self);
-void fdw_spi_end(fdw_spi *spi);
+void fdw_spi_each(fdw_stmt stmt, Datum *values, fdw_row_fn fn, void *self);
 
 /* ---- fdw_quals: what is wanted ------------------------------------------------------------ */
 

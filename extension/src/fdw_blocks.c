@@ -179,15 +179,14 @@ read_page(fdw_directory *dir)
         Int64GetDatum(dir->series_hi),
     };
     size_t skipped = dir->skipped;
-    fdw_spi spi;
 
-    fdw_spi_begin(&spi, dir->scan->snapshot);
+    fdw_spi_begin(dir->scan->snapshot);
 
-    uint64 n = fdw_spi_run(&spi, FDW_STMT_DIRECTORY, values, limit);
+    uint64 n = fdw_spi_run(FDW_STMT_DIRECTORY, values, limit);
 
     for (uint64 i = 0; i < n; i++)
         item_add(dir, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
-    fdw_spi_end(&spi);
+    fdw_spi_end();
     dir->pages++;
     dir->eof = n < (uint64)limit;
     dir->complete = dir->eof && first && dir->keep;
@@ -255,14 +254,13 @@ fetch_by_key(fdw_scan *scan, const fdw_block *block)
         Int64GetDatum(block->meta.dist_key),
         Int64GetDatum(block->id),
     };
-    fdw_spi spi;
     bool isnull = true;
     Datum data = 0;
     struct varlena *copy = NULL;
     MemoryContext old = CurrentMemoryContext;
 
-    fdw_spi_begin(&spi, scan->snapshot);
-    if (fdw_spi_run(&spi, stmts[block->table], values, 1) == 1)
+    fdw_spi_begin(scan->snapshot);
+    if (fdw_spi_run(stmts[block->table], values, 1) == 1)
         data = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
     if (!isnull) {
         MemoryContext spi_context = MemoryContextSwitchTo(old);
@@ -270,7 +268,7 @@ fetch_by_key(fdw_scan *scan, const fdw_block *block)
         copy = PG_DETOAST_DATUM_COPY(data);
         MemoryContextSwitchTo(spi_context);
     }
-    fdw_spi_end(&spi);
+    fdw_spi_end();
     if (copy == NULL)
         elog(ERROR, "block %lld of table %s is not there any more", (long long)block->id,
              fdw_table_names[block->table]);

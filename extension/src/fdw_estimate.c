@@ -98,7 +98,7 @@ look_at_row(density *d, HeapTuple tuple, TupleDesc desc, int *place_rows)
 }
 
 static void
-look(fdw_spi *spi, int32 metric_id, int64 from_ms, int64 to_ms, density *ret)
+look(int32 metric_id, int64 from_ms, int64 to_ms, density *ret)
 {
     TimestampTz from = 0, to = 0, day = 0;
     int place_rows[FDW_TABLE_N] = {0};
@@ -110,7 +110,7 @@ look(fdw_spi *spi, int32 metric_id, int64 from_ms, int64 to_ms, density *ret)
 
     Datum values[4] = {Int32GetDatum(metric_id), TimestampTzGetDatum(from), TimestampTzGetDatum(to),
                        TimestampTzGetDatum(day)};
-    uint64 n = fdw_spi_run(spi, FDW_STMT_EST_BLOCKS, values, 0);
+    uint64 n = fdw_spi_run(FDW_STMT_EST_BLOCKS, values, 0);
 
     for (uint64 i = 0; i < n; i++)
         look_at_row(ret, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, place_rows);
@@ -118,12 +118,12 @@ look(fdw_spi *spi, int32 metric_id, int64 from_ms, int64 to_ms, density *ret)
 }
 
 static double
-count_of(fdw_spi *spi, fdw_stmt stmt, Datum arg)
+count_of(fdw_stmt stmt, Datum arg)
 {
     bool isnull;
     double n = 0;
 
-    if (fdw_spi_run(spi, stmt, &arg, 1) == 1)
+    if (fdw_spi_run(stmt, &arg, 1) == 1)
         n = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
     SPI_freetuptable(SPI_tuptable);
     return n;
@@ -176,17 +176,17 @@ clip_range(const fdw_want *want, int64 *ret_from_ms, int64 *ret_to_ms)
 
 /* Adds one metric's share to *ret. */
 static void
-estimate_metric(fdw_spi *spi, int32 metric_id, int64 from_ms, int64 to_ms, fdw_estimate *ret)
+estimate_metric(int32 metric_id, int64 from_ms, int64 to_ms, fdw_estimate *ret)
 {
     density d;
     int64 window_ms = Min(to_ms - from_ms, MDL_DAY_MS);
     int64 rest_ms = to_ms - from_ms - window_ms;
     double range_ms = (double)(to_ms - from_ms) + 1;
-    double series = count_of(spi, FDW_STMT_EST_SERIES, Int32GetDatum(metric_id));
+    double series = count_of(FDW_STMT_EST_SERIES, Int32GetDatum(metric_id));
 
-    look(spi, metric_id, to_ms - window_ms, to_ms, &d);
+    look(metric_id, to_ms - window_ms, to_ms, &d);
     for (int i = 1; i >= 0 && d.rows == 0 && rest_ms > 0; i--)
-        look(spi, metric_id, from_ms + rest_ms / 2 * i, from_ms + rest_ms / 2 * i + window_ms, &d);
+        look(metric_id, from_ms + rest_ms / 2 * i, from_ms + rest_ms / 2 * i + window_ms, &d);
     if (d.rows == 0) {
         ret->samples += FEW_SAMPLES;
         ret->blocks += 1;
@@ -210,7 +210,6 @@ fdw_estimate_rel(PlannerInfo *root, const fdw_quals *quals, fdw_estimate *ret)
     fdw_want want;
     double metrics = DEFAULT_METRICS;
     double fraction = known_want(root, quals, &want, &metrics);
-    fdw_spi spi;
     int64 from_ms, to_ms;
     int looked_at = 0;
 
@@ -225,16 +224,16 @@ fdw_estimate_rel(PlannerInfo *root, const fdw_quals *quals, fdw_estimate *ret)
         return;
     }
     *ret = (fdw_estimate){.metrics = want.n_metrics};
-    fdw_spi_begin(&spi, NULL);
+    fdw_spi_begin(NULL);
 
     clip_range(&want, &from_ms, &to_ms);
     for (int i = 0; i < want.n_metrics && looked_at < MAX_METRICS_LOOKED_AT; i++) {
         if (want.metrics[i] > 0 && want.metrics[i] <= PG_INT32_MAX) {
-            estimate_metric(&spi, (int32)want.metrics[i], from_ms, to_ms, ret);
+            estimate_metric((int32)want.metrics[i], from_ms, to_ms, ret);
             looked_at++;
         }
     }
-    fdw_spi_end(&spi);
+    fdw_spi_end();
     if (looked_at > 0 && want.n_metrics > looked_at) {
         double factor = (double)want.n_metrics / looked_at;
 

@@ -66,6 +66,8 @@ fdw_get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid table)
     info->series_fraction =
         series_cond_fraction(root, quals, info->estimate.series) *
         clauselist_selectivity(root, quals->series_quals, rel->relid, JOIN_INNER, NULL);
+    /* who asks for labels expects to find something: at least a series */
+    info->series_fraction = Max(info->series_fraction, Min(1, 1 / info->estimate.series));
     info->row_fraction =
         clauselist_selectivity(root, quals->row_quals, rel->relid, JOIN_INNER, NULL);
     rel->fdw_private = info;

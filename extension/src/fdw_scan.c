@@ -220,11 +220,10 @@ start(fdw_scan *scan)
         scan->metrics = scan->want.metrics;
         scan->n_metrics = scan->want.n_metrics;
     } else {
-        fdw_spi spi;
 
-        fdw_spi_begin(&spi, scan->snapshot);
-        fdw_spi_each(&spi, FDW_STMT_METRICS, NULL, add_metric, scan);
-        fdw_spi_end(&spi);
+        fdw_spi_begin(scan->snapshot);
+        fdw_spi_each(FDW_STMT_METRICS, NULL, add_metric, scan);
+        fdw_spi_end();
     }
     /* conditions on metrics that no int4 can meet */
     while (scan->n_metrics > 0 && scan->metrics[scan->n_metrics - 1] > PG_INT32_MAX)

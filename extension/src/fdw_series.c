@@ -122,13 +122,12 @@ compare_series(const void *a, const void *b)
 static void
 load(fdw_scan *scan, fdw_stmt stmt, Datum arg, const fdw_want *want, fdw_series_set *set)
 {
-    fdw_spi spi;
     loader l = {.scan = scan, .set = set, .want = want};
 
     fdw_series_clear(set);
-    fdw_spi_begin(&spi, scan->snapshot);
-    fdw_spi_each(&spi, stmt, &arg, load_row, &l);
-    fdw_spi_end(&spi);
+    fdw_spi_begin(scan->snapshot);
+    fdw_spi_each(stmt, &arg, load_row, &l);
+    fdw_spi_end();
     for (size_t i = 1; i < set->n; i++) {
         if (compare_series(&set->rows[i - 1], &set->rows[i]) > 0) {
             qsort(set->rows, set->n, sizeof(fdw_series), compare_series);

@@ -21,22 +21,30 @@ enum { MAX_ARGS = 10, ROWS_PER_FETCH = 5000 };
 
 #define CUSTOM CURSOR_OPT_CUSTOM_PLAN
 
+/* Operators are named with their schema: a caller's search_path may hold others of the same names. */
+#define EQ " OPERATOR(pg_catalog.=) "
+#define LE " OPERATOR(pg_catalog.<=) "
+#define GE " OPERATOR(pg_catalog.>=) "
+#define LT " OPERATOR(pg_catalog.<) "
+#define GT " OPERATOR(pg_catalog.>) "
+
 /* One arm of the directory. A row whose series are of no interest comes without its data. */
 #define DIRECTORY_ARM(number, name, metric, more)                                                  \
-    "SELECT " number "::int4 AS place, id, " BRIDGE_META_COLUMNS                                   \
-    ", CASE WHEN series_lo <= $10 AND series_hi >= $9 THEN data END AS data"                       \
-    " FROM _prom_data." name " WHERE metric_id = " metric                                          \
-    " AND t_min <= $4 AND t_max >= $3 AND t_min >= $6" more                                        \
-    " AND (t_min > $6 OR $7 < " number " OR ($7 = " number " AND id > $8))"
+    "SELECT " number "::pg_catalog.int4 AS place, id, " BRIDGE_META_COLUMNS                        \
+    ", CASE WHEN series_lo" LE "$10 AND series_hi" GE "$9 THEN data END AS data"                   \
+    " FROM _prom_data." name " WHERE metric_id" EQ metric                                          \
+    " AND t_min" LE "$4 AND t_max" GE "$3 AND t_min" GE "$6" more                                  \
+    " AND (t_min" GT "$6 OR $7" LT number " OR ($7" EQ number " AND id" GT "$8))"
 
 #define DATA_OF(name)                                                                              \
     "SELECT data FROM _prom_data." name                                                            \
-    " WHERE metric_id = $1 AND t_min = $2 AND dist_key = $3 AND id = $4"
+    " WHERE metric_id" EQ "$1 AND t_min" EQ "$2 AND dist_key" EQ "$3 AND id" EQ "$4"
 #define DATA_ARGS 4, {INT4OID, TIMESTAMPTZOID, INT8OID, INT8OID}
 
 #define ESTIMATE_ARM(number, name, limit)                                                          \
-    "(SELECT " number "::int4 AS place, n_samples, n_series, t_min, t_max FROM _prom_data." name   \
-    " WHERE metric_id = $1 AND t_min >= $4 AND t_min <= $3 AND t_max >= $2 LIMIT " limit ")"
+    "(SELECT " number "::pg_catalog.int4 AS place, n_samples, n_series, t_min, t_max"              \
+    " FROM _prom_data." name " WHERE metric_id" EQ "$1"                                            \
+    " AND t_min" GE "$4 AND t_min" LE "$3 AND t_max" GE "$2 LIMIT " limit ")"
 
 static const struct {
     const char *sql;
@@ -46,14 +54,14 @@ static const struct {
 } statements[FDW_STMT_N] = {
     [FDW_STMT_METRICS] = {"SELECT id FROM _prom_catalog.metric ORDER BY id", 0, {0}, 0},
     [FDW_STMT_SERIES_OF_METRIC] =
-        {"SELECT id, metric_id, labels FROM _prom_catalog.series WHERE metric_id = $1",
+        {"SELECT id, metric_id, labels FROM _prom_catalog.series WHERE metric_id" EQ "$1",
          1, {INT4OID}, CUSTOM},
     [FDW_STMT_SERIES_BY_ID] =
-        {"SELECT id, metric_id, labels FROM _prom_catalog.series WHERE id = ANY ($1)",
+        {"SELECT id, metric_id, labels FROM _prom_catalog.series WHERE id" EQ "ANY ($1)",
          1, {INT8ARRAYOID}, 0},
     [FDW_STMT_DIRECTORY] =
         {"SELECT * FROM ("
-         DIRECTORY_ARM("0", "block", "$1", " AND t_min >= $5") " UNION ALL "
+         DIRECTORY_ARM("0", "block", "$1", " AND t_min" GE "$5") " UNION ALL "
          DIRECTORY_ARM("1", "block_far", "$1", "") " UNION ALL "
          DIRECTORY_ARM("2", "merged", "$1", "") " UNION ALL "
          DIRECTORY_ARM("3", "fresh", "$1", "") " UNION ALL "
@@ -72,7 +80,7 @@ static const struct {
          " UNION ALL " ESTIMATE_ARM("3", "fresh", "64"),
          4, {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID}, CUSTOM},
     [FDW_STMT_EST_SERIES] =
-        {"SELECT count(*) FROM (SELECT 1 FROM _prom_catalog.series WHERE metric_id = $1"
+        {"SELECT pg_catalog.count(*) FROM (SELECT 1 FROM _prom_catalog.series WHERE metric_id" EQ "$1"
          " LIMIT 1000) s",
          1, {INT4OID}, 0},
 };
@@ -97,7 +105,6 @@ plan_of(fdw_stmt stmt)
     return plans[stmt];
 }
 
-/* Rolled back by fdw_spi_end, or by the end of the (sub)transaction after an error. */
 static void
 set_local(const char *name, const char *value)
 {
@@ -105,49 +112,68 @@ set_local(const char *name, const char *value)
                             false);
 }
 
-void
-fdw_spi_begin(fdw_spi *spi, Snapshot snapshot)
+/* Around planning only: functions of the user that run later see the settings of the user. An error
+ * meanwhile restores them, too, at the end of the (sub)transaction. */
+static int
+planning_begins(void)
 {
-    spi->guc_level = NewGUCNestLevel();
+    int level = NewGUCNestLevel();
+
     if (jit_enabled)
         set_local("jit", "off");
     if (plan_cache_mode != PLAN_CACHE_MODE_AUTO)
         set_local("plan_cache_mode", "auto");
+    return level;
+}
+
+void
+fdw_spi_begin(Snapshot snapshot)
+{
     PushActiveSnapshot(snapshot != NULL ? snapshot : GetActiveSnapshot());
     if (SPI_connect() != SPI_OK_CONNECT)
         elog(ERROR, "could not connect to SPI");
 }
 
 void
-fdw_spi_end(fdw_spi *spi)
+fdw_spi_end(void)
 {
     SPI_finish();
     PopActiveSnapshot();
-    AtEOXact_GUC(true, spi->guc_level);
 }
 
 uint64
-fdw_spi_run(fdw_spi *spi, fdw_stmt stmt, Datum *values, long max_rows)
+fdw_spi_run(fdw_stmt stmt, Datum *values, long max_rows)
 {
-    int rc = SPI_execute_plan(plan_of(stmt), values, NULL, true, max_rows);
+    SPIPlanPtr plan = plan_of(stmt);
+    int level = planning_begins();
+    int rc = SPI_execute_plan(plan, values, NULL, true, max_rows);
 
+    AtEOXact_GUC(true, level);
     if (rc != SPI_OK_SELECT)
         elog(ERROR, "\"%s\" failed: %s", statements[stmt].sql, SPI_result_code_string(rc));
     return SPI_processed;
 }
 
 void
-fdw_spi_each(fdw_spi *spi, fdw_stmt stmt, Datum *values, fdw_row_fn fn, void *self)
+fdw_spi_each(fdw_stmt stmt, Datum *values, fdw_row_fn fn, void *self)
 {
-    Portal portal = SPI_cursor_open(NULL, plan_of(stmt), values, NULL, true);
+    SPIPlanPtr plan = plan_of(stmt);
+    int level = planning_begins();
+    Portal portal = SPI_cursor_open(NULL, plan, values, NULL, true);
 
+    AtEOXact_GUC(true, level);
     for (;;) {
+        SPITupleTable *rows;
+        uint64 n;
+
         SPI_cursor_fetch(portal, true, ROWS_PER_FETCH);
-        if (SPI_processed == 0)
+        rows = SPI_tuptable;
+        n = SPI_processed; /* fn may use SPI itself */
+        for (uint64 i = 0; i < n; i++)
+            fn(self, rows->vals[i], rows->tupdesc);
+        SPI_freetuptable(rows);
+        if (n == 0)
             break;
-        for (uint64 i = 0; i < SPI_processed; i++)
-            fn(self, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
-        SPI_freetuptable(SPI_tuptable);
     }
     SPI_cursor_close(portal);
 }

@@ -1,14 +1,14 @@
 """Rows per second of the backend's CPU through the foreign table: 9.6 M samples (5000 series, 8 h at
 15 s) in sealed blocks. CPU seconds, not wall time, so that other work on the machine matters little.
 
-    PROMSCALE_LIBRARY=... /usr/bin/python3 tests/sql/fdw/bench.py [series]
+    PROMSCALE_LIBRARY=... /usr/bin/python3 tests/sql/fdw/fdw_bench.py [series]
 """
 
 import os
 import random
 import sys
 
-from blocks import DAY_MS, Store
+from fdw_blocks import DAY_MS, Store
 from conftest import Server
 
 T0 = 1700006400000 // DAY_MS * DAY_MS

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from blocks import DAY_MS, Store, bucket
+from fdw_blocks import DAY_MS, Store, bucket
 
 T0 = 1700006400000 // DAY_MS * DAY_MS  # a midnight
 STALE = struct.unpack("<d", struct.pack("<Q", 0x7FF0000000000002))[0]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from blocks import DAY_MS, Store
+from fdw_blocks import DAY_MS, Store
 
 T0 = 1700006400000 // DAY_MS * DAY_MS
 DAYS = 60

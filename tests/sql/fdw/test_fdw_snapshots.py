@@ -7,7 +7,7 @@ import time
 import psycopg2
 import pytest
 
-from blocks import DAY_MS, Store
+from fdw_blocks import DAY_MS, Store
 
 T0 = 1700006400000 // DAY_MS * DAY_MS
 COUNT = "SELECT count(*), sum(value) FROM _prom_data.samples WHERE metric_id = 7"

@@ -3,7 +3,7 @@
 import psycopg2
 import pytest
 
-from blocks import DAY_MS, Store
+from fdw_blocks import DAY_MS, Store
 
 T0 = 1700006400000 // DAY_MS * DAY_MS
 
