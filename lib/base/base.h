@@ -239,14 +239,14 @@ uint32_t ps_crc32c(uint32_t crc, const void *bytes, size_t len);
 enum { PS_DOUBLE_TEXT = 32 };
 size_t ps_format_double(char *dst, double v);
 /* Whole input must be a number (decimal, hex float, Inf, NaN in any case, optional sign).
- * Locale-free, correctly rounded. PS_EINVAL also for a number too large for a double. NaN is the one
- * that Prometheus writes. */
+ * Locale-free, correctly rounded. PS_EINVAL also for a number too large for a double. NaN is the
+ * one that Prometheus writes. */
 ps_status ps_parse_double(ps_str s, double *ret) PS_MUST_CHECK;
 ps_status ps_parse_i64(ps_str s, int64_t *ret) PS_MUST_CHECK;
 /* "15s", "1h30m", "90d", "500ms", "2w", "1y" (Prometheus durations) to milliseconds. */
 ps_status ps_parse_duration(ps_str s, int64_t *ret_ms) PS_MUST_CHECK;
 /* The inverse as Prometheus writes it: "1h30m", "90d"; years and weeks only if nothing remains;
- * "0s" for 0. Returns the length, a NUL follows; 0 if it does not fit (PS_DURATION_TEXT is enough). */
+ * "0s" for 0. Returns the length, a NUL follows; 0 if it does not fit in cap. */
 enum { PS_DURATION_TEXT = 40 };
 size_t ps_format_duration(char *dst, size_t cap, int64_t ms);
 /* "128MB", "64KiB", "1g", "512B", plain bytes; in any case, units are powers of 1024. */
