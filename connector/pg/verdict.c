@@ -66,15 +66,13 @@ pg_status_of(pg_verdict verdict)
     return PS_EINTERNAL;
 }
 
-/* Copies text without line ends and cut at a character boundary: it goes into log lines and answers. */
+/* The first line of src, cut at a character boundary: it goes into log lines and answers. What libpq says
+ * after the first line is guesses for people at a terminal. */
 static void
-one_line(char *dst, size_t cap, const char *src)
+first_line(char *dst, size_t cap, const char *src)
 {
-    size_t n = ps_utf8_prefix(ps_str_c(src), cap - 1);
-    for (size_t i = 0; i < n; i++)
-        dst[i] = src[i] == '\n' || src[i] == '\r' ? ' ' : src[i];
-    while (n > 0 && dst[n - 1] == ' ')
-        n--;
+    size_t n = ps_utf8_prefix((ps_str){src, strcspn(src, "\r\n")}, cap - 1);
+    memcpy(dst, src, n);
     dst[n] = '\0';
 }
 
@@ -86,7 +84,7 @@ pg_fail_result(const PGresult *res, const PGconn *conn, ps_err *err)
     const char *message = res != NULL ? PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY) : NULL;
     if (message == NULL)
         message = conn != NULL ? PQerrorMessage(conn) : "no connection";
-    one_line(text, sizeof(text), message);
+    first_line(text, sizeof(text), message);
     ps_status status = pg_status_of(pg_verdict_of(res, conn));
     if (state != NULL)
         return ps_fail(err, status, "%s (SQLSTATE %s)", text, state);

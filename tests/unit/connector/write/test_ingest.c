@@ -5,6 +5,7 @@
 #include "tests/unit/connector/write/sender.h"
 
 #include <math.h>
+#include <stdatomic.h>
 
 enum { T0 = 1700000000 };
 #define MS(seconds) (((int64_t)T0 + (seconds)) * 1000)
@@ -119,6 +120,553 @@ test_acknowledged_is_present_once(void **state)
     stop(&f);
 }
 
+/* ---- what is refused ---------------------------------------------------------------------------------------- */
+
+static void
+test_values_survive_to_the_bit(void **state)
+{
+    (void)state;
+    static const uint64_t bits[] = {MDL_STALE_NAN_BITS, MDL_NORMAL_NAN_BITS, UINT64_C(0xfff8000000000123),
+                                    UINT64_C(0x8000000000000000), UINT64_C(0x7ff0000000000000),
+                                    UINT64_C(0xfff0000000000000), 1, UINT64_C(0x4340000000000001)};
+    fixture f;
+    settings set = sender_settings();
+    start(&f, &set);
+    sent s;
+    sent_init(&s);
+    for (size_t i = 0; i < PS_ARRAY_LEN(bits); i++)
+        sent_one(&s, "bits", "x", MS(i), ps_double_of(bits[i]));
+    /* far away and out of order */
+    sent_one(&s, "bits", "x", MDL_TIME_MIN_MS, 1);
+    sent_one(&s, "bits", "x", -1, 2);
+    sent_one(&s, "bits", "x", 0, 3);
+    assert_int_equal(sent_submit(f.w, &s, "", NULL), PS_OK);
+    sent_wait(&s);
+    expect(&s, PS_OK);
+    store st;
+    store_load(&st, db.admin);
+    for (size_t i = 0; i < PS_ARRAY_LEN(bits); i++) {
+        const stored *item = store_find(&st, "/bits/x", MS(i));
+        assert_non_null(item);
+        assert_true(ps_bits_of(item->value) == bits[i]);
+    }
+    assert_non_null(store_find(&st, "/bits/x", MDL_TIME_MIN_MS));
+    assert_true(store_find(&st, "/bits/x", -1)->value == 2);
+    assert_true(store_find(&st, "/bits/x", 0)->value == 3);
+    store_done(&st);
+    sent_done(&s);
+    stop(&f);
+}
+
+static void
+test_the_good_part_is_stored(void **state)
+{
+    (void)state;
+    fixture f;
+    settings set = sender_settings();
+    start(&f, &set);
+    sent s;
+    sent_init(&s);
+    sent_one(&s, "good", "1", MS(0), 1);
+    sent_one(&s, "", "2", MS(0), 1);
+    sent_series(&s, &(wire_sample){MS(0), 1}, 1, "twice", "a", "1", "a", "2", NULL);
+    sent_one(&s, "latin", "\xe9", MS(0), 1);
+    sent_series(&s, (wire_sample[]){{MS(0), 7}, {INT64_C(1) << 60, 8}, {MDL_TIME_MAX_MS, 9}}, 3, "times", "a", "t", NULL);
+    sent_one(&s, "good", "3", MS(0), 3);
+    assert_int_equal(sent_submit(f.w, &s, "", NULL), PS_OK);
+    sent_wait(&s);
+    expect(&s, PS_EINVAL);
+    assert_int_equal(s.result.samples_written, 3);
+    assert_int_equal(s.result.samples_refused, 5);
+    assert_non_null(strstr(s.text, "__name__"));
+    assert_non_null(strstr(s.text, "twice"));
+    assert_non_null(strstr(s.text, "UTF-8"));
+    assert_non_null(strstr(s.text, "out of bounds"));
+    store st;
+    store_load(&st, db.admin);
+    assert_int_equal(st.n, 3);
+    assert_true(store_find(&st, "/good/3", MS(0))->value == 3);
+    assert_true(store_find(&st, "/times/t", MS(0))->value == 7);
+    store_done(&st);
+    sent_done(&s);
+    stop(&f);
+}
+
+/* First of equal times wins, within a request and between requests of one flush. */
+static void
+test_first_write_wins(void **state)
+{
+    (void)state;
+    fixture f;
+    settings set = sender_settings();
+    start(&f, &set);
+    sent s;
+    sent_init(&s);
+    sent_one(&s, "m", "1", MS(0), 1);
+    sent_one(&s, "m", "1", MS(0), 2);
+    sent_one(&s, "m", "1", MS(0), 1);
+    assert_int_equal(sent_submit(f.w, &s, "", NULL), PS_OK);
+    sent_wait(&s);
+    expect(&s, PS_OK);
+    assert_int_equal(s.result.samples_written, 3);
+    store st;
+    store_load(&st, db.admin);
+    assert_int_equal(st.n, 1);
+    assert_true(st.items[0].value == 1);
+    store_done(&st);
+    assert_true(counter(&f, "promscale_ingest_conflicts_total", "type=\"metric\",kind=\"sample\"") == 1);
+    assert_true(counter(&f, "promscale_ingest_duplicates_total", "type=\"metric\",kind=\"sample\"") == 1);
+    sent_done(&s);
+    stop(&f);
+}
+
+/* ---- nobody poisons others -------------------------------------------------------------------------------------- */
+
+enum { INNOCENT = 50 };
+
+/* 50 innocent requests beside one with a guilty series (and a good one): all sent at once. */
+static void
+send_with_poison(fixture *f, const char *poison_value, int64_t poison_time)
+{
+    static sent requests[INNOCENT + 1];
+    char a[16];
+    for (int i = 0; i <= INNOCENT; i++) {
+        sent *s = &requests[i];
+        sent_init(s);
+        for (int k = 0; k < 20; k++) {
+            snprintf(a, sizeof(a), "%d.%d", i, k);
+            sent_one(s, k % 2 ? "m_odd" : "m_even", a, MS(k), i);
+        }
+        if (i == INNOCENT / 2) {
+            sent_one(s, "m_guilty", poison_value, poison_time, 1);
+            sent_one(s, "m_guilty", poison_value, poison_time + 1, 1);
+        }
+    }
+    for (int i = 0; i <= INNOCENT; i++)
+        assert_int_equal(sent_submit(f->w, &requests[i], "", NULL), PS_OK);
+    for (int i = 0; i <= INNOCENT; i++) {
+        sent_wait(&requests[i]);
+        expect(&requests[i], i == INNOCENT / 2 ? PS_EINVAL : PS_OK);
+        assert_int_equal(requests[i].result.samples_written, 20);
+    }
+    const sent *guilty = &requests[INNOCENT / 2];
+    assert_int_equal(guilty->result.samples_refused, 2);
+    assert_non_null(strstr(guilty->text, "m_guilty"));
+    assert_non_null(strstr(guilty->text, "check constraint"));
+    store st;
+    store_load(&st, db.admin);
+    assert_int_equal(st.n, (INNOCENT + 1) * 20);
+    store_done(&st);
+    for (int i = 0; i <= INNOCENT; i++)
+        sent_done(&requests[i]);
+}
+
+static void
+test_poison_label(void **state)
+{
+    (void)state;
+    free(cluster_sql(db.admin, "ALTER TABLE _prom_catalog.label ADD CONSTRAINT poison CHECK (value <> 'poison') NOT VALID"));
+    fixture f;
+    settings set = sender_settings();
+    start(&f, &set);
+    send_with_poison(&f, "poison", MS(0));
+    stop(&f);
+}
+
+static void
+test_poison_flush(void **state)
+{
+    (void)state;
+    /* One series of one request has a time that the table does not take. */
+    free(cluster_sql(db.admin, "ALTER TABLE _prom_data.fresh ADD CONSTRAINT poison CHECK (t_min > '2001-01-01')"));
+    fixture f;
+    settings set = sender_settings();
+    start(&f, &set);
+    send_with_poison(&f, "x", 1000);
+    stop(&f);
+}
+
+/* ---- the database fails ------------------------------------------------------------------------------------------- */
+
+typedef struct writer { /* a thread that writes until told otherwise; each request a new time */
+    fixture *f;
+    int id, requests;
+    _Atomic int *stop;
+} writer;
+
+static void *
+write_on(void *arg)
+{
+    writer *wr = arg;
+    char a[16];
+    while (!atomic_load(wr->stop)) {
+        sent s;
+        sent_init(&s);
+        for (int k = 0; k < 10; k++) {
+            snprintf(a, sizeof(a), "%d.%d", wr->id, k + (wr->requests % 50) * 10);
+            sent_one(&s, "m", a, MS(wr->requests), wr->requests);
+        }
+        sent_until_taken(wr->f->w, &s, "");
+        expect(&s, PS_OK);
+        sent_done(&s);
+        wr->requests++;
+    }
+    return NULL;
+}
+
+static void
+write_while(fixture *f, void (*trouble)(int round), int rounds)
+{
+    enum { WRITERS = 3 };
+    pthread_t threads[WRITERS];
+    writer writers[WRITERS];
+    _Atomic int end = 0;
+    for (int i = 0; i < WRITERS; i++) {
+        writers[i] = (writer){f, i, 0, &end};
+        assert_int_equal(pthread_create(&threads[i], NULL, write_on, &writers[i]), 0);
+    }
+    for (int round = 0; round < rounds; round++) {
+        nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+        trouble(round);
+    }
+    atomic_store(&end, 1);
+    store st;
+    size_t expected = 0;
+    for (int i = 0; i < WRITERS; i++) {
+        pthread_join(threads[i], NULL);
+        expected += (size_t)writers[i].requests * 10;
+        assert_true(writers[i].requests > rounds / 4);
+    }
+    store_load(&st, db.admin);
+    assert_int_equal(st.n, expected);
+    for (int i = 0; i < WRITERS; i++) {
+        for (int n = 0; n < writers[i].requests; n++) {
+            char name[96];
+            snprintf(name, sizeof(name), "/m/%d.%d", i, (n % 50) * 10);
+            const stored *item = store_find(&st, name, MS(n));
+            assert_non_null(item);
+            assert_true(item->value == n);
+        }
+    }
+    store_done(&st);
+}
+
+static void
+kill_backends(int round)
+{
+    (void)round;
+    free(cluster_sql(db.admin, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                               " WHERE application_name LIKE 'promscale%%'"));
+}
+
+static void
+test_backends_killed_while_writing(void **state)
+{
+    (void)state;
+    fixture f;
+    settings set = sender_settings();
+    start(&f, &set);
+    write_while(&f, kill_backends, 30);
+    stop(&f);
+}
+
+static void
+crash_server(int round)
+{
+    (void)round;
+    assert_int_equal(cluster_stop(&db, "immediate"), 0);
+    nanosleep(&(struct timespec){.tv_nsec = 300000000}, NULL);
+    assert_int_equal(cluster_start(&db), 0);
+    cluster_connect(&db);
+}
+
+static void
+test_server_crashes_while_writing(void **state)
+{
+    (void)state;
+    fixture f;
+    settings set = sender_settings();
+    start(&f, &set);
+    write_while(&f, crash_server, 3);
+    stop(&f);
+}
+
+/* Deletes series again and again under the writers' feet. What was acknowledged before a deletion may be
+ * gone with its series; what is acknowledged afterwards must have a series. */
+static void
+test_generation_moves_on(void **state)
+{
+    (void)state;
+    fixture f;
+    settings set = sender_settings();
+    start(&f, &set);
+    for (int round = 0; round < 20; round++) {
+        sent s;
+        sent_init(&s);
+        for (int k = 0; k < 10; k++) {
+            char a[16];
+            snprintf(a, sizeof(a), "%d", k);
+            sent_one(&s, "m", a, MS(round), round);
+        }
+        assert_int_equal(sent_submit(f.w, &s, "", NULL), PS_OK);
+        sent_wait(&s);
+        expect(&s, PS_OK);
+        sent_done(&s);
+        store st;
+        store_load(&st, db.admin);
+        for (int k = 0; k < 10; k++) {
+            char name[32];
+            snprintf(name, sizeof(name), "/m/%d", k);
+            assert_non_null(store_find(&st, name, MS(round)));
+        }
+        store_done(&st);
+        /* k = 0..4: gone */
+        free(cluster_sql(db.admin,
+                         "SELECT _prom_catalog.delete_series_rows((SELECT array_agg(s.id) FROM _prom_catalog.series s"
+                         " JOIN _prom_catalog.label l ON l.id = ANY (s.labels) WHERE l.value IN ('0','1','2','3','4')))"));
+    }
+    assert_true(counter(&f, "promscale_ingest_generation_changes_total", "type=\"metric\"") >= 19);
+    stop(&f);
+}
+
+static void
+test_stalled_database(void **state)
+{
+    (void)state;
+    enum { REQUESTS = 10 };
+    static sent requests[REQUESTS];
+    fixture f;
+    settings set = sender_settings();
+    set.ingest_timeout_ms = 1500;
+    start(&f, &set);
+    for (int i = 0; i < REQUESTS; i++) {
+        sent_init(&requests[i]);
+        sent_one(&requests[i], "m", "1", MS(i), i);
+    }
+    assert_int_equal(sent_until_taken(f.w, &requests[0], "")->status, PS_OK); /* the series is known */
+    free(cluster_sql(db.admin, "BEGIN; LOCK TABLE _prom_data.fresh IN ACCESS EXCLUSIVE MODE"));
+    struct timespec before, after;
+    clock_gettime(CLOCK_MONOTONIC, &before);
+    for (int i = 1; i < REQUESTS; i++)
+        assert_int_equal(sent_submit(f.w, &requests[i], "", NULL), PS_OK);
+    for (int i = 1; i < REQUESTS; i++) {
+        sent_wait(&requests[i]);
+        expect(&requests[i], PS_EUNAVAILABLE);
+        assert_true(strlen(requests[i].text) > 0);
+    }
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    double waited = (double)(after.tv_sec - before.tv_sec) + (double)(after.tv_nsec - before.tv_nsec) / 1e9;
+    assert_true(waited > 1.4 && waited < 3);
+    assert_false(write_path_healthy(f.w));
+    free(cluster_sql(db.admin, "COMMIT"));
+    for (int i = 1; i < REQUESTS; i++)
+        assert_int_equal(sent_until_taken(f.w, &requests[i], "")->status, PS_OK);
+    assert_true(write_path_healthy(f.w));
+    store st;
+    store_load(&st, db.admin);
+    assert_int_equal(st.n, REQUESTS);
+    store_done(&st);
+    for (int i = 0; i < REQUESTS; i++) {
+        assert_int_equal(requests[i].answers, 1);
+        sent_done(&requests[i]);
+    }
+    stop(&f);
+}
+
+static void
+test_another_database(void **state)
+{
+    (void)state;
+    fixture f;
+    settings set = sender_settings();
+    start(&f, &set);
+    sent s;
+    sent_init(&s);
+    char a[16];
+    for (int k = 0; k < 100; k++) {
+        snprintf(a, sizeof(a), "%d", k);
+        sent_one(&s, "m", a, MS(0), k);
+    }
+    assert_int_equal(sent_until_taken(f.w, &s, "t")->status, PS_OK);
+    assert_int_equal(cluster_database(&db), 0); /* dropped and made anew: ids mean nothing any more */
+    free(cluster_sql(db.admin, "SELECT _prom_catalog.tenant_id('somebody else')"));
+    assert_int_equal(sent_until_taken(f.w, &s, "t")->status, PS_OK);
+    store st;
+    store_load(&st, db.admin);
+    assert_int_equal(st.n, 100);
+    for (int k = 0; k < 100; k++) {
+        char name[32];
+        snprintf(name, sizeof(name), "t/m/%d", k);
+        const stored *item = store_find(&st, name, MS(0));
+        assert_non_null(item);
+        assert_true(item->value == k);
+    }
+    store_done(&st);
+    sent_done(&s);
+    stop(&f);
+}
+
+/* ---- admission -------------------------------------------------------------------------------------------------- */
+
+static void
+test_queue_limits_and_shares(void **state)
+{
+    (void)state;
+    enum { QUEUE = 16 };
+    static sent hog[QUEUE + 1], late, other[QUEUE];
+    fixture f;
+    settings set = sender_settings();
+    set.ingest_queue_requests = QUEUE;
+    set.ingest_timeout_ms = 3000;
+    start(&f, &set);
+    free(cluster_sql(db.admin, "BEGIN; LOCK TABLE _prom_data.fresh IN ACCESS EXCLUSIVE MODE"));
+    ps_err err;
+    for (int i = 0; i <= QUEUE; i++) {
+        sent_init(&hog[i]);
+        sent_one(&hog[i], "m", "1", MS(i), i);
+        ps_status status = sent_submit(f.w, &hog[i], "hog", &err);
+        assert_int_equal(status, i < QUEUE ? PS_OK : PS_EUNAVAILABLE);
+    }
+    assert_true(counter(&f, "promscale_ingest_rejected_total", "type=\"metric\",reason=\"queue-requests\"") == 1);
+    /* Everything is full of one tenant; another gets in all the same, and the first's share is halved. */
+    sent_init(&late);
+    sent_one(&late, "m", "2", MS(0), 1);
+    assert_int_equal(sent_submit(f.w, &late, "late", &err), PS_OK);
+    assert_int_equal(sent_submit(f.w, &hog[QUEUE], "hog", &err), PS_EUNAVAILABLE);
+    assert_non_null(strstr(err.text, "share"));
+    free(cluster_sql(db.admin, "COMMIT"));
+    for (int i = 0; i < QUEUE; i++) {
+        sent_wait(&hog[i]);
+        expect(&hog[i], PS_OK);
+        sent_done(&hog[i]);
+    }
+    sent_wait(&late);
+    expect(&late, PS_OK);
+    free(cluster_sql(db.admin, "BEGIN; LOCK TABLE _prom_data.fresh IN ACCESS EXCLUSIVE MODE"));
+    int taken = 0;
+    for (int i = 0; i < QUEUE; i++) {
+        sent_init(&other[i]);
+        sent_one(&other[i], "m", "3", MS(i), i);
+        taken += sent_submit(f.w, &other[i], "hog", &err) == PS_OK;
+    }
+    assert_int_equal(taken, QUEUE / 2);
+    free(cluster_sql(db.admin, "COMMIT"));
+    for (int i = 0; i < QUEUE; i++) {
+        if (other[i].accepted) {
+            sent_wait(&other[i]);
+            expect(&other[i], PS_OK);
+        }
+        sent_done(&other[i]);
+    }
+    sent_done(&hog[QUEUE]);
+    sent_done(&late);
+    stop(&f);
+}
+
+static void
+test_queue_bytes(void **state)
+{
+    (void)state;
+    static sent requests[3];
+    fixture f;
+    settings set = sender_settings();
+    start(&f, &set);
+    free(cluster_sql(db.admin, "BEGIN; LOCK TABLE _prom_data.fresh IN ACCESS EXCLUSIVE MODE"));
+    for (int i = 0; i < 3; i++) {
+        sent_init(&requests[i]);
+        for (int k = 0; k < 1000; k++)
+            sent_one(&requests[i], "m", "1", MS(k * 3 + i), k);
+    }
+    assert_int_equal(sent_submit(f.w, &requests[0], "", NULL), PS_OK);
+    f.set.ingest_queue_bytes = (int64_t)requests[0].body.len * 5 / 2; /* read under no lock, by this thread only */
+    assert_int_equal(sent_submit(f.w, &requests[1], "", NULL), PS_OK);
+    assert_int_equal(sent_submit(f.w, &requests[2], "", NULL), PS_EUNAVAILABLE);
+    assert_true(counter(&f, "promscale_ingest_rejected_total", "type=\"metric\",reason=\"queue-bytes\"") == 1);
+    f.set.ingest_max_body_bytes = 100;
+    ps_err err;
+    assert_int_equal(sent_submit(f.w, &requests[2], "", &err), PS_ELIMIT);
+    assert_true(counter(&f, "promscale_ingest_limit_hits_total", "type=\"metric\",limit=\"body-bytes\"") == 1);
+    free(cluster_sql(db.admin, "COMMIT"));
+    for (int i = 0; i < 2; i++) {
+        sent_wait(&requests[i]);
+        expect(&requests[i], PS_OK);
+    }
+    for (int i = 0; i < 3; i++)
+        sent_done(&requests[i]);
+    stop(&f);
+}
+
+/* ---- stopping ------------------------------------------------------------------------------------------------------ */
+
+static void
+test_stop_drains_or_gives_up(void **state)
+{
+    (void)state;
+    enum { REQUESTS = 30 };
+    static sent requests[REQUESTS], after;
+    fixture f;
+    settings set = sender_settings();
+    for (int stalled = 0; stalled < 2; stalled++) {
+        start(&f, &set);
+        for (int i = 0; i < REQUESTS; i++) {
+            sent_init(&requests[i]);
+            sent_one(&requests[i], stalled ? "s" : "m", "1", MS(i), i);
+        }
+        if (stalled)
+            free(cluster_sql(db.admin, "BEGIN; LOCK TABLE _prom_data.fresh IN ACCESS EXCLUSIVE MODE"));
+        for (int i = 0; i < REQUESTS; i++)
+            assert_int_equal(sent_submit(f.w, &requests[i], "", NULL), PS_OK);
+        write_path_stop(f.w, stalled ? 200 : 10000);
+        for (int i = 0; i < REQUESTS; i++)
+            expect(&requests[i], stalled ? PS_EUNAVAILABLE : PS_OK);
+        sent_init(&after);
+        sent_one(&after, "m", "1", MS(0), 0);
+        assert_int_equal(sent_submit(f.w, &after, "", NULL), PS_EUNAVAILABLE);
+        sent_done(&after);
+        write_path_free(f.w);
+        metrics_free(f.registry);
+        log_free(f.log);
+        if (stalled)
+            free(cluster_sql(db.admin, "COMMIT"));
+        for (int i = 0; i < REQUESTS; i++)
+            sent_done(&requests[i]);
+    }
+}
+
+/* ---- metadata and exemplars ----------------------------------------------------------------------------------------- */
+
+static void
+test_metadata_and_exemplars(void **state)
+{
+    (void)state;
+    fixture f;
+    settings set = sender_settings();
+    start(&f, &set);
+    sent s;
+    sent_init(&s);
+    const mdl_label labels[] = {{PS_STR("__name__"), PS_STR("m")}, {PS_STR("a"), PS_STR("1")}};
+    const mdl_label trace[] = {{PS_STR("trace_id"), PS_STR("it's \"quoted\" \\ and \n split")}};
+    const mdl_label bad[] = {{PS_STR("trace_id"), PS_STR("\xff")}};
+    const wire_exemplar exemplars[] = {{trace, 1, MS(1), 0.25}, {bad, 1, MS(1), 1}, {trace, 1, MS(2), NAN}};
+    wire_write_series(&s.message, (mdl_labels){labels, 2}, &(wire_sample){MS(0), 1}, 1, exemplars, 3);
+    wire_write_metadata(&s.message, &(wire_metadata){WIRE_METRIC_COUNTER, PS_STR("m"), PS_STR("What it's for."), PS_STR("s")});
+    assert_int_equal(sent_submit(f.w, &s, "", NULL), PS_OK);
+    sent_wait(&s);
+    expect(&s, PS_OK);
+    assert_int_equal(s.result.samples_written, 1);
+    assert_int_equal(s.result.exemplars_written, 2);
+    assert_int_equal(cluster_number(db.admin, "SELECT count(*) FROM _prom_data.exemplar"), 2);
+    char *text = cluster_sql(db.admin, "SELECT (labels->>'trace_id') || extract(epoch FROM time) || value FROM _prom_data.exemplar"
+                                       " WHERE value = 0.25");
+    assert_string_equal(text, "it's \"quoted\" \\ and \n split1700000001.0000000.25");
+    free(text);
+    text = cluster_sql(db.admin, "SELECT concat_ws('/', metric_family, type, unit, help) FROM _prom_catalog.metadata");
+    assert_string_equal(text, "m/counter/s/What it's for.");
+    free(text);
+    sent_done(&s);
+    stop(&f);
+}
+
 static int
 create_cluster(void **state)
 {
@@ -139,6 +687,22 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_acknowledged_is_present_once, fresh_database),
+        cmocka_unit_test_setup(test_values_survive_to_the_bit, fresh_database),
+        cmocka_unit_test_setup(test_the_good_part_is_stored, fresh_database),
+        cmocka_unit_test_setup(test_first_write_wins, fresh_database),
+        cmocka_unit_test_setup(test_poison_label, fresh_database),
+        cmocka_unit_test_setup(test_poison_flush, fresh_database),
+        cmocka_unit_test_setup(test_backends_killed_while_writing, fresh_database),
+        cmocka_unit_test_setup(test_server_crashes_while_writing, fresh_database),
+        cmocka_unit_test_setup(test_generation_moves_on, fresh_database),
+        cmocka_unit_test_setup(test_stalled_database, fresh_database),
+        cmocka_unit_test_setup(test_another_database, fresh_database),
+        cmocka_unit_test_setup(test_queue_limits_and_shares, fresh_database),
+        cmocka_unit_test_setup(test_queue_bytes, fresh_database),
+        cmocka_unit_test_setup(test_stop_drains_or_gives_up, fresh_database),
+        cmocka_unit_test_setup(test_metadata_and_exemplars, fresh_database),
     };
+    if (getenv("TEST_FILTER") != NULL)
+        cmocka_set_test_filter(getenv("TEST_FILTER"));
     return cmocka_run_group_tests(tests, create_cluster, drop_cluster);
 }
