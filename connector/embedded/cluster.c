@@ -234,6 +234,15 @@ last_line(char *text)
     }
 }
 
+/* What an initdb that was killed left: processes for a moment, files for good. */
+static ps_status
+remove_unfinished(const emb_folder *f, const char *fresh, ps_err *err)
+{
+    for (int i = 0; i < 500 && emb_scan(&f->user, fresh, 0, SIGKILL) > 0; i++)
+        emb_sleep_ms(10);
+    return emb_remove_tree(&f->user, fresh, err);
+}
+
 ps_status
 emb_initdb(const emb_folder *f, const emb_binaries *b, ps_err *err)
 {
@@ -244,7 +253,7 @@ emb_initdb(const emb_folder *f, const emb_binaries *b, ps_err *err)
     int fd = -1;
 
     PS_TRY(emb_path(fresh, sizeof(fresh), f->dir, "pg.new", err));
-    PS_TRY(emb_remove_tree(&f->user, fresh, err));
+    PS_TRY(remove_unfinished(f, fresh, err));
     if (mkdirat(f->dir_fd, "pg.new", 0700) != 0 || chmod(fresh, 0700) != 0 ||
         (f->user.drop &&
          fchownat(f->dir_fd, "pg.new", f->user.uid, f->user.gid, AT_SYMLINK_NOFOLLOW) != 0))

@@ -39,6 +39,7 @@ typedef struct emb_command {
     const char *cwd;         /* "" = / */
     int out_fd;              /* becomes stdout and stderr */
     bool own_session;        /* setsid: signals of the terminal do not reach it */
+    bool dies_with_us;       /* with the calling thread, that is */
 } emb_command;
 
 ps_status emb_spawn(const emb_command *c, pid_t *ret, ps_err *err) PS_MUST_CHECK;

@@ -27,7 +27,7 @@
 enum {
     LEFTOVERS_MS = 60000,      /* processes of a killed postmaster */
     LEFTOVERS_ASK_MS = 2000,   /* then SIGQUIT */
-    LEFTOVERS_KILL_MS = 15000, /* then SIGKILL */
+    LEFTOVERS_KILL_MS = 8000, /* then SIGKILL */
     WAIT_TELL_MS = 5000,
     QUIT_MS = 15000
 };

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -99,6 +100,8 @@ emb_spawn(const emb_command *c, pid_t *ret, ps_err *err)
         umask(077);
         if (!become(c->user) || chdir(c->cwd[0] ? c->cwd : "/") != 0)
             _exit(126);
+        if (c->dies_with_us) /* after the change of user, which resets it */
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
         execve(c->argv[0], (char *const *)c->argv, (char *const *)env);
         _exit(127);
     }
@@ -132,7 +135,7 @@ emb_run(const emb_user *user, const char *const *argv, char *tail, size_t tail_c
 
     if (pipe2(fds, O_CLOEXEC) != 0)
         return ps_fail(err, PS_EUNAVAILABLE, "cannot make a pipe: %s", strerror(errno));
-    emb_command c = {.user = user, .argv = argv, .cwd = "", .out_fd = fds[1]};
+    emb_command c = {.user = user, .argv = argv, .cwd = "", .out_fd = fds[1], .dies_with_us = true};
     ps_status st = emb_spawn(&c, &pid, err);
     close(fds[1]);
     if (st != PS_OK) {

@@ -1,7 +1,7 @@
 """Fixtures. A test asks for `lab` (everything by hand) or `promscale` (one running, own data folder)."""
 import pytest
 
-from harness import Lab
+from harness import Lab, Template
 from harness.process import BUILD
 
 
@@ -33,10 +33,20 @@ def pytest_runtest_makereport(item, call):
             report.sections.append((f"end of {name}", text))
 
 
+@pytest.fixture(scope="session")
+def template():
+    """A stopped promscale's data folder, to be copied."""
+    it = Template()
+    try:
+        yield it
+    finally:
+        it.close()
+
+
 @pytest.fixture
-def lab():
+def lab(template):
     """A folder of its own; whatever was started through it is ended, also when the test fails."""
-    it = Lab()
+    it = Lab(template)
     try:
         yield it
     finally:
@@ -45,5 +55,5 @@ def lab():
 
 @pytest.fixture
 def promscale(lab):
-    """A running connector on a fresh embedded database."""
+    """A running connector on an embedded database without data."""
     return lab.promscale()

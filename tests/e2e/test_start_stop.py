@@ -8,7 +8,8 @@ import pytest
 from harness.process import SLOW, alive, wait_until
 
 
-def test_first_start_says_what_one_needs(promscale):
+def test_first_start_says_what_one_needs(lab):
+    promscale = lab.promscale(fresh=True)
     out = promscale.out
     assert promscale.url in out
     assert "remote_write:" in out

@@ -7,7 +7,7 @@ postgres.py      a PostgreSQL cluster that is not promscale's
 peers.py         real Prometheus and node_exporter
 remote_write.py  remote write 1.0 messages, made by hand
 """
-from .lab import Lab
+from .lab import Lab, Template
 from .remote_write import encode, snappy, write_request
 
-__all__ = ["Lab", "encode", "snappy", "write_request"]
+__all__ = ["Lab", "Template", "encode", "snappy", "write_request"]

@@ -2,6 +2,7 @@
 import collections
 import http.client
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -20,13 +21,17 @@ class Promscale:
 
     p = lab.promscale()           starts it and waits until it is ready
     p = lab.promscale(start=False)
+
+    With a template (a data folder of a stopped promscale) the first start finds a copy of it, which is
+    quicker than a new cluster.
     """
 
-    def __init__(self, folder, name="promscale", data_dir=None, args=(), env=None, uri=None):
+    def __init__(self, folder, name="promscale", data_dir=None, args=(), env=None, uri=None, template=None):
         self.folder = Path(folder)
         self.name = name
         self.uri = uri
         self.data_dir = None if uri else Path(data_dir or self.folder / f"{name}-data")
+        self.template = template if not uri and not data_dir else None
         self.args = [str(a) for a in args]
         self.env = dict(env or {})
         self.port = free_port()
@@ -52,6 +57,8 @@ class Promscale:
     def start(self, wait=True, timeout=60):
         """Starts the connector; with wait, until /-/ready says yes."""
         assert self.process is None or not self.process.running(), "is running already"
+        if self.template and self.starts == 0:
+            subprocess.run(["cp", "-a", str(self.template), str(self.data_dir)], check=True)
         self.starts += 1
         self.started_at = time.monotonic()
         self.process = Process(f"{self.name}-{self.starts}", self.command(), self.folder, env=self.environment())
@@ -101,14 +108,19 @@ class Promscale:
         return self.process.err
 
     def close(self):
+        """Ends all of it at once, wherever it stands."""
+        socket = self.server_file().get("socket") if self.data_dir else None
         if self.process:
             self.process.close()
         pid = self.postmaster_pid()
         if pid:
+            os.kill(pid, signal.SIGCONT)
             os.kill(pid, signal.SIGQUIT)
             wait_until("the database server does not end", lambda: not alive(pid), 20)
-            for backend in self.leftover_pids():
-                os.kill(backend, signal.SIGKILL)
+        for backend in self.leftover_pids():
+            os.kill(backend, signal.SIGKILL)
+        if socket:
+            shutil.rmtree(socket, ignore_errors=True)
 
     # ---- HTTP ------------------------------------------------------------------------------------
 

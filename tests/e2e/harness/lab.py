@@ -11,20 +11,51 @@ from .postgres import Cluster
 from .process import alive, command_line, processes_in, wait_until
 
 
-class Lab:
+def new_folder():
+    # Others must be able to enter: as root the database server runs as user postgres.
+    folder = Path(tempfile.mkdtemp(prefix="promscale-e2e-"))
+    os.chmod(folder, 0o755)
+    return folder
+
+
+class Template:
+    """A data folder as a first start leaves it, made when first asked for and copied by each test."""
+
     def __init__(self):
-        # Others must be able to enter: as root the database server runs as user postgres.
-        self.folder = Path(tempfile.mkdtemp(prefix="promscale-e2e-"))
-        os.chmod(self.folder, 0o755)
+        self.folder = None
+
+    def data_dir(self):
+        if not self.folder:
+            self.folder = new_folder()
+            p = Promscale(self.folder, name="template", args=["--self-scrape=false"])
+            try:
+                p.start()
+                assert p.stop() == 0
+            finally:
+                p.close()
+        return self.folder / "template-data"
+
+    def close(self):
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Lab:
+    def __init__(self, template):
+        self.folder = new_folder()
+        self.template = template
         self.things = []
 
     def _keep(self, thing):
         self.things.append(thing)
         return thing
 
-    def promscale(self, start=True, **kw):
-        """See connector.Promscale; data_dir, args, env, uri, name."""
+    def promscale(self, start=True, fresh=False, **kw):
+        """See connector.Promscale; data_dir, args, env, uri, name. fresh: makes its cluster itself (as it
+        does with a data_dir), instead of starting on a copy of one."""
         kw.setdefault("name", f"promscale{len(self.things) or ''}")
+        if not fresh and not kw.get("uri") and not kw.get("data_dir"):
+            kw["template"] = self.template.data_dir()
         p = self._keep(Promscale(self.folder, **kw))
         return p.start() if start else p
 

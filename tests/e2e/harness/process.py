@@ -1,7 +1,7 @@
 """Child processes whose output goes to files, and small questions to the system."""
 import os
 import random
-import signal
+import signal as signals
 import socket
 import subprocess
 import time
@@ -121,7 +121,7 @@ class Process:
         """The exit code; negative for a signal."""
         return self.child.wait(timeout * SLOW)
 
-    def stop(self, number=signal.SIGTERM, timeout=60):
+    def stop(self, number=signals.SIGTERM, timeout=60):
         if self.running():
             self.signal(number)
         try:
