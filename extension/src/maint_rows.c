@@ -14,7 +14,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-#define LOCK_MAINTENANCE "5787774046133813250" /* 0x50524f4d00000002 */
+#define LOCK_MAINTENANCE INT64CONST(0x50524f4d00000002)
 
 bool
 maint_lock(void)
@@ -24,7 +24,8 @@ maint_lock(void)
     if (XactIsoLevel != XACT_READ_COMMITTED)
         ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
                         errmsg("maintenance needs isolation level READ COMMITTED")));
-    int rc = SPI_execute("SELECT pg_catalog.pg_try_advisory_xact_lock(" LOCK_MAINTENANCE ")", false, 1);
+    int rc = SPI_execute(psprintf("SELECT pg_catalog.pg_try_advisory_xact_lock(" INT64_FORMAT ")",
+                                  LOCK_MAINTENANCE), false, 1);
     if (rc != SPI_OK_SELECT || SPI_processed != 1)
         elog(ERROR, "could not ask for the maintenance lock: %s", SPI_result_code_string(rc));
     bool held = DatumGetBool(

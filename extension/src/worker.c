@@ -18,8 +18,12 @@
 
 #include "worker.h"
 
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
-#include "commands/dbcommands.h"
+#include "catalog/pg_database.h"
 #include "commands/extension.h"
 #include "compat.h"
 #include "executor/spi.h"
@@ -90,12 +94,23 @@ worker_register_launcher(void)
 
 /* ---- the launcher ------------------------------------------------------------------------ */
 
+/* By a scan of the shared catalog: without a database there are no caches and no indexes. */
 static bool
 database_exists(const char *name)
 {
+    bool found = false;
+    HeapTuple tuple;
+
     StartTransactionCommand();
     (void)GetTransactionSnapshot();
-    bool found = OidIsValid(get_database_oid(name, true));
+    Relation databases = table_open(DatabaseRelationId, AccessShareLock);
+    TableScanDesc scan = table_beginscan_catalog(databases, 0, NULL);
+    while (!found && (tuple = heap_getnext(scan, ForwardScanDirection)) != NULL) {
+        Form_pg_database form = (Form_pg_database)GETSTRUCT(tuple);
+        found = strcmp(NameStr(form->datname), name) == 0 && form->datallowconn;
+    }
+    table_endscan(scan);
+    table_close(databases, AccessShareLock);
     CommitTransactionCommand();
     return found;
 }
@@ -223,6 +238,8 @@ take_vacuums(MemoryContext context)
 {
     List *commands = NIL;
 
+    /* VACUUM marks nothing as visible or frozen whose commit is not on disk yet */
+    SetConfigOption("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION);
     SetCurrentStatementStartTimestamp();
     StartTransactionCommand();
     SPI_connect();

@@ -3,12 +3,13 @@
 A sample is (tenant, metric, series, t_ms, bits): the value is handled as the 64 bits it has, in hex.
 """
 
+import os
 import pathlib
 import struct
 import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-TOOLS = ROOT / "build" / "tests" / "tools"
+TOOLS = pathlib.Path(os.environ.get("PROMSCALE_TEST_TOOLS", ROOT / "build" / "tests" / "tools"))
 HOUR = 3600 * 1000
 DAY = 24 * HOUR
 TABLES = {"fresh": 0, "merged": 1, "block": 2, "block_far": 2}

@@ -1,0 +1,137 @@
+"""The background worker: maintenance happens by itself, only where it should, and gets out of the way."""
+
+import os
+import signal
+import time
+
+import psycopg2
+import pytest
+
+from store import DAY, HOUR, Store, bits
+
+PRELOAD = "shared_preload_libraries = 'promscale'\npromscale.maintenance_interval = 200ms\nautovacuum = off\n"
+WORKER = "backend_type = 'promscale maintenance'"
+
+
+def wait_until(what, condition, seconds=20):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError(what)
+
+
+@pytest.fixture
+def cared(make_server):
+    server = make_server(PRELOAD)
+    server.sql("CREATE DATABASE promscale")
+    server.sql("CREATE EXTENSION promscale", "promscale")
+    store = Store(server, "promscale")
+    yield store
+    store.close()
+
+
+def dead_rows(store):
+    return store.one("SELECT sum(n_dead_tup) FROM pg_stat_user_tables WHERE relname IN ('fresh', 'merged')")
+
+
+def test_it_does_all_by_itself(cared):
+    store = cared
+    assert store.one(f"SELECT count(*) FROM pg_stat_activity WHERE {WORKER}") >= 1
+    old = store.now_ms() // DAY * DAY - 2 * DAY
+    samples = [(0, m, m, t + i, bits(float(i))) for m in (1, 2) for t in (old, store.now_ms() - 1000) for i in range(50)]
+    store.flush(samples, packed=(2,))
+    wait_until("no fold", lambda: store.count("fresh") == 0, 150)
+    wait_until("no partitions", lambda: store.one("SELECT count(*) FROM _prom_catalog.partitions()") >= 3)
+    store.sql("UPDATE _prom_catalog.job SET next_run = now() WHERE name IN ('partitions', 'seal')")
+    wait_until("no seal", lambda: store.n_samples("block") == 100)
+    assert store.n_samples("merged") == 100  # the window of today is not over
+    wait_until("no vacuum", lambda: store.one(
+        "SELECT min(vacuum_count) FROM pg_stat_user_tables WHERE relname IN ('fresh', 'merged')"
+        f" OR relname = to_char(to_timestamp({old / 1000}) AT TIME ZONE 'UTC', '\"block_\"YYYYMMDD')") > 0)
+    wait_until("dead rows stay", lambda: dead_rows(store) == 0)
+    assert store.visible() == {tuple(k): b for *k, b in samples}
+    # sealed pages are frozen at once
+    name = store.one("SELECT min(relid::regclass::text) FROM pg_stat_user_tables WHERE relname LIKE 'block\\_2%%' AND n_tup_ins > 0")
+    store.sql("CREATE EXTENSION pg_visibility")
+    assert store.one("SELECT bool_and(all_frozen) FROM pg_visibility_map(%s::regclass)", (name,)) is True
+    assert "ERROR" not in store.server.log().split("ready to accept")[-1]
+
+
+def test_drop_database_is_not_blocked(cared):
+    store = cared
+    store.flush([(0, 1, 1, store.now_ms(), bits(1.0))])
+    time.sleep(0.5)
+    store.close()
+    store.server.sql("DROP DATABASE promscale")
+    time.sleep(0.5)
+    assert store.server.sql(f"SELECT count(*) FROM pg_stat_activity WHERE {WORKER}") == [(1,)]  # the launcher waits
+    assert "PANIC" not in store.server.log()
+    store.server.sql("CREATE DATABASE promscale")  # without the extension: nothing happens
+    time.sleep(0.5)
+    store.server.sql("CREATE EXTENSION promscale", "promscale")
+    store.conn = store.server.connect("promscale")
+    wait_until("no rounds after the return", lambda: store.count("fresh") == 0
+               and store.one("SELECT count(*) FROM _prom_catalog.job") > 0)
+
+
+def test_switch_and_reload(make_server):
+    server = make_server(PRELOAD + "promscale.maintenance = off\n")
+    server.sql("CREATE DATABASE promscale")
+    server.sql("CREATE EXTENSION promscale", "promscale")
+    store = Store(server, "promscale")
+    time.sleep(1.5)
+    assert store.one("SELECT count(*) FROM _prom_catalog.job") == 0
+    server.sql("ALTER SYSTEM SET promscale.maintenance = on")
+    server.sql("SELECT pg_reload_conf()")
+    wait_until("no rounds after the reload", lambda: store.one("SELECT count(*) FROM _prom_catalog.job") > 0)
+    store.close()
+
+
+def test_kill_minus_nine_of_a_round(cared):
+    """A round dies while it waits for a row; the server recovers, the launcher goes on, nothing is lost."""
+    store = cared
+    truth = {}
+    for i in range(5):
+        batch = [(0, m, m, store.now_ms() - HOUR + i, bits(float(i))) for m in (1, 2)]
+        store.flush(batch)
+        truth.update({tuple(k): b for *k, b in batch})
+    server = store.server
+    holder = server.connect("promscale")
+    cur = holder.cursor()
+    cur.execute("BEGIN; SELECT 1 FROM _prom_data.fresh FOR UPDATE; ")
+    store.sql("UPDATE _prom_catalog.job SET next_run = now() WHERE name = 'fold'")
+    stuck = f"SELECT pid FROM pg_stat_activity WHERE {WORKER} AND datname = 'promscale' AND wait_event_type = 'Lock'"
+    wait_until("no round gets to the row", lambda: store.sql(stuck), 150)
+    os.kill(store.one(stuck), signal.SIGKILL)
+    holder.close()
+
+    def up():
+        try:
+            store.conn = server.connect("promscale")
+            return True
+        except psycopg2.OperationalError:
+            return False
+
+    time.sleep(0.3)
+    wait_until("the server does not come back", up)
+    assert store.visible() == truth
+    store.sql("UPDATE _prom_catalog.job SET next_run = now() WHERE name = 'fold'")
+    wait_until("no fold after the crash", lambda: store.count("fresh") == 0, 60)
+    assert store.visible() == truth
+
+
+def test_stops_with_the_server_and_not_on_a_standby(cared):
+    server = cared.server
+    cared.conn.close()
+    started = time.monotonic()
+    server.stop("fast")
+    assert time.monotonic() - started < 10
+    (server.data / "standby.signal").touch()
+    os.chmod(server.data / "standby.signal", 0o644)
+    server.start()
+    time.sleep(1)
+    assert server.sql("SELECT pg_is_in_recovery()") == [(True,)]
+    assert server.sql(f"SELECT count(*) FROM pg_stat_activity WHERE {WORKER}") == [(0,)]
+    cared.conn = server.connect("promscale")
