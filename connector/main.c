@@ -235,11 +235,11 @@ main_run(connector *c)
     bool failed = st != PS_OK && st != PS_ECANCELED;
     if (failed && c->log != NULL)
         log_error(c->log, "promscale cannot go on", LOG_STR("error", err.text));
+    else if (failed)
+        fprintf(stderr, "promscale: %s\n", err.text);
     stop_parts(c);
     if (c->log != NULL)
         log_info(c->log, "stopped");
-    if (failed)
-        fprintf(stderr, "promscale: %s\n", err.text);
     return failed ? 1 : 0;
 }
 

@@ -79,6 +79,7 @@ struct http_request {
     size_t body_len, body_cap, body_reserved;
     size_t content_length; /* SIZE_MAX: chunked */
     size_t discarded;
+    char refusal[300]; /* the text of the server's own answer */
     bool raw_answered; /* an answer was written past the library; close when the body has ended */
 
     bool answered; /* guarded by the lock; exactly one answer */

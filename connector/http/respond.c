@@ -110,13 +110,11 @@ http_respond(http_request *r, int status, const char *content_type, ps_str body)
 void
 http_refuse(http_request *r, int status, const char *text)
 {
-    char line[300];
-    int len = snprintf(line, sizeof(line), "%s\n", text);
-
+    snprintf(r->refusal, sizeof(r->refusal), "%s\n", text);
     r->answered = true;
     r->status = status;
     r->answer = http_make_response(r->server, &r->out_headers, status, "text/plain; charset=utf-8",
-                                   (ps_str){line, (size_t)len < sizeof(line) ? (size_t)len : sizeof(line) - 1});
+                                   ps_str_c(r->refusal));
     route_metrics_refused(r->server->metrics, status);
 }
 
@@ -145,13 +143,12 @@ reason(int status)
 void
 http_send_raw(http_request *r)
 {
-    char text[512];
-    static const char body[] = "the request was refused before its end\n";
+    char text[768];
     int len = snprintf(text, sizeof(text),
                        "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"
                        "Content-Length: %zu\r\n%s\r\n%s",
-                       r->status, reason(r->status), sizeof(body) - 1, r->status == 503 ? "Retry-After: 1\r\n" : "",
-                       body);
+                       r->status, reason(r->status), strlen(r->refusal), r->status == 503 ? "Retry-After: 1\r\n" : "",
+                       r->refusal);
 
     r->raw_answered = true;
     ssize_t sent;

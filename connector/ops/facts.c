@@ -31,7 +31,9 @@ ask(void *self)
         log_debug(f->log, "the database does not say what its retention is", LOG_STR("error", err.text));
         return;
     }
-    PGresult *res = PQexec(conn, "SET statement_timeout = '3s'; SELECT _prom_catalog.setting('retention_period')");
+    PGresult *res = PQexec(conn, "SET statement_timeout = '3s'; "
+                                 "SELECT CASE WHEN s::interval = '0' THEN 'unlimited' ELSE s END "
+                                 "FROM _prom_catalog.setting('retention_period') AS s");
     if (PQresultStatus(res) == PGRES_TUPLES_OK && PQntuples(res) == 1 && !PQgetisnull(res, 0, 0)) {
         pthread_mutex_lock(&f->lock);
         snprintf(f->retention, sizeof(f->retention), "%s", PQgetvalue(res, 0, 0));

@@ -36,6 +36,7 @@ static const char head[] =
     "pre{margin:.4rem 0 0;padding:.8rem 1rem;background:var(--code);border:1px solid var(--line);border-radius:.5rem;"
     "overflow-x:auto;font:14px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,\"Liberation Mono\",monospace}\n"
     "dl{display:grid;grid-template-columns:max-content 1fr;gap:.35rem 1.25rem;margin:0}\n"
+    "code{font:14px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,\"Liberation Mono\",monospace}\n"
     "dt{color:var(--soft)}\ndd{margin:0;overflow-wrap:anywhere}\n"
     "a{color:var(--accent)}\nnav{display:flex;flex-wrap:wrap;gap:.4rem 1.25rem}\n"
     "</style>\n</head>\n<body>\n<main>\n";
@@ -81,17 +82,13 @@ add_count(ps_buf *out, double v)
 }
 
 static void
-add_card(ps_buf *out, const char *what, double value, const char *unit, double second, const char *second_unit)
+add_card(ps_buf *out, const char *what, double value, double second, const char *second_is)
 {
     ps_buf_addf(out, "<div class=\"card\">%s<b>", what);
     add_count(out, value);
-    ps_buf_addf(out, "</b><small>%s", unit);
-    if (second_unit != NULL) {
-        ps_buf_add_c(out, " &middot; ");
-        add_count(out, second);
-        ps_buf_addf(out, " %s", second_unit);
-    }
-    ps_buf_add_c(out, "</small></div>\n");
+    ps_buf_add_c(out, "</b><small>");
+    add_count(out, second);
+    ps_buf_addf(out, " %s</small></div>\n", second_is);
 }
 
 static void
@@ -102,10 +99,10 @@ add_figures(ps_buf *out, connector *c)
     recent_figures_get(c->recent, &f);
     double per_second = f.seconds > 0 ? f.delta[RECENT_SAMPLES] / f.seconds : 0;
     ps_buf_addf(out, "<h2>The last %s</h2>\n<div class=\"grid\">\n", f.seconds < 55 ? "seconds" : "minute");
-    add_card(out, "Samples stored", f.delta[RECENT_SAMPLES], "samples", round(per_second), "per second");
-    add_card(out, "Write requests", f.delta[RECENT_REQUESTS], "answered", f.delta[RECENT_FAILED], "failed");
-    add_card(out, "Samples refused", f.delta[RECENT_REFUSED], "never stored", f.total[RECENT_REFUSED], "since start");
-    add_card(out, "Stored since start", f.total[RECENT_SAMPLES], "samples", f.total[RECENT_FLUSHES], "flushes");
+    add_card(out, "Samples stored", f.delta[RECENT_SAMPLES], round(per_second), "per second");
+    add_card(out, "Write requests", f.delta[RECENT_REQUESTS], f.delta[RECENT_FAILED], "not answered 2xx");
+    add_card(out, "Samples refused", f.delta[RECENT_REFUSED], f.total[RECENT_REFUSED], "since the start");
+    add_card(out, "Stored since the start", f.total[RECENT_SAMPLES], f.total[RECENT_FLUSHES], "transactions");
     ps_buf_add_c(out, "</div>\n");
 }
 
@@ -154,12 +151,12 @@ add_facts(ps_buf *out, connector *c)
     facts_retention(c->facts, retention, sizeof(retention));
     ps_buf_add_c(out, "<h2>In force</h2>\n<div class=\"card\"><dl>\n<dt>Retention</dt><dd>");
     add_escaped(out, ps_str_c(retention));
-    ps_buf_add_c(out, "; older samples are deleted. <span class=\"soft\">SELECT "
-                      "prom_api.set_default_retention_period('30 days') changes it.</span></dd>\n<dt>Data</dt><dd>");
+    ps_buf_add_c(out, "<br><code>SELECT prom_api.set_default_retention_period('30 days');</code> "
+                      "<span class=\"soft\">changes it</span></dd>\n<dt>Data</dt><dd>");
     add_escaped(out, ps_str_c(c->embedded ? embedded_data_dir(c->embedded) : "in your PostgreSQL"));
     ps_buf_add_c(out, "</dd>\n<dt>Listens on</dt><dd>");
     add_escaped(out, ps_str_c(http_server_address(c->http)));
-    ps_buf_add_c(out, "</dd>\n<dt>Up since</dt><dd>");
+    ps_buf_add_c(out, "</dd>\n<dt>Running for</dt><dd>");
     add_uptime(out, c->started_ms);
     ps_buf_add_c(out, "</dd>\n</dl></div>\n");
 }
