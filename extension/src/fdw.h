@@ -168,6 +168,9 @@ typedef enum fdw_table { /* order of precedence: earlier ones win; block and blo
     FDW_TABLE_N
 } fdw_table;
 
+/* Blocks open at once may take this much; a query that needs more fails, and spares the server. */
+#define FDW_BLOCK_BUDGET_BYTES ((size_t)1 << 30)
+
 extern const char *const fdw_table_names[FDW_TABLE_N];
 
 typedef struct fdw_block {

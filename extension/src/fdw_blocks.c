@@ -275,6 +275,31 @@ fetch_by_key(fdw_scan *scan, const fdw_block *block)
     return copy;
 }
 
+BRIDGE_NORETURN static void raise_budget(void);
+
+static void
+raise_budget(void)
+{
+    ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY),
+                    errmsg("too many blocks overlap to be read within %zu MB",
+                           FDW_BLOCK_BUDGET_BYTES >> 20),
+                    errhint("CALL prom_api.execute_maintenance() folds them into fewer.")));
+    pg_unreachable();
+}
+
+/* Memory of the library is counted by its allocator, detoasted bytes are counted here. */
+static void
+check_budget(const fdw_scan *scan, const fdw_block *block)
+{
+    size_t size = 0;
+
+    if (block->data != NULL && VARATT_IS_EXTERNAL(block->data))
+        size = toast_raw_datum_size(PointerGetDatum(block->data));
+
+    if (scan->open_bytes + size > FDW_BLOCK_BUDGET_BYTES)
+        raise_budget();
+}
+
 void
 fdw_block_open(fdw_scan *scan, fdw_block *block, int32 metric_id)
 {
@@ -284,6 +309,7 @@ fdw_block_open(fdw_scan *scan, fdw_block *block, int32 metric_id)
         size_t used = scan->block_memory.used_bytes;
         ps_err err = {0};
 
+        check_budget(scan, block);
         if (bytes == NULL)
             bytes = block->plain = fetch_by_key(scan, block);
         else if (VARATT_IS_EXTERNAL(bytes) || VARATT_IS_COMPRESSED(bytes))
@@ -294,6 +320,8 @@ fdw_block_open(fdw_scan *scan, fdw_block *block, int32 metric_id)
         ps_status status =
             blk_reader_open(&scan->block_memory.alloc, data, &block->meta, &block->reader, &err);
 
+        if (status == PS_ENOMEM)
+            raise_budget();
         if (status != PS_OK)
             fdw_block_raise(block, status, &err);
         block->n_series = blk_reader_n_series(block->reader);

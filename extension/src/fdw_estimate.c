@@ -2,12 +2,13 @@
  * fdw_estimate.c - how much a metric holds within bounds, cheaply.
  *
  * The density of a metric (samples per millisecond) changes slowly. So at most a few hundred block
- * rows of the metric are looked at, of the last day of the wanted range (if that is empty, of a day in
- * its middle, then of the first): each look is one statement by primary key, pruned to two
- * partitions, well under a millisecond whatever the number of partitions; the rest is multiplication
- * by the length of the range. A range without ends is the one that the day partitions cover: their
- * bounds are read from the relation's descriptor, which says nothing of anybody's data. The number of
- * series is counted up to 1000, then taken from the fullest block seen.
+ * rows of the metric are looked at, of the last day of the wanted range; the rest is multiplication by
+ * the length of the range, from the first day that has data (found by bisection, roughly). If the last
+ * day is empty, a day in the middle or the first day stands for all. Each look is one statement by
+ * primary key, pruned to two partitions, about a tenth of a millisecond whatever the number of
+ * partitions; there are two to six. A range without ends is the one that the day partitions cover:
+ * their bounds are read from the relation's descriptor, which says nothing of anybody's data. The
+ * number of series is counted up to 1000, then taken from the fullest block seen.
  *
  * Bounds are what the expressions give while planning (so now() - interval '1 h' counts as of now);
  * values that are not known yet (parameters of generic plans, joins) count as a default fraction.
@@ -36,6 +37,7 @@ enum {
     DEFAULT_ANY = 10,          /* elements of an array that is not known yet */
     SERIES_COUNTED = 1000,     /* LIMIT in the statement */
     ARM_ROWS = 128,            /* LIMIT in the statement for block and for merged */
+    BISECTIONS = 4,
 };
 
 typedef struct density {
@@ -174,6 +176,25 @@ clip_range(const fdw_want *want, int64 *ret_from_ms, int64 *ret_to_ms)
     *ret_to_ms = Max(to_ms, from_ms);
 }
 
+/* Where the metric's data begin in [from_ms, with_data_ms]; the later end is known to have some. */
+static int64
+first_data(int32 metric_id, int64 from_ms, int64 with_data_ms)
+{
+    int64 without_ms = from_ms, probe_ms = from_ms;
+
+    for (int i = 0; i <= BISECTIONS && probe_ms < with_data_ms; i++) {
+        density d;
+
+        look(metric_id, probe_ms, Min(probe_ms + MDL_DAY_MS, with_data_ms), &d);
+        if (d.rows > 0)
+            with_data_ms = probe_ms;
+        else
+            without_ms = probe_ms;
+        probe_ms = without_ms + (with_data_ms - without_ms) / 2;
+    }
+    return with_data_ms;
+}
+
 /* Adds one metric's share to *ret. */
 static void
 estimate_metric(int32 metric_id, int64 from_ms, int64 to_ms, fdw_estimate *ret)
@@ -181,16 +202,18 @@ estimate_metric(int32 metric_id, int64 from_ms, int64 to_ms, fdw_estimate *ret)
     density d;
     int64 window_ms = Min(to_ms - from_ms, MDL_DAY_MS);
     int64 rest_ms = to_ms - from_ms - window_ms;
-    double range_ms = (double)(to_ms - from_ms) + 1;
     double series = count_of(FDW_STMT_EST_SERIES, Int32GetDatum(metric_id));
 
     look(metric_id, to_ms - window_ms, to_ms, &d);
+    if (d.rows > 0 && rest_ms > 0)
+        from_ms = first_data(metric_id, from_ms, to_ms - window_ms);
     for (int i = 1; i >= 0 && d.rows == 0 && rest_ms > 0; i--)
         look(metric_id, from_ms + rest_ms / 2 * i, from_ms + rest_ms / 2 * i + window_ms, &d);
     if (d.rows == 0) {
         ret->samples += FEW_SAMPLES;
         ret->blocks += 1;
     } else {
+        double range_ms = (double)(to_ms - from_ms) + 1;
         double covered_ms = (double)(d.last_ms - d.first_ms) + 1;
         double scale = d.cut ? range_ms / covered_ms : range_ms / ((double)window_ms + 1);
 

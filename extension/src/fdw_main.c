@@ -3,8 +3,8 @@
  * to write. The rest is told in fdw.h.
  *
  * The planner asks PlanForeignModify for every INSERT, UPDATE and DELETE, also for those that come
- * through a metric view; COPY asks BeginForeignInsert. Both refuse there with a hint; the insert
- * callback is set only because COPY would otherwise stop earlier, without one.
+ * through a metric view: it refuses with a hint. There are no callbacks that execute a change, so that
+ * information_schema shows the table and its views as read-only, and COPY is refused by the server.
  */
 #include "fdw.h"
 
@@ -19,40 +19,13 @@ PGDLLEXPORT Datum promscale_fdw_validator(PG_FUNCTION_ARGS);
 PG_FUNCTION_INFO_V1(promscale_fdw_handler);
 PG_FUNCTION_INFO_V1(promscale_fdw_validator);
 
-BRIDGE_NORETURN static void refuse_to_write(void);
-
-static void
-refuse_to_write(void)
+static List *
+plan_modify(PlannerInfo *root, ModifyTable *plan, Index relation, int subplan)
 {
     ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                     errmsg("samples cannot be written from SQL"),
                     errhint("write through remote write; writing from SQL is not in this version")));
     pg_unreachable();
-}
-
-static List *
-plan_modify(PlannerInfo *root, ModifyTable *plan, Index relation, int subplan)
-{
-    refuse_to_write();
-}
-
-static void
-begin_insert(ModifyTableState *state, ResultRelInfo *info)
-{
-    refuse_to_write();
-}
-
-static TupleTableSlot *
-exec_insert(EState *estate, ResultRelInfo *info, TupleTableSlot *slot, TupleTableSlot *plan_slot)
-{
-    refuse_to_write();
-}
-
-/* Says what may be tried; INSERT gets as far as the refusals above. */
-static int
-is_updatable(Relation rel)
-{
-    return 1 << CMD_INSERT;
 }
 
 Datum
@@ -69,9 +42,6 @@ promscale_fdw_handler(PG_FUNCTION_ARGS)
     routine->EndForeignScan = fdw_end;
     routine->ExplainForeignScan = fdw_explain;
     routine->PlanForeignModify = plan_modify;
-    routine->BeginForeignInsert = begin_insert;
-    routine->ExecForeignInsert = exec_insert;
-    routine->IsForeignRelUpdatable = is_updatable;
     PG_RETURN_POINTER(routine);
 }
 

@@ -21,9 +21,6 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
-/* Opened blocks may take this much; a query that needs more fails instead of taking the server. */
-#define BLOCK_BUDGET_BYTES ((size_t)1 << 30)
-
 StaticAssertDecl(sizeof(Datum) == 8, "times and values are handed out by value");
 
 /* ---- making and ending the node ----------------------------------------------------------- */
@@ -127,7 +124,7 @@ fdw_begin(ForeignScanState *node, int eflags)
     bridge_alloc_init(
         &scan->block_memory,
         AllocSetContextCreate(context, "promscale open blocks", ALLOCSET_DEFAULT_SIZES),
-        BLOCK_BUDGET_BYTES);
+        FDW_BLOCK_BUDGET_BYTES);
     MemoryContextSwitchTo(old);
     scan->econtext = CreateExprContext(estate);
     scan->series_slot = ExecInitExtraTupleSlot(estate, desc, &TTSOpsVirtual);

@@ -146,8 +146,8 @@ def test_partitions_are_pruned(store, mode):
               " WHERE metric_id = 10 AND time >= $1 AND time < $1 + interval '1 h'")
     counts = [locks(store, f"EXECUTE p({day(7)})") for _ in range(8)]
     store.sql("DEALLOCATE p; RESET plan_cache_mode")
-    # the one that makes a generic plan also looks at a day elsewhere, for its estimate
-    assert sorted(counts)[:-1] == [1] * 7 and counts[-1] == 1 and max(counts) <= 3
+    # the one that makes a generic plan also looks at some days elsewhere, for its estimate
+    assert sorted(counts)[:-1] == [1] * 7 and counts[-1] == 1 and max(counts) <= 12
 
 
 def test_jit_and_settings_stay(store):
