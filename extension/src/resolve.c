@@ -72,16 +72,50 @@ digest_of(Datum text_datum)
     return catalog_uuid(&digest);
 }
 
+static HTAB *
+name_table(void)
+{
+    HASHCTL control = {
+        .keysize = UUID_LEN, .entrysize = sizeof(name_slot), .hcxt = CurrentMemoryContext};
+
+    return hash_create("promscale names", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+/*
+ * The index in `names` of this text, which becomes names[n] if it is not there yet. The digest of one
+ * text with the letters of another is an error.
+ */
+static int32
+intern(HTAB *slots, resolve_name *names, int32 n, Datum text_datum, const char *what)
+{
+    pg_uuid_t digest = digest_of(text_datum);
+    bool exists;
+    name_slot *slot = hash_search(slots, &digest, HASH_ENTER, &exists);
+
+    if (!exists) {
+        slot->index = n;
+        names[n] = (resolve_name){.text = text_datum, .digest = digest};
+    } else if (!ps_str_eq(catalog_str(names[slot->index].text), catalog_str(text_datum))) {
+        resolve_collision(what);
+    }
+    return slot->index;
+}
+
+/* A name that stands twice is kept once; given_metrics leads from the arguments to what is kept. */
 static void
 read_metrics(resolve_batch *batch, ArrayType *names)
 {
-    Datum *texts = catalog_text_array(names, "p_metrics", &batch->n_metrics);
+    Datum *texts = catalog_text_array(names, "p_metrics", &batch->n_given_metrics);
+    HTAB *slots = name_table();
 
-    batch->metrics = palloc0_array(resolve_name, Max(batch->n_metrics, 1));
-    for (int i = 0; i < batch->n_metrics; i++) {
+    batch->given_metrics = palloc_array(int32, Max(batch->n_given_metrics, 1));
+    batch->metrics = palloc0_array(resolve_name, Max(batch->n_given_metrics, 1));
+    for (int i = 0; i < batch->n_given_metrics; i++) {
         if (catalog_str(texts[i]).len == 0)
             BAD_ARGUMENT("p_metrics[%d] is empty", i + 1);
-        batch->metrics[i] = (resolve_name){.text = texts[i], .digest = digest_of(texts[i])};
+        batch->given_metrics[i] =
+            intern(slots, batch->metrics, batch->n_metrics, texts[i], "a metric name");
+        batch->n_metrics = Max(batch->n_metrics, batch->given_metrics[i] + 1);
     }
 }
 
@@ -92,31 +126,20 @@ read_pairs(resolve_batch *batch, ArrayType *keys, ArrayType *values)
     int n_keys, n_values;
     Datum *key_texts = catalog_text_array(keys, "p_keys", &n_keys);
     Datum *value_texts = catalog_text_array(values, "p_values", &n_values);
-    HASHCTL control = {
-        .keysize = UUID_LEN, .entrysize = sizeof(name_slot), .hcxt = CurrentMemoryContext};
 
     if (n_keys != n_values)
         BAD_ARGUMENT("there are %d keys but %d values", n_keys, n_values);
-    HTAB *slots = hash_create("promscale keys", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+    HTAB *slots = name_table();
     batch->n_pairs = n_keys;
     batch->pairs = palloc0_array(resolve_pair, Max(n_keys, 1));
     batch->keys = palloc0_array(resolve_name, Max(n_keys, 1));
     for (int i = 0; i < n_keys; i++) {
-        pg_uuid_t digest = digest_of(key_texts[i]);
-        bool exists;
-        name_slot *slot = hash_search(slots, &digest, HASH_ENTER, &exists);
-
         if (catalog_str(key_texts[i]).len == 0 || catalog_str(value_texts[i]).len == 0)
             BAD_ARGUMENT("pair %d has an empty key or value", i + 1);
-        if (!exists) {
-            slot->index = batch->n_keys++;
-            batch->keys[slot->index] = (resolve_name){.text = key_texts[i], .digest = digest};
-        } else if (!ps_str_eq(catalog_str(batch->keys[slot->index].text),
-                              catalog_str(key_texts[i]))) {
-            resolve_collision("a label name");
-        }
+        int32 key = intern(slots, batch->keys, batch->n_keys, key_texts[i], "a label name");
+        batch->n_keys = Max(batch->n_keys, key + 1);
         batch->pairs[i] = (resolve_pair){
-            .key = slot->index, .value = value_texts[i], .digest = digest_of(value_texts[i])};
+            .key = key, .value = value_texts[i], .digest = digest_of(value_texts[i])};
     }
 }
 
@@ -160,14 +183,17 @@ read_series(resolve_batch *batch, ArrayType *metric_array, ArrayType *count_arra
         BAD_ARGUMENT("there are %d series but %d label counts", batch->n_series, n_counts);
     batch->series = palloc0_array(resolve_series, Max(batch->n_series, 1));
     for (int k = 0; k < batch->n_series; k++) {
-        if (metrics[k] < 1 || metrics[k] > batch->n_metrics)
+        if (metrics[k] < 1 || metrics[k] > batch->n_given_metrics)
             BAD_ARGUMENT("series %d refers to metric %d of %d", k + 1, metrics[k],
-                         batch->n_metrics);
+                         batch->n_given_metrics);
         if (counts[k] < 1 || counts[k] > n_refs - batch->n_refs)
             BAD_ARGUMENT("p_series_labels is too short for the %d labels of series %d", counts[k],
                          k + 1);
         batch->series[k] = (resolve_series){
-            .metric = metrics[k] - 1, .n_refs = counts[k], .refs = refs + batch->n_refs};
+            .metric = batch->given_metrics[metrics[k] - 1],
+            .n_refs = counts[k],
+            .refs = refs + batch->n_refs,
+        };
         batch->n_refs += counts[k];
         max_refs = Max(max_refs, counts[k]);
     }
@@ -191,21 +217,21 @@ read_series(resolve_batch *batch, ArrayType *metric_array, ArrayType *count_arra
 static Datum
 make_result(FunctionCallInfo fcinfo, const resolve_batch *batch, int64 generation)
 {
-    Datum *metric_ids = palloc_array(Datum, Max(batch->n_metrics, 1));
+    Datum *metric_ids = palloc_array(Datum, Max(batch->n_given_metrics, 1));
     Datum *series_ids = palloc_array(Datum, Max(batch->n_series, 1));
     bool nulls[3] = {false};
     TupleDesc desc;
 
     if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE || desc->natts != 3)
         elog(ERROR, "resolve_series must return a record of three columns");
-    for (int i = 0; i < batch->n_metrics; i++)
-        metric_ids[i] = Int32GetDatum(batch->metrics[i].id);
+    for (int i = 0; i < batch->n_given_metrics; i++)
+        metric_ids[i] = Int32GetDatum(batch->metrics[batch->given_metrics[i]].id);
     for (int i = 0; i < batch->n_series; i++)
         series_ids[i] = Int64GetDatum(batch->series[i].id);
     Datum columns[3] = {
         Int64GetDatum(generation),
-        PointerGetDatum(construct_array(metric_ids, batch->n_metrics, INT4OID, sizeof(int32), true,
-                                        TYPALIGN_INT)),
+        PointerGetDatum(construct_array(metric_ids, batch->n_given_metrics, INT4OID, sizeof(int32),
+                                        true, TYPALIGN_INT)),
         PointerGetDatum(construct_array(series_ids, batch->n_series, INT8OID, sizeof(int64),
                                         FLOAT8PASSBYVAL, TYPALIGN_DOUBLE)),
     };

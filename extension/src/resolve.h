@@ -65,6 +65,8 @@ typedef struct resolve_batch {
     resolve_pair *pairs;
     resolve_series *series;
     int n_metrics, n_keys, n_pairs, n_series;
+    int32 *given_metrics; /* for each name in the arguments, its index in metrics */
+    int n_given_metrics;
     int64 n_refs;
     HTAB *positions;
     int32 *flat_labels; /* all label arrays, one after another */
