@@ -100,6 +100,23 @@ try_frames(choice *c, blk_encoded e, const uint64_t *ints, size_t n, uint64_t pr
     consider(c, e);
 }
 
+/* The mode that costs least for these integers; id of raw + mode is the codec's id. */
+static unsigned
+best_mode(const uint64_t *ints, size_t n)
+{
+    unsigned best = BLK_MODE_RAW;
+    uint64_t best_cost = UINT64_MAX;
+
+    for (unsigned mode = BLK_MODE_RAW; mode <= BLK_MODE_DOD; mode++) {
+        uint64_t cost = blk_frames_cost(ints, n, (blk_mode)mode, 0);
+        if (cost < best_cost) {
+            best = mode;
+            best_cost = cost;
+        }
+    }
+    return best;
+}
+
 static void
 try_decimal(choice *c, const double *v, size_t n, uint64_t *ints, const uint32_t *exc, size_t n_exc, unsigned k)
 {
@@ -112,10 +129,8 @@ try_decimal(choice *c, const double *v, size_t n, uint64_t *ints, const uint32_t
     }
     e.last_is_raw = n_exc > 0 && exc[n_exc - 1] == n - 1;
     e.last_int = e.last_is_raw ? 0 : ints[n - 1];
-    for (unsigned id = BLK_CODEC_DEC_RAW; id <= BLK_CODEC_DEC_DOD; id++) {
-        e.codec = (uint8_t)id;
-        try_frames(c, e, ints, n, e.last_int, &raws);
-    }
+    e.codec = (uint8_t)(BLK_CODEC_DEC_RAW + best_mode(ints, n));
+    try_frames(c, e, ints, n, e.last_int, &raws);
 }
 
 /* Codecs on the bits of doubles. Their last value is stored raw. */
@@ -138,10 +153,8 @@ try_bits(choice *c, const double *v, size_t n, uint64_t *ints)
     e.shift = (uint8_t)blk_common_shift(ints, n);
     for (size_t i = 0; i < n; i++)
         ints[i] = (uint64_t)((int64_t)ints[i] >> e.shift);
-    for (unsigned id = BLK_CODEC_BITS_RAW; id <= BLK_CODEC_BITS_DOD; id++) {
-        e.codec = (uint8_t)id;
-        try_frames(c, e, ints, n, ints[n - 1], NULL);
-    }
+    e.codec = (uint8_t)(BLK_CODEC_BITS_RAW + best_mode(ints, n));
+    try_frames(c, e, ints, n, ints[n - 1], NULL);
 }
 
 static ps_status
@@ -269,10 +282,10 @@ blk_codec_parse(blk_in *in, unsigned codec, unsigned flags, uint32_t n, blk_vcol
         c.frames_len = (uint32_t)frames_len;
         c.body_len = (uint32_t)body_len;
     } else if (family != FAMILY_CONST) {
-        uint64_t start = chain_start(&c);
+        blk_chain chain = {.start = chain_start(&c)};
         blk_frame f;
         c.frames = in->p;
-        if (!blk_frame_parse(in, n, codecs[codec].mode, &start, &f))
+        if (!blk_frame_parse(in, n, codecs[codec].mode, &chain, &f))
             return PS_ECORRUPT;
         c.frames_len = (uint32_t)(in->p - c.frames);
         c.body_len = f.payload_len;
@@ -307,14 +320,14 @@ decode_frames(const blk_vcol *c, uint32_t n, const uint8_t *body, size_t body_av
 {
     double part[BLK_FRAME_VALUES];
     blk_in head = {c->frames, c->frames + c->frames_len, false};
-    uint64_t start = chain_start(c);
+    blk_chain chain = {.start = chain_start(c)};
     const size_t hi = lo + count;
     size_t off = 0;
     blk_frame f;
 
     for (size_t at = 0; at < hi; at += BLK_FRAME_VALUES, off += f.payload_len) {
         uint32_t len = n - at < BLK_FRAME_VALUES ? (uint32_t)(n - at) : BLK_FRAME_VALUES;
-        if (!blk_frame_parse(&head, len, codecs[c->codec].mode, &start, &f) || f.payload_len > c->body_len - off)
+        if (!blk_frame_parse(&head, len, codecs[c->codec].mode, &chain, &f) || f.payload_len > c->body_len - off)
             return false;
         if (at + len <= lo)
             continue;

@@ -79,6 +79,8 @@ parse_entry(blk_reader *r, blk_in *in, uint32_t i, int64_t tref_before, uint64_t
     if (in->bad || (i == 0) != (step == 0) || step > (uint64_t)r->meta.series_hi - base)
         return damaged(err, "series ids");
     s->series_id = (int64_t)(base + step);
+    if ((flags & BLK_ENTRY_TREF) == BLK_ENTRY_TREF)
+        return ps_fail(err, PS_EUNSUPPORTED, "block refers to times in a way not known to this build");
     if (!parse_tref(in, flags, tref_before, r->n_tcols, &s->tcol))
         return damaged(err, "time column reference");
     ps_status status = blk_codec_parse(in, codec, flags, r->tcols[s->tcol].n, &s->values);

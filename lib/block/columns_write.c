@@ -134,7 +134,7 @@ add_tcol(blk_writer *w, const int64_t *t, size_t n, uint64_t hash)
     ps_buf_add(&w->known, &k, sizeof k);
     if (w->times.failed || w->known.failed)
         return PS_ENOMEM;
-    PS_TRY(blk_tcol_encode(&w->alloc, &w->scratch.ints, t, n, &w->prev_tcol, &w->tcol_head, &w->tcol_body));
+    PS_TRY(blk_tcol_encode(&w->alloc, &w->scratch, t, n, &w->prev_tcol, &w->tcol_head, &w->tcol_body));
     table_put(w->table, w->table_size, hash, w->n_tcols++);
     return PS_OK;
 }

@@ -25,63 +25,88 @@ typedef struct frame_plan {
 
 enum { LOWEST = 4 };
 
-/* Bits of the best width for residuals against one reference. */
+/* How many residuals have which bit length against one reference; those below it apart. */
+typedef struct lengths {
+    uint8_t count[72];
+    unsigned below, below_max; /* below the reference: how many, and the longest as zigzag */
+    unsigned max;
+} lengths;
+
+/* No residual is below ref. Four tables, since neighbours often have the same length and an increment
+ * of a counter just written has to wait for it. */
 static void
-plan_with_ref(const uint64_t *res, unsigned m, uint64_t ref, bool plain, frame_plan *best)
+count_lengths(const uint64_t *res, unsigned m, uint64_t ref, lengths *ret)
 {
-    uint8_t count[66] = {0};
-    unsigned below = 0, max_below = 0, max_len = 0;
+    uint8_t count[4][72] = {{0}};
+    uint64_t any = 0;
 
     for (unsigned i = 0; i < m; i++) {
         uint64_t x = res[i] - ref;
-        if (!plain && (int64_t)x < 0) {
-            unsigned len = blk_bit_length(blk_zigzag(x));
-            below++;
-            if (len > max_below)
-                max_below = len;
-        } else {
-            unsigned len = blk_bit_length(x);
-            count[len]++;
-            if (len > max_len)
-                max_len = len;
-        }
+        any |= x;
+        if (PS_UNLIKELY((int64_t)x < 0))
+            count[i & 3][64]++;
+        else
+            count[i & 3][63 - (unsigned)__builtin_clzll(x << 1 | 1)]++;
     }
-    unsigned patches = below;
-    for (unsigned w = max_len + 1; w-- > 0;) {
-        /* here `patches` residuals do not fit into w bits; 64 bits hold all, also those below */
-        unsigned width = blk_width_round(w);
-        unsigned patch_width = 0, n_patch = width == 64 ? 0 : patches, cost = m * width;
-        if (n_patch > 0) {
-            unsigned len = patches > below ? max_len + (plain ? 0 : 1) : 0;
-            patch_width = blk_width_round(len > max_below ? len : max_below);
-            cost += 16 + patches * (8 + patch_width);
+    for (unsigned k = 0; k < 72; k++)
+        ret->count[k] = (uint8_t)(count[0][k] + count[1][k] + count[2][k] + count[3][k]);
+    ret->below = ret->below_max = 0;
+    ret->max = blk_bit_length(any);
+}
+
+static void
+count_lengths_around(const uint64_t *res, unsigned m, uint64_t ref, lengths *ret)
+{
+    memset(ret, 0, sizeof *ret);
+    for (unsigned i = 0; i < m; i++) {
+        uint64_t x = res[i] - ref;
+        if ((int64_t)x < 0) {
+            unsigned len = blk_bit_length(blk_zigzag(x));
+            ret->below++;
+            ret->below_max = len > ret->below_max ? len : ret->below_max;
+        } else {
+            unsigned len = 63 - (unsigned)__builtin_clzll(x << 1 | 1);
+            ret->count[len]++;
+            ret->max = len > ret->max ? len : ret->max;
         }
-        if (cost < best->cost)
-            *best = (frame_plan){ref, width, n_patch, patch_width, cost};
-        patches += count[w];
-        if (patches * 9 > best->cost)
-            break; /* it only gets worse from here */
     }
 }
 
-static frame_plan
-plan_frame(const uint64_t *res, unsigned m, bool plain)
+/* The cheapest width for one reference, if it beats *best. */
+static void
+plan_width(const lengths *l, unsigned m, uint64_t ref, bool plain, frame_plan *best)
 {
-    frame_plan best = {.cost = UINT32_MAX};
-    int64_t low[LOWEST], high = INT64_MIN;
+    const unsigned above_width = l->max + (plain ? 0 : 1);
+    unsigned patches = l->below;
 
-    if (m == 0)
-        return (frame_plan){0};
-    if (plain) {
-        plan_with_ref(res, m, 0, true, &best);
-        return best;
+    for (unsigned w = l->max + 1; w-- > 0;) {
+        /* here `patches` residuals do not fit into w bits; 64 bits hold all, also those below */
+        unsigned width = blk_width_round(w), patch_width = 0, for_patches = 0;
+        unsigned n_patch = width == 64 ? 0 : patches;
+        if (n_patch > 0) {
+            patch_width = n_patch > l->below && above_width > l->below_max ? above_width : l->below_max;
+            patch_width = blk_width_round(patch_width);
+            for_patches = 16 + n_patch * (8 + patch_width);
+        }
+        if (m * width + for_patches < best->cost)
+            *best = (frame_plan){ref, width, n_patch, patch_width, m * width + for_patches};
+        if (for_patches >= best->cost)
+            break; /* smaller widths only have more patches */
+        patches += l->count[w];
     }
+}
+
+/* The lowest residuals and zero as references: outliers on the low side become patches. */
+static void
+plan_around_outliers(const uint64_t *res, unsigned m, frame_plan *best)
+{
+    int64_t low[LOWEST];
+    lengths l;
+
     for (unsigned k = 0; k < LOWEST; k++)
         low[k] = INT64_MAX;
     for (unsigned i = 0; i < m; i++) {
         int64_t r = (int64_t)res[i];
-        if (r > high)
-            high = r;
         if (r < low[LOWEST - 1]) {
             unsigned k = LOWEST - 1;
             for (; k > 0 && r < low[k - 1]; k--)
@@ -89,17 +114,50 @@ plan_frame(const uint64_t *res, unsigned m, bool plain)
             low[k] = r;
         }
     }
-    if (low[0] == high)
-        return (frame_plan){.ref = (uint64_t)high};
-    plan_with_ref(res, m, (uint64_t)low[0], false, &best);
-    if (m >= 8) {
-        if (low[0] < 0 && high >= 0)
-            plan_with_ref(res, m, 0, false, &best);
-        if (low[1] != low[0])
-            plan_with_ref(res, m, (uint64_t)low[1], false, &best);
-        if (low[LOWEST - 1] != low[1])
-            plan_with_ref(res, m, (uint64_t)low[LOWEST - 1], false, &best);
+    const int64_t refs[] = {low[1], low[LOWEST - 1], 0};
+    int64_t before = low[0];
+    for (unsigned k = 0; k < PS_ARRAY_LEN(refs); k++) {
+        if (refs[k] <= before)
+            continue;
+        before = refs[k];
+        count_lengths_around(res, m, (uint64_t)refs[k], &l);
+        plan_width(&l, m, (uint64_t)refs[k], false, best);
     }
+}
+
+static frame_plan
+plan_frame(const uint64_t *res, unsigned m, bool plain)
+{
+    frame_plan best = {.cost = UINT32_MAX};
+    int64_t low = INT64_MAX, high = INT64_MIN;
+    unsigned zeros = 0, near_low = 0;
+    lengths l;
+
+    if (m == 0)
+        return (frame_plan){0};
+    if (plain) {
+        count_lengths(res, m, 0, &l);
+        plan_width(&l, m, 0, true, &best);
+        return best;
+    }
+    for (unsigned i = 0; i < m; i++) {
+        int64_t r = (int64_t)res[i];
+        low = r < low ? r : low;
+        high = r > high ? r : high;
+        zeros += r == 0;
+    }
+    if (low == high)
+        return (frame_plan){.ref = (uint64_t)low};
+    count_lengths(res, m, (uint64_t)low, &l);
+    plan_width(&l, m, (uint64_t)low, false, &best);
+    /*
+     * When residuals fill their range evenly, a twelfth or so lies in its lowest eighth and a good part in its
+     * upper half, and no other reference can win. Where it looks otherwise, try.
+     */
+    for (unsigned k = 0; k + 3 <= l.max; k++)
+        near_low += l.count[k];
+    if (m >= 8 && (near_low <= 3 || l.count[l.max] * 8u < m || (low < 0 && zeros * 4 >= m)))
+        plan_around_outliers(res, m, &best);
     return best;
 }
 
@@ -128,10 +186,33 @@ make_residuals(const uint64_t *v, unsigned n, blk_mode mode, unsigned shift, uin
     return 0;
 }
 
+/*
+ * Where the next frame probably starts: mode delta goes on with the middle of what it could say. The start is
+ * then two bytes instead of three or four. Part of the format.
+ */
+static void
+chain_move(blk_chain *chain, blk_mode mode, uint64_t start, uint64_t ref, unsigned width, uint64_t first_delta,
+           bool has_ref)
+{
+    uint64_t half = width == 0 ? 0 : UINT64_C(1) << (width - 1);
+
+    chain->start = start;
+    if (has_ref)
+        chain->ref = ref;
+    chain->first_delta = first_delta;
+    if (mode == BLK_MODE_DELTA && has_ref)
+        chain->start += BLK_FRAME_VALUES * (ref + half);
+    else if (mode == BLK_MODE_DOD)
+        chain->start += BLK_FRAME_VALUES * first_delta;
+}
+
 static uint8_t *
-put_header(uint8_t *p, const frame_plan *plan, const uint64_t *v, unsigned n, blk_mode mode, uint64_t prev,
+put_header(uint8_t *p, const frame_plan *plan, const uint64_t *v, unsigned n, blk_mode mode, blk_chain *chain,
            unsigned n_raw)
 {
+    const bool has_ref = mode != BLK_MODE_XOR && n > (mode == BLK_MODE_DOD ? 2 : 1);
+    const uint64_t first_delta = mode == BLK_MODE_DOD && n > 1 ? v[1] - v[0] : 0;
+
     *p++ = (uint8_t)((plan->width == 64 ? BLK_WIDTH_64 : plan->width) |
                      (plan->n_patch > 0 ? BLK_FRAME_PATCHES : 0) | (n_raw > 0 ? BLK_FRAME_RAWS : 0));
     if (plan->n_patch > 0) {
@@ -140,11 +221,12 @@ put_header(uint8_t *p, const frame_plan *plan, const uint64_t *v, unsigned n, bl
     }
     if (n_raw > 0)
         *p++ = (uint8_t)n_raw;
-    p = blk_put_varint(p, blk_zigzag(v[0] - prev));
+    p = blk_put_varint(p, blk_zigzag(v[0] - chain->start));
     if (mode == BLK_MODE_DOD && n > 1)
-        p = blk_put_varint(p, blk_zigzag(v[1] - v[0]));
-    if (mode != BLK_MODE_XOR && n > (mode == BLK_MODE_DOD ? 2 : 1))
-        p = blk_put_varint(p, blk_zigzag(plan->ref));
+        p = blk_put_varint(p, blk_zigzag(first_delta - chain->first_delta));
+    if (has_ref)
+        p = blk_put_varint(p, blk_zigzag(plan->ref - chain->ref));
+    chain_move(chain, mode, v[0], plan->ref, plan->width, first_delta, has_ref);
     return p;
 }
 
@@ -187,6 +269,7 @@ blk_frames_encode(const uint64_t *v, size_t n, blk_mode mode, unsigned shift, ui
                   const blk_raws *raws, ps_buf *head, ps_buf *body)
 {
     uint64_t res[BLK_FRAME_VALUES];
+    blk_chain chain = {.start = prev};
     size_t raw_at = 0, n_raws = raws == NULL ? 0 : raws->n;
 
     for (size_t at = 0; at < n; at += BLK_FRAME_VALUES) {
@@ -200,8 +283,7 @@ blk_frames_encode(const uint64_t *v, size_t n, blk_mode mode, unsigned shift, ui
         if (!ps_buf_reserve(head, BLK_FRAME_HEAD_MAX))
             return;
         uint8_t *h = (uint8_t *)head->ptr + head->len;
-        head->len += (size_t)(put_header(h, &plan, v + at, len, mode, prev, n_raw) - h);
-        prev = v[at];
+        head->len += (size_t)(put_header(h, &plan, v + at, len, mode, &chain, n_raw) - h);
 
         if (!ps_buf_reserve(body, BLK_FRAME_BODY_MAX))
             return;
@@ -216,8 +298,26 @@ blk_frames_encode(const uint64_t *v, size_t n, blk_mode mode, unsigned shift, ui
     }
 }
 
+uint64_t
+blk_frames_cost(const uint64_t *v, size_t n, blk_mode mode, unsigned shift)
+{
+    uint64_t res[BLK_FRAME_VALUES], bits = 0;
+    const size_t frames = blk_frame_count(n), stride = frames <= 3 ? 1 : (frames + 1) / 3;
+
+    for (size_t k = frames <= 3 ? 0 : stride / 2; k < frames; k += stride) {
+        size_t at = k * BLK_FRAME_VALUES;
+        unsigned len = n - at < BLK_FRAME_VALUES ? (unsigned)(n - at) : BLK_FRAME_VALUES;
+        unsigned m = make_residuals(v + at, len, mode, shift, res);
+        frame_plan plan = plan_frame(res, m, mode == BLK_MODE_XOR);
+        bits += plan.cost + 8 * blk_varint_len(blk_zigzag(plan.ref));
+        if (mode == BLK_MODE_DOD && len > 1)
+            bits += 8 * blk_varint_len(blk_zigzag(v[at + 1] - v[at]));
+    }
+    return bits;
+}
+
 bool
-blk_frame_parse(blk_in *head, uint32_t n, blk_mode mode, uint64_t *prev, blk_frame *ret)
+blk_frame_parse(blk_in *head, uint32_t n, blk_mode mode, blk_chain *chain, blk_frame *ret)
 {
     blk_frame f = {.n = n};
     unsigned b = blk_in_u8(head);
@@ -231,21 +331,22 @@ blk_frame_parse(blk_in *head, uint32_t n, blk_mode mode, uint64_t *prev, blk_fra
     }
     if (b & BLK_FRAME_RAWS)
         f.n_raw = blk_in_u8(head);
-    f.start = *prev + blk_unzigzag(blk_in_varint(head));
+    f.start = chain->start + blk_unzigzag(blk_in_varint(head));
     f.n_packed = n - 1;
     if (mode == BLK_MODE_DOD) {
         if (n > 1)
-            f.first_delta = blk_unzigzag(blk_in_varint(head));
+            f.first_delta = chain->first_delta + blk_unzigzag(blk_in_varint(head));
         f.n_packed = n > 2 ? n - 2 : 0;
     }
-    if (mode != BLK_MODE_XOR && f.n_packed > 0)
-        f.ref = blk_unzigzag(blk_in_varint(head));
+    const bool has_ref = mode != BLK_MODE_XOR && f.n_packed > 0;
+    if (has_ref)
+        f.ref = chain->ref + blk_unzigzag(blk_in_varint(head));
     if (head->bad || (f.width > 56 && f.width != 64) || (f.patch_width > 56 && f.patch_width != 64) ||
         f.n_patch > f.n_packed || f.n_raw > n)
         return false;
     f.payload_len = (uint32_t)(blk_packed_bytes(f.n_packed, f.width) + f.n_patch +
                                blk_packed_bytes(f.n_patch, f.patch_width) + (size_t)f.n_raw * 9);
-    *prev = f.start;
+    chain_move(chain, mode, f.start, f.ref, f.width, f.first_delta, has_ref);
     *ret = f;
     return true;
 }

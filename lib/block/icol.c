@@ -27,43 +27,38 @@ typedef struct icol_sizes {
 static void
 measure(const uint64_t *v, size_t n, icol_sizes *m)
 {
-    size_t varint = 0, delta = 0, runs = 0;
+    size_t varint = 0, delta = 0, runs = 0, run = 0;
+    size_t spread = 0; /* bits of all differences: what packing them may cost */
     uint64_t before = 0;
     int64_t low = INT64_MAX, high = INT64_MIN;
-    size_t run = 0;
-    uint64_t spread = 0; /* bits that differ between neighbours, summed: what packing deltas may cost */
 
     for (size_t i = 0; i < n; i++) {
         uint64_t d = blk_zigzag(v[i] - before);
-        if ((int64_t)v[i] < low)
-            low = (int64_t)v[i];
-        if ((int64_t)v[i] > high)
-            high = (int64_t)v[i];
         unsigned len = blk_varint_len(blk_zigzag(v[i]));
+        low = (int64_t)v[i] < low ? (int64_t)v[i] : low;
+        high = (int64_t)v[i] > high ? (int64_t)v[i] : high;
         varint += len;
         delta += blk_varint_len(d);
-        if (i > 0 && d == 0) {
+        spread += 64 - (unsigned)__builtin_clzll(d | 1);
+        if (d == 0 && i > 0) {
             run++;
         } else {
             runs += len + blk_varint_len(run);
             run = 0;
         }
-        if (i > 0)
-            spread += blk_bit_length(d);
         before = v[i];
     }
+    const unsigned bits = blk_bit_length((uint64_t)high - (uint64_t)low);
     m->low = (uint64_t)low;
-    m->width = (blk_bit_length((uint64_t)high - (uint64_t)low) + 7) / 8;
-    m->size[ICOL_SAME] = low == high ? blk_varint_len(blk_zigzag((uint64_t)low)) : SIZE_MAX;
+    m->width = (bits + 7) / 8;
     m->size[ICOL_VARINT] = varint;
     m->size[ICOL_DELTA] = delta;
     m->size[ICOL_RUNS] = runs + 1;
     m->size[ICOL_BYTES] = blk_varint_len(blk_zigzag(m->low)) + 1 + n * m->width;
-    /* estimates; frames win only by a margin */
-    unsigned bits = blk_bit_length((uint64_t)high - (uint64_t)low);
-    size_t heads = blk_frame_count(n) * (3 + (size_t)blk_varint_len(blk_zigzag(m->low)));
+    /* estimates: patches may make it less, headers more */
+    const size_t heads = blk_frame_count(n) * (3 + (size_t)blk_varint_len(blk_zigzag(m->low)));
     m->size[ICOL_FRAMES] = heads + blk_packed_bytes(n, bits);
-    m->size[ICOL_FRAMES_DELTA] = heads + (size_t)(spread / 8) + n / 8;
+    m->size[ICOL_FRAMES_DELTA] = heads + spread / 8 + n / 8;
 }
 
 static unsigned
@@ -71,13 +66,13 @@ choose(const icol_sizes *m, size_t n)
 {
     unsigned best = ICOL_VARINT;
 
-    for (unsigned k = 0; k < ICOL_FRAMES; k++) {
+    for (unsigned k = ICOL_DELTA; k < ICOL_FRAMES; k++) {
         if (m->size[k] < m->size[best])
             best = k;
     }
-    if (best == ICOL_SAME || n < 16)
+    if (n < 16)
         return best;
-    size_t limit = m->size[best] - m->size[best] / 8;
+    size_t limit = m->size[best] - m->size[best] / 3; /* measured, with lz4 behind it */
     for (unsigned k = ICOL_FRAMES; k < ICOL_END; k++) {
         if (m->size[k] < limit) {
             limit = m->size[k];
@@ -121,6 +116,14 @@ blk_icol_encode(const uint64_t *v, size_t n, ps_buf *out)
 
     if (n == 0)
         return;
+    size_t same = 1;
+    while (same < n && v[same] == v[0])
+        same++;
+    if (same == n) {
+        ps_buf_add_char(out, ICOL_SAME);
+        blk_buf_varint(out, blk_zigzag(v[0]));
+        return;
+    }
     measure(v, n, &m);
     unsigned method = choose(&m, n);
     ps_buf_add_char(out, (char)method);
@@ -132,9 +135,6 @@ blk_icol_encode(const uint64_t *v, size_t n, ps_buf *out)
         return;
     uint8_t *p = (uint8_t *)out->ptr + out->len;
     switch (method) {
-    case ICOL_SAME:
-        p = blk_put_varint(p, blk_zigzag(v[0]));
-        break;
     case ICOL_RUNS:
         p = put_runs(p, v, n);
         break;
@@ -188,12 +188,12 @@ get_bytes(blk_in *in, size_t n, uint64_t *out)
 static bool
 get_frames(blk_in *in, size_t n, blk_mode mode, uint64_t *out)
 {
-    uint64_t prev = 0;
+    blk_chain chain = {0};
     blk_frame f;
 
     for (size_t at = 0; at < n; at += BLK_FRAME_VALUES) {
         uint32_t len = n - at < BLK_FRAME_VALUES ? (uint32_t)(n - at) : BLK_FRAME_VALUES;
-        if (!blk_frame_parse(in, len, mode, &prev, &f) || f.n_raw > 0)
+        if (!blk_frame_parse(in, len, mode, &chain, &f) || f.n_raw > 0)
             return false;
         const uint8_t *payload = blk_in_bytes(in, f.payload_len);
         if (payload == NULL)

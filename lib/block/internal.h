@@ -101,7 +101,8 @@ blk_bit_length(uint64_t v)
 static inline unsigned
 blk_varint_len(uint64_t v)
 {
-    return (blk_bit_length(v | 1) + 6) / 7;
+    /* (highest bit) / 7 + 1 without a division: exact for all 64 bits */
+    return ((63 - (unsigned)__builtin_clzll(v | 1)) * 9 + 73) >> 6;
 }
 
 static inline uint8_t *
@@ -181,6 +182,11 @@ typedef struct blk_frame { /* one parsed frame header */
     uint32_t payload_len;
 } blk_frame;
 
+/* What the next header of a series is written relative to. Begins as {where the first start is expected}. */
+typedef struct blk_chain {
+    uint64_t start, ref, first_delta;
+} blk_chain;
+
 typedef struct blk_raws { /* positions whose value is stored as 8 raw bytes (decimal exceptions) */
     const uint32_t *pos;  /* ascending */
     size_t n;
@@ -197,8 +203,10 @@ blk_frame_count(size_t n)
  * alternate). prev is what the first frame's start is written relative to. shift is for mode XOR. */
 void blk_frames_encode(const uint64_t *v, size_t n, blk_mode mode, unsigned shift, uint64_t prev,
                        const blk_raws *raws, ps_buf *head, ps_buf *body);
-/* Parses one header; false if it is damaged. *prev is read and set to the frame's start. */
-bool blk_frame_parse(blk_in *head, uint32_t n, blk_mode mode, uint64_t *prev, blk_frame *ret);
+/* Parses one header and moves the chain on; false if it is damaged. */
+bool blk_frame_parse(blk_in *head, uint32_t n, blk_mode mode, blk_chain *chain, blk_frame *ret);
+/* Bits that the frames of v would take, judged by a few of them. For choosing a mode. */
+uint64_t blk_frames_cost(const uint64_t *v, size_t n, blk_mode mode, unsigned shift);
 /* Integers of a frame. payload has `avail` >= payload_len bytes. False if damaged. */
 bool blk_frame_decode(const blk_frame *f, blk_mode mode, unsigned shift, const uint8_t *payload,
                       size_t avail, uint64_t *out);
@@ -257,6 +265,16 @@ ps_status blk_header_format(ps_str data, int16_t *ret_format, ps_err *err) PS_MU
 uint32_t blk_crc_skipping(ps_str data); /* CRC of data without the four bytes at BLK_OFF_CRC */
 ps_status blk_meta_compare(const blk_meta *have, const blk_meta *row, ps_err *err) PS_MUST_CHECK;
 
+/* ---- scratch of encoders and decoders of columns blocks -------------------------------------- */
+
+typedef struct blk_zstd blk_zstd; /* contexts, kept by writer and reader */
+
+typedef struct blk_codec_scratch {
+    blk_scratch ints, exc, planes, zbuf;
+    ps_buf head[2], body[2]; /* candidates: the best so far and the one being tried */
+    blk_zstd *zstd;
+} blk_codec_scratch;
+
 /* ---- times.c: time columns of columns blocks ----------------------------------------------- */
 
 enum { BLK_TCOL_SAME_N = 1, BLK_TCOL_SAME_STEP = 2, BLK_TCOL_GRID = 4, BLK_TCOL_MODE_SHIFT = 3,
@@ -275,8 +293,8 @@ typedef struct blk_tcol {
 
 /* Appends one time column; *prev is the column before (zeroes with t_first = t_min for the first)
  * and becomes this one. */
-ps_status blk_tcol_encode(const ps_alloc *alloc, blk_scratch *scratch, const int64_t *t, size_t n,
-                          blk_tcol *prev, ps_buf *head, ps_buf *body) PS_MUST_CHECK;
+ps_status blk_tcol_encode(const ps_alloc *alloc, blk_codec_scratch *s, const int64_t *t, size_t n, blk_tcol *prev,
+                          ps_buf *head, ps_buf *body) PS_MUST_CHECK;
 bool blk_tcol_parse(blk_in *in, const blk_tcol *prev, blk_tcol *ret, bool *ret_unsupported);
 /* Times in [from, to]; *ret_lo is the index of the first. False if damaged. */
 bool blk_tcol_decode(const blk_tcol *c, const uint8_t *body, size_t body_avail, int64_t from, int64_t to,
@@ -312,14 +330,6 @@ typedef struct blk_vcol { /* one series' values as the directory describes them 
     uint32_t body_len;
     size_t body_off;
 } blk_vcol;
-
-typedef struct blk_zstd blk_zstd; /* contexts, kept by writer and reader */
-
-typedef struct blk_codec_scratch {
-    blk_scratch ints, exc, planes, zbuf;
-    ps_buf head[2], body[2]; /* candidates: the best so far and the one being tried */
-    blk_zstd *zstd;
-} blk_codec_scratch;
 
 typedef struct blk_encoded { /* borrowed from the scratch until its next use */
     uint8_t codec, k, shift;

@@ -47,27 +47,22 @@ off_grid(const int64_t *t, size_t n, uint64_t step, uint64_t *out)
 }
 
 static blk_mode
-encode_best(const uint64_t *v, size_t n, ps_buf heads[2], ps_buf bodies[2], unsigned *ret_slot)
+encode_best(const uint64_t *dist, size_t n, ps_buf *frames, ps_buf *payload)
 {
-    size_t best = SIZE_MAX;
-    blk_mode best_mode = BLK_MODE_RAW;
-    unsigned slot = 0;
+    blk_mode best = BLK_MODE_RAW;
+    uint64_t best_cost = UINT64_MAX;
 
     for (blk_mode mode = BLK_MODE_RAW; mode <= BLK_MODE_DOD; mode++) {
-        ps_buf_clear(&heads[slot]);
-        ps_buf_clear(&bodies[slot]);
-        blk_frames_encode(v, n, mode, 0, 0, NULL, &heads[slot], &bodies[slot]);
-        size_t size = heads[slot].len + bodies[slot].len;
-        if (heads[slot].failed || bodies[slot].failed || size < best) {
-            best = size;
-            best_mode = mode;
-            *ret_slot = slot;
-            if (heads[slot].failed || bodies[slot].failed)
-                break;
-            slot ^= 1;
+        uint64_t cost = blk_frames_cost(dist, n, mode, 0);
+        if (cost < best_cost) {
+            best = mode;
+            best_cost = cost;
         }
     }
-    return best_mode;
+    ps_buf_clear(frames);
+    ps_buf_clear(payload);
+    blk_frames_encode(dist, n, best, 0, 0, NULL, frames, payload);
+    return best;
 }
 
 static void
@@ -97,36 +92,29 @@ put_column(blk_tcol *c, blk_mode mode, const blk_tcol *prev, ps_str frames, ps_s
 }
 
 ps_status
-blk_tcol_encode(const ps_alloc *alloc, blk_scratch *scratch, const int64_t *t, size_t n, blk_tcol *prev,
+blk_tcol_encode(const ps_alloc *alloc, blk_codec_scratch *s, const int64_t *t, size_t n, blk_tcol *prev,
                 ps_buf *head, ps_buf *body)
 {
-    ps_buf heads[2], bodies[2];
+    ps_buf *frames = &s->head[0], *payload = &s->body[0];
     uint64_t mean = prev->step;
     blk_tcol c = {.t_first = t[0], .t_last = t[n - 1], .n = (uint32_t)n, .step = prev->step};
-    uint64_t *dist = blk_scratch_get(alloc, scratch, n, sizeof *dist);
-    unsigned slot = 0;
+    uint64_t *dist = blk_scratch_get(alloc, &s->ints, n, sizeof *dist);
     blk_mode mode = BLK_MODE_RAW;
 
     if (dist == NULL)
         return PS_ENOMEM;
-    for (unsigned i = 0; i < 2; i++) {
-        ps_buf_init(&heads[i], alloc);
-        ps_buf_init(&bodies[i], alloc);
-    }
     if (n > 1)
         c.step = guess_step(t, n, &mean);
-    if (!off_grid(t, n, c.step, dist))
+    if (!off_grid(t, n, c.step, dist)) {
         c.flags = BLK_TCOL_GRID;
-    else
-        mode = encode_best(dist, n, heads, bodies, &slot);
-    put_column(&c, mode, prev, ps_buf_str(&heads[slot]), ps_buf_str(&bodies[slot]), head, body);
-    *prev = c;
-    bool failed = heads[slot].failed || bodies[slot].failed || head->failed || body->failed;
-    for (unsigned i = 0; i < 2; i++) {
-        ps_buf_done(&heads[i]);
-        ps_buf_done(&bodies[i]);
+        ps_buf_clear(frames);
+        ps_buf_clear(payload);
+    } else {
+        mode = encode_best(dist, n, frames, payload);
     }
-    return failed ? PS_ENOMEM : PS_OK;
+    put_column(&c, mode, prev, ps_buf_str(frames), ps_buf_str(payload), head, body);
+    *prev = c;
+    return frames->failed || payload->failed || head->failed || body->failed ? PS_ENOMEM : PS_OK;
 }
 
 /* ---- reading ------------------------------------------------------------------------------- */
@@ -192,9 +180,9 @@ blk_tcol_parse(blk_in *in, const blk_tcol *prev, blk_tcol *ret, bool *ret_unsupp
         c.body_len = (uint32_t)body_len;
     } else {
         blk_frame f;
-        uint64_t start = 0;
+        blk_chain chain = {0};
         c.frames = in->p;
-        if (!blk_frame_parse(in, c.n, tcol_mode(&c), &start, &f))
+        if (!blk_frame_parse(in, c.n, tcol_mode(&c), &chain, &f))
             return false;
         c.frames_len = (uint32_t)(in->p - c.frames);
         c.body_len = f.payload_len;
@@ -254,7 +242,7 @@ blk_tcol_decode(const blk_tcol *c, const uint8_t *body, size_t body_avail, int64
     blk_in head = {c->frames, c->frames + c->frames_len, false};
     const blk_mode mode = tcol_mode(c);
     size_t off = 0, n = 0, lo = 0;
-    uint64_t start = 0;
+    blk_chain chain = {0};
     blk_frame f, next = {0};
 
     *ret_n = 0;
@@ -273,18 +261,18 @@ blk_tcol_decode(const blk_tcol *c, const uint8_t *body, size_t body_avail, int64
     for (size_t at = 0; at < c->n; at += BLK_FRAME_VALUES, off += f.payload_len) {
         uint32_t len = c->n - at < BLK_FRAME_VALUES ? (uint32_t)(c->n - at) : BLK_FRAME_VALUES;
         f = next;
-        if (at == 0 && !blk_frame_parse(&head, len, mode, &start, &f))
+        if (at == 0 && !blk_frame_parse(&head, len, mode, &chain, &f))
             return false;
         int64_t first = (int64_t)((uint64_t)c->t_first + (uint64_t)at * c->step + f.start);
         size_t after = at + BLK_FRAME_VALUES;
         int64_t bound = INT64_MAX; /* first time of the next frame */
         if (after < c->n) {
             uint32_t next_len = c->n - after < BLK_FRAME_VALUES ? (uint32_t)(c->n - after) : BLK_FRAME_VALUES;
-            if (!blk_frame_parse(&head, next_len, mode, &start, &next))
+            if (!blk_frame_parse(&head, next_len, mode, &chain, &next))
                 return false;
             bound = (int64_t)((uint64_t)c->t_first + (uint64_t)after * c->step + next.start);
         }
-        if (f.n_raw > 0 || f.payload_len > c->body_len - off || first <= before)
+        if (f.n_raw > 0 || f.payload_len > c->body_len - off || first <= before || (at == 0 && f.start != 0))
             return false;
         if (first > to)
             break;
@@ -294,6 +282,8 @@ blk_tcol_decode(const blk_tcol *c, const uint8_t *body, size_t body_avail, int64
         }
         if (!blk_frame_decode(&f, mode, 0, body + off, body_avail - off, dist) ||
             !take_frame(c, dist, at, len, from, to, &before, t_ms, &lo, &n))
+            return false;
+        if (after >= c->n && before != c->t_last)
             return false;
     }
     *ret_lo = lo;
