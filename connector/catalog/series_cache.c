@@ -129,6 +129,13 @@ series_cache_end(series_cache *c, const series_cursor *cur)
     metric_add(c->m_hits, cur->hits);
 }
 
+void
+series_cache_yield(series_cache *c)
+{
+    pthread_rwlock_unlock(&c->lock);
+    pthread_rwlock_rdlock(&c->lock);
+}
+
 /* Under the write lock, before it is given up. */
 static void
 tell_evictions(series_cache *c)

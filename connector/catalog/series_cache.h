@@ -55,6 +55,9 @@ typedef struct series_cursor { /* one request's walk; on the reader's stack */
 void series_cache_begin(series_cache *c, series_cursor *cur);
 bool series_cache_find(series_cache *c, series_cursor *cur, int32_t tenant_id, ps_str key, series_ref *ret);
 void series_cache_end(series_cache *c, const series_cursor *cur);
+/* Lets a waiting writer in, in the middle of a long walk. The cursor keeps its first epoch; if that has
+ * passed, whoever compares epochs later finds out. */
+void series_cache_yield(series_cache *c);
 
 /* ---- writers ------------------------------------------------------------------------------- */
 

@@ -16,8 +16,11 @@ on_notice(void *self, const PGresult *res)
 {
     wp_conn *c = self;
     const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
+    const char *text = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
+    if (text == NULL || text[0] == '\0')
+        text = "without words";
     if (severity != NULL && strcmp(severity, "WARNING") == 0)
-        c->warned = true;
+        snprintf(c->warning, sizeof(c->warning), "%.*s", (int)ps_utf8_prefix(ps_str_c(text), sizeof(c->warning) - 1), text);
 }
 
 /* Longer than any request waits: by then they are answered, and the connection counts as dead. */

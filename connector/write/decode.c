@@ -7,7 +7,8 @@
  * request that waits for the database holds 32 bytes a sample and its compressed body, not the message; if
  * its ids become worthless (the catalog moved on) it is simply decoded again from the body.
  *
- * The cache's read lock is held for the whole walk: the ids of one request are of one epoch.
+ * The cache's read lock is held while walking, but for a breath every few thousand series. The request
+ * remembers the epoch that it began with: if a later one began meanwhile, its ids are stale as a whole.
  *
  * Bad parts never cost the good ones: they are refused one by one with their reason. Only a message that
  * cannot be read, or one over a limit for whole requests, is refused as a whole.
@@ -15,6 +16,8 @@
 #include "connector/write/internal.h"
 
 #include <stdlib.h>
+
+enum { SERIES_PER_BREATH = 4096 };
 
 void
 wp_decoder_init(wp_decoder *d)
@@ -199,6 +202,8 @@ walk(write_path *w, wp_decoder *d, wp_request *r, series_cursor *cur, ps_str mes
         if (PS_LIKELY(item == WIRE_SERIES)) {
             if (PS_UNLIKELY(++n_series > w->set->ingest_max_series))
                 return over_limit(w, WP_LIMIT_SERIES, w->set->ingest_max_series, "series", err);
+            if (PS_UNLIKELY(n_series % SERIES_PER_BREATH == 0))
+                series_cache_yield(w->cache);
             PS_TRY(take_series(w, d, r, cur, &series, err));
         } else if (item == WIRE_METADATA) {
             PS_TRY(take_metadata(w, r, &metadata, err));

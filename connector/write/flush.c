@@ -6,7 +6,8 @@
  * guard takes the shared lock that deletion takes exclusively and only then compares generations, so ids of
  * deleted series are never committed. The result counts as success only if every part succeeded, the last
  * word was COMMIT (a failed transaction answers ROLLBACK to it), and no WARNING came with it: a commit whose
- * wait for a synchronous standby was cut short reports success with a warning.
+ * wait for a synchronous standby was cut short reports success with a warning. (libpq hands out notices as
+ * soon as it reads them, so which statement one belongs to cannot be told; none of ours sends any.)
  *
  * A commit in doubt (connection lost) is a failure like any other: sending the samples again is harmless,
  * since equal samples are one sample.
@@ -67,8 +68,6 @@ collect(wp_conn *c, const wp_batch *b, const pg_wait *wait, ps_err *err)
             status = send_rows(c->pg, &b->copy, err);
         } else if (kind == PGRES_COMMAND_OK) {
             committed = strcmp(PQcmdStatus(res), "COMMIT") == 0;
-            if (strncmp(PQcmdStatus(res), "COPY", 4) == 0)
-                c->warned = false; /* what matters comes with the COMMIT */
         } else if (kind != PGRES_TUPLES_OK && failure == PS_OK) {
             failure = pg_fail_result(res, c->pg, err);
         }
@@ -82,8 +81,8 @@ collect(wp_conn *c, const wp_batch *b, const pg_wait *wait, ps_err *err)
         return failure;
     if (!committed)
         return ps_fail(err, PS_EUNAVAILABLE, "the transaction did not end with a commit");
-    if (c->warned)
-        return ps_fail(err, PS_EUNAVAILABLE, "the database committed with a warning");
+    if (c->warning[0] != '\0')
+        return ps_fail(err, PS_EUNAVAILABLE, "the database committed with a warning: %s", c->warning);
     return PS_OK;
 }
 
@@ -93,7 +92,7 @@ wp_send(write_path *w, wp_conn *c, wp_batch *b, int64_t generation, wp_request *
 {
     pg_wait wait = wp_wait(w);
     PS_TRY(build_sql(b, generation, with_exemplars, n, err));
-    c->warned = false;
+    c->warning[0] = '\0';
     if (PQsendQuery(c->pg, b->sql.ptr) == 0)
         return pg_fail_result(NULL, c->pg, err);
     ps_status status = collect(c, b, &wait, err);

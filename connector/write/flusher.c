@@ -16,7 +16,11 @@
 #include <stdlib.h>
 
 #define SLOW_NS INT64_C(20000000) /* a flush that runs longer no longer keeps the second one waiting */
-enum { SUSPECT_LOSSES = 3 };
+enum {
+    SUSPECT_LOSSES = 3,
+    EXEMPLAR_WEIGHT = 10, /* samples that an exemplar counts for: it is a row, and text */
+    STUBBORN_FAILURES = 3 /* in a row: then the connection is given up, too */
+};
 
 /* ---- when and what --------------------------------------------------------------------------------- */
 
@@ -53,10 +57,11 @@ take_batch(flusher *f)
     f->n = 0;
     while (f->n < WP_MAX_BATCH_REQUESTS && (r = wp_peek(w, WP_FLUSH)) != NULL) {
         bool alone = r->losses >= SUSPECT_LOSSES;
-        if (f->n > 0 && (alone || n_samples + r->n_points > (size_t)w->set->ingest_flush_max_samples))
+        size_t weight = r->n_points + EXEMPLAR_WEIGHT * r->n_exemplars;
+        if (f->n > 0 && (alone || n_samples + weight > (size_t)w->set->ingest_flush_max_samples))
             break;
         f->requests[f->n++] = wp_take(w, WP_FLUSH);
-        n_samples += r->n_points;
+        n_samples += weight;
         if (alone)
             break;
     }
@@ -208,7 +213,8 @@ put_back(flusher *f, wp_queue queue, bool lost)
             continue;
         r->losses += lost;
         r->decode_again = queue == WP_RESOLVE;
-        wp_route(f->w, r, queue, true);
+        /* a suspect goes to the end: it must not break the connection for all behind it */
+        wp_route(f->w, r, queue, r->losses < SUSPECT_LOSSES);
     }
 }
 
@@ -225,13 +231,16 @@ on_failure(flusher *f, ps_status status, bool was_open, const ps_err *err)
         return;
     }
     int64_t pause = wp_backoff(&f->conn);
+    bool lost = was_open && f->conn.pg == NULL;
+    if (++f->failures >= STUBBORN_FAILURES)
+        wp_conn_close(&f->conn); /* perhaps a server that has become a standby: find the primary */
     log_limited(w->log, LOG_WARN, 5000, "flush failed, trying again",
                 (log_field[]){LOG_STR("reason", err->text), LOG_INT("requests", f->n)}, 2);
     atomic_store(&w->flush_ok, false);
     pthread_mutex_lock(&w->mu);
     w->flush_pause_until_ns = pg_now_ns() + pause;
     pthread_mutex_unlock(&w->mu);
-    put_back(f, WP_FLUSH, was_open && f->conn.pg == NULL);
+    put_back(f, WP_FLUSH, lost);
 }
 
 static void
@@ -251,6 +260,7 @@ flush_batch(flusher *f)
         status = flush_some(f, f->requests, f->n, &err);
     if (status == PS_OK) {
         f->conn.backoff_ns = 0;
+        f->failures = 0;
         atomic_store(&w->last_ok_ns, pg_now_ns());
         atomic_store(&w->flush_ok, true);
     } else {

@@ -12,6 +12,7 @@ typedef struct flusher { /* of its thread */
     wp_conn conn;
     wp_batch batch;
     wp_decoder decoder; /* for texts of series */
+    int failures;       /* in a row */
     int calls;          /* spent on finding the guilty in this batch */
     size_t n;
     wp_request *requests[WP_MAX_BATCH_REQUESTS];

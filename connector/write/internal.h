@@ -313,7 +313,7 @@ ps_status wp_rows_end(wp_batch *b, ps_err *err) PS_MUST_CHECK;
 typedef struct wp_conn {
     PGconn *pg; /* NULL: not connected */
     char identity[CATALOG_IDENTITY_BYTES];
-    bool warned; /* the server sent a WARNING since this was cleared */
+    char warning[128]; /* the last WARNING since this was cleared */
     int64_t backoff_ns;
 } wp_conn;
 ps_status wp_conn_open(write_path *w, wp_conn *c, const char *application, ps_err *err) PS_MUST_CHECK;

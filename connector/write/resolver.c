@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 #define POLL_NS INT64_C(5000000000)
-enum { MAX_REQUESTS = 1024 };
+enum { MAX_REQUESTS = 1024, STUBBORN_FAILURES = 3 };
 
 typedef struct resolver {
     write_path *w;
@@ -21,6 +21,7 @@ typedef struct resolver {
     wp_decoder decoder; /* for texts of series */
     catalog_feed feed;
     int64_t polled_ns;
+    int failures; /* in a row */
     wp_request *requests[MAX_REQUESTS];
     size_t n;
 } resolver;
@@ -245,6 +246,8 @@ on_failure(resolver *rs, ps_status status, const ps_err *err)
     bool conflict = status == PS_ECONFLICT;
     if (!wp_conn_settle(w, &rs->conn) || !conflict) {
         int64_t pause = wp_backoff(&rs->conn);
+        if (++rs->failures >= STUBBORN_FAILURES)
+            wp_conn_close(&rs->conn); /* perhaps a server that has become a standby: find the primary */
         log_limited(w->log, LOG_WARN, 5000, "cannot resolve series, trying again",
                     (log_field[]){LOG_STR("reason", err->text), LOG_INT("waiting_requests", rs->n)}, 2);
         pthread_mutex_lock(&w->mu);
@@ -284,10 +287,12 @@ wp_resolver_main(void *path)
             wp_conn_close(&rs->conn);
         ps_err err;
         ps_status status = process(rs, poll, &err);
-        if (status == PS_OK)
-            rs->conn.backoff_ns = 0;
-        else
+        if (status != PS_OK) {
             on_failure(rs, status, &err);
+            continue;
+        }
+        rs->conn.backoff_ns = 0;
+        rs->failures = 0;
     }
     catalog_feed_done(&rs->feed);
     wp_resolve_done(&rs->resolve);

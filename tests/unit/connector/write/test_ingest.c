@@ -288,6 +288,68 @@ test_poison_flush(void **state)
 
 /* ---- the database fails ------------------------------------------------------------------------------------------- */
 
+/* A commit that comes with a warning (as when a synchronous standby was not waited for) is no commit. */
+static void
+test_commit_with_a_warning_is_not_acknowledged(void **state)
+{
+    (void)state;
+    fixture f;
+    settings set = sender_settings();
+    set.ingest_timeout_ms = 1000;
+    start(&f, &set);
+    sent s;
+    sent_init(&s);
+    sent_one(&s, "m", "1", MS(0), 1);
+    free(cluster_sql(db.admin, "CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS"
+                               " $$BEGIN RAISE WARNING 'not sure'; RETURN NULL; END$$;"
+                               "CREATE CONSTRAINT TRIGGER warn AFTER INSERT ON _prom_data.fresh"
+                               " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION warn()"));
+    assert_int_equal(sent_submit(f.w, &s, "", NULL), PS_OK);
+    sent_wait(&s);
+    expect(&s, PS_EUNAVAILABLE);
+    free(cluster_sql(db.admin, "DROP TRIGGER warn ON _prom_data.fresh"));
+    assert_int_equal(sent_until_taken(f.w, &s, "")->status, PS_OK);
+    store st;
+    store_load(&st, db.admin);
+    assert_int_equal(st.n, 1);
+    store_done(&st);
+    sent_done(&s);
+    stop(&f);
+}
+
+/* One request kills every connection that carries it: the others are stored all the same, and in time. */
+static void
+test_request_that_kills_its_connection(void **state)
+{
+    (void)state;
+    enum { REQUESTS = 10 };
+    static sent requests[REQUESTS + 1];
+    fixture f;
+    settings set = sender_settings();
+    set.ingest_timeout_ms = 8000;
+    start(&f, &set);
+    free(cluster_sql(db.admin, "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS"
+                               " $$BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END$$;"
+                               "CREATE TRIGGER die AFTER INSERT ON _prom_data.fresh FOR EACH ROW"
+                               " WHEN (NEW.t_min < '2001-01-01') EXECUTE FUNCTION die()"));
+    for (int i = 0; i <= REQUESTS; i++) {
+        sent_init(&requests[i]);
+        sent_one(&requests[i], "m", "1", i == 3 ? 1000 : MS(i), i);
+    }
+    for (int i = 0; i <= REQUESTS; i++)
+        assert_int_equal(sent_submit(f.w, &requests[i], "", NULL), PS_OK);
+    for (int i = 0; i <= REQUESTS; i++) {
+        sent_wait(&requests[i]);
+        expect(&requests[i], i == 3 ? PS_EUNAVAILABLE : PS_OK);
+        sent_done(&requests[i]);
+    }
+    store st;
+    store_load(&st, db.admin);
+    assert_int_equal(st.n, REQUESTS);
+    store_done(&st);
+    stop(&f);
+}
+
 typedef struct writer { /* a thread that writes until told otherwise; each request a new time */
     fixture *f;
     int id, requests;
@@ -692,6 +754,8 @@ main(void)
         cmocka_unit_test_setup(test_first_write_wins, fresh_database),
         cmocka_unit_test_setup(test_poison_label, fresh_database),
         cmocka_unit_test_setup(test_poison_flush, fresh_database),
+        cmocka_unit_test_setup(test_commit_with_a_warning_is_not_acknowledged, fresh_database),
+        cmocka_unit_test_setup(test_request_that_kills_its_connection, fresh_database),
         cmocka_unit_test_setup(test_backends_killed_while_writing, fresh_database),
         cmocka_unit_test_setup(test_server_crashes_while_writing, fresh_database),
         cmocka_unit_test_setup(test_generation_moves_on, fresh_database),
