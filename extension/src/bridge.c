@@ -191,7 +191,7 @@ bridge_timestamptz_to_ms(TimestampTz ts, int64 *ret)
 /* ---- block rows ------------------------------------------------------------------------- */
 
 const Oid bridge_meta_types[BRIDGE_META_N] = {
-    INT4OID, INT4OID, INT8OID, INT2OID, INT2OID, INT2OID,
+    INT4OID, INT4OID, INT8OID,        INT2OID,        INT2OID, INT2OID,
     INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID,
 };
 
@@ -208,9 +208,9 @@ bridge_meta_from_tuple(HeapTuple tuple, TupleDesc desc, int first_attno, blk_met
         if (SPI_result < 0)
             elog(ERROR, "column %d of a block row is not there", first_attno + i);
         if (isnull)
-            ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-                            errmsg("column \"%s\" of a block row is null",
-                                   SPI_fname(desc, first_attno + i))));
+            ereport(ERROR,
+                    (errcode(ERRCODE_DATA_CORRUPTED), errmsg("column \"%s\" of a block row is null",
+                                                             SPI_fname(desc, first_attno + i))));
     }
     meta.tenant_id = DatumGetInt32(d[0]);
     meta.metric_id = DatumGetInt32(d[1]);

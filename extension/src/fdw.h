@@ -161,11 +161,11 @@ void fdw_series_clear(fdw_series_set *set);
 /* ---- fdw_blocks: the directory of a metric's block rows ----------------------------------- */
 
 typedef enum fdw_table { /* order of precedence: earlier ones win; block and block_far are peers */
-    FDW_TABLE_BLOCK,
-    FDW_TABLE_FAR,
-    FDW_TABLE_MERGED,
-    FDW_TABLE_FRESH,
-    FDW_TABLE_N
+                         FDW_TABLE_BLOCK,
+                         FDW_TABLE_FAR,
+                         FDW_TABLE_MERGED,
+                         FDW_TABLE_FRESH,
+                         FDW_TABLE_N
 } fdw_table;
 
 /* Blocks open at once may take this much; a query that needs more fails, and spares the server. */
@@ -181,13 +181,13 @@ typedef struct fdw_block {
     size_t inline_bytes;
     /* while open */
     blk_reader *reader;
-    struct varlena *plain;  /* what the reader borrows, if it is a copy */
+    struct varlena *plain; /* what the reader borrows, if it is a copy */
     size_t open_bytes;
-    uint32 pos;             /* next series to look at */
+    uint32 pos; /* next series to look at */
     uint32 n_series;
-    blk_series current;     /* series at pos */
-    bool current_valid;     /* false: no series of the metric left in this block */
-    bool counted;           /* in blocks_read */
+    blk_series current; /* series at pos */
+    bool current_valid; /* false: no series of the metric left in this block */
+    bool counted;       /* in blocks_read */
 } fdw_block;
 
 typedef struct fdw_directory {
@@ -219,8 +219,10 @@ void fdw_directory_open(fdw_directory *dir, int32 metric_id, int64 from_ms, int6
 bool fdw_directory_next(fdw_directory *dir, size_t *ret_first, size_t *ret_n);
 void fdw_directory_close(fdw_directory *dir);
 
-void fdw_block_open(fdw_scan *scan, fdw_block *block, int32 metric_id);
+void fdw_block_open(fdw_scan *scan, fdw_block *block);
+/* Both make current the first series of the metric that is >= series_id; advance only goes forward. */
 void fdw_block_seek(fdw_block *block, int32 metric_id, int64 series_id);
+void fdw_block_advance(fdw_block *block, int32 metric_id, int64 series_id);
 /* Closes the block, or keeps it open for a rescan while there is room. */
 void fdw_block_leave(fdw_scan *scan, fdw_block *block);
 void fdw_block_close(fdw_scan *scan, fdw_block *block);
@@ -284,8 +286,8 @@ struct fdw_scan {
     fdw_cond_kind *cond_kinds;
     Oid *cond_types;
     ExprState **cond_values;
-    ExprState *series_quals; /* NULL: none */
-    List *series_qual_exprs; /* the same, for EXPLAIN */
+    ExprState *series_quals;  /* NULL: none */
+    List *series_qual_exprs;  /* the same, for EXPLAIN */
     Bitmapset *series_params; /* executor parameters in them */
     bool series_subplan;      /* a subplan in them, which may depend on anything */
     bool series_vary;         /* a rescan may ask for other series: do not narrow the directory */
@@ -303,7 +305,7 @@ struct fdw_scan {
     fdw_series_set series;
     int32 series_metric; /* whose series are in the set: 0 = none, valid across rescans */
     fdw_directory directory;
-    bool series_given; /* the set was loaded by id; slices of it are the metrics' */
+    bool series_given;        /* the set was loaded by id; slices of it are the metrics' */
     const fdw_series *wanted; /* of the current metric */
     size_t n_wanted;
     bool in_metric, in_cluster;

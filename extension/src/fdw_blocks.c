@@ -27,7 +27,7 @@
 enum {
     FIRST_PAGE_ROWS = 1000, /* a query with LIMIT may need no more */
     PAGE_ROWS = 5000,
-    KEPT_PAGE_ROWS = 20000, /* when a rescan may come */
+    KEPT_PAGE_ROWS = 20000,      /* when a rescan may come */
     MAX_INLINE_BYTES = 32 << 20, /* of rows in memory */
 };
 
@@ -172,7 +172,8 @@ read_page(fdw_directory *dir)
         timestamptz_datum(dir->from_ms),
         timestamptz_datum(dir->to_ms),
         timestamptz_datum(first ? day : Max(day, dir->last_t_ms)),
-        TimestampTzGetDatum(first ? DT_NOBEGIN : bridge_ms_to_timestamptz_unchecked(dir->last_t_ms)),
+        TimestampTzGetDatum(first ? DT_NOBEGIN
+                                  : bridge_ms_to_timestamptz_unchecked(dir->last_t_ms)),
         Int32GetDatum(first ? -1 : (int)dir->last_table),
         Int64GetDatum(first ? 0 : dir->last_id),
         Int64GetDatum(dir->series_lo),
@@ -301,52 +302,67 @@ check_budget(const fdw_scan *scan, const fdw_block *block)
 }
 
 void
-fdw_block_open(fdw_scan *scan, fdw_block *block, int32 metric_id)
+fdw_block_open(fdw_scan *scan, fdw_block *block)
 {
-    if (block->reader == NULL) {
-        MemoryContext old = MemoryContextSwitchTo(scan->block_memory.context);
-        struct varlena *bytes = block->data;
-        size_t used = scan->block_memory.used_bytes;
-        ps_err err = {0};
+    if (block->reader != NULL)
+        return;
 
-        check_budget(scan, block);
-        if (bytes == NULL)
-            bytes = block->plain = fetch_by_key(scan, block);
-        else if (VARATT_IS_EXTERNAL(bytes) || VARATT_IS_COMPRESSED(bytes))
-            bytes = block->plain = detoast_attr(bytes);
-        MemoryContextSwitchTo(old);
+    MemoryContext old = MemoryContextSwitchTo(scan->block_memory.context);
+    struct varlena *bytes = block->data;
+    size_t used = scan->block_memory.used_bytes;
+    ps_err err = {0};
 
-        ps_str data = {.ptr = VARDATA_ANY(bytes), .len = VARSIZE_ANY_EXHDR(bytes)};
-        ps_status status =
-            blk_reader_open(&scan->block_memory.alloc, data, &block->meta, &block->reader, &err);
+    check_budget(scan, block);
+    if (bytes == NULL)
+        bytes = block->plain = fetch_by_key(scan, block);
+    else if (VARATT_IS_EXTERNAL(bytes) || VARATT_IS_COMPRESSED(bytes))
+        bytes = block->plain = detoast_attr(bytes);
+    MemoryContextSwitchTo(old);
 
-        if (status == PS_ENOMEM)
-            raise_budget();
-        if (status != PS_OK)
-            fdw_block_raise(block, status, &err);
-        block->n_series = blk_reader_n_series(block->reader);
-        block->open_bytes = scan->block_memory.used_bytes - used;
-        if (block->plain != NULL)
-            block->open_bytes += VARSIZE_ANY(block->plain);
-        scan->open_bytes += block->open_bytes;
-        if (!block->counted) {
-            block->counted = true;
-            scan->counts.blocks_read++;
-        }
+    ps_str data = {.ptr = VARDATA_ANY(bytes), .len = VARSIZE_ANY_EXHDR(bytes)};
+    ps_status status =
+        blk_reader_open(&scan->block_memory.alloc, data, &block->meta, &block->reader, &err);
+
+    if (status == PS_ENOMEM)
+        raise_budget();
+    if (status != PS_OK)
+        fdw_block_raise(block, status, &err);
+    block->n_series = blk_reader_n_series(block->reader);
+    block->open_bytes = scan->block_memory.used_bytes - used;
+    if (block->plain != NULL)
+        block->open_bytes += VARSIZE_ANY(block->plain);
+    scan->open_bytes += block->open_bytes;
+    if (!block->counted) {
+        block->counted = true;
+        scan->counts.blocks_read++;
     }
-    fdw_block_seek(block, metric_id, PG_INT64_MIN);
 }
 
-/* Moves to the first series of the metric that is >= series_id. */
+/* Looks at series pos, which is at or after where the walk wants to be. */
+static void
+look_at(fdw_block *block, int32 metric_id, uint32 pos)
+{
+    block->pos = pos;
+    block->current_valid = pos < block->n_series;
+    if (block->current_valid) {
+        blk_reader_series(block->reader, pos, &block->current);
+        block->current_valid = block->current.metric_id == metric_id;
+    }
+}
+
 void
 fdw_block_seek(fdw_block *block, int32 metric_id, int64 series_id)
 {
-    block->pos = blk_reader_seek(block->reader, metric_id, series_id);
-    block->current_valid = block->pos < block->n_series;
-    if (block->current_valid) {
-        blk_reader_series(block->reader, block->pos, &block->current);
-        block->current_valid = block->current.metric_id == metric_id;
-    }
+    look_at(block, metric_id, blk_reader_seek(block->reader, metric_id, series_id));
+}
+
+/* Forwards to the first series of the metric that is >= series_id; mostly that is the next one. */
+void
+fdw_block_advance(fdw_block *block, int32 metric_id, int64 series_id)
+{
+    look_at(block, metric_id, block->pos + 1);
+    if (block->current_valid && block->current.series_id < series_id)
+        fdw_block_seek(block, metric_id, series_id);
 }
 
 void

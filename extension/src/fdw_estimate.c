@@ -56,7 +56,8 @@ known_want(PlannerInfo *root, const fdw_quals *quals, fdw_want *want, double *re
     ListCell *kind, *type, *value;
 
     fdw_want_init(want);
-    forthree (kind, quals->cond_kinds, type, quals->cond_types, value, quals->cond_values) {
+    forthree(kind, quals->cond_kinds, type, quals->cond_types, value, quals->cond_values)
+    {
         fdw_cond_kind k = lfirst_int(kind);
         Node *node = estimate_expression_value(root, lfirst(value));
 
@@ -84,10 +85,10 @@ look_at_row(density *d, HeapTuple tuple, TupleDesc desc, int *place_rows)
     int place = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
     double samples = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
     double series = DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
-    int64 t_min = bridge_timestamptz_floor_ms(
-        DatumGetTimestampTz(SPI_getbinval(tuple, desc, 4, &isnull)));
-    int64 t_max = bridge_timestamptz_floor_ms(
-        DatumGetTimestampTz(SPI_getbinval(tuple, desc, 5, &isnull)));
+    int64 t_min =
+        bridge_timestamptz_floor_ms(DatumGetTimestampTz(SPI_getbinval(tuple, desc, 4, &isnull)));
+    int64 t_max =
+        bridge_timestamptz_floor_ms(DatumGetTimestampTz(SPI_getbinval(tuple, desc, 5, &isnull)));
 
     d->samples += samples;
     d->series_max = Max(d->series_max, series);
@@ -165,7 +166,8 @@ clip_range(const fdw_want *want, int64 *ret_from_ms, int64 *ret_to_ms)
     int64 oldest_ms = now_ms - MDL_DAY_MS, newest_ms = now_ms;
     int64 from_ms = want->from_ms, to_ms = Min(want->to_ms, now_ms);
 
-    if ((from_ms == MDL_TIME_MIN_MS || to_ms == now_ms) && partitions_range(&oldest_ms, &newest_ms)) {
+    if ((from_ms == MDL_TIME_MIN_MS || to_ms == now_ms) &&
+        partitions_range(&oldest_ms, &newest_ms)) {
         if (from_ms == MDL_TIME_MIN_MS)
             from_ms = Min(oldest_ms, to_ms);
         to_ms = Min(to_ms, Max(newest_ms, from_ms));

@@ -30,7 +30,8 @@ fdw_explain(ForeignScanState *node, ExplainState *es)
 
     if (scan == NULL)
         return;
-    show_quals(node, es, "Block Cond", list_truncate(list_copy(plan->fdw_recheck_quals), scan->n_conds));
+    show_quals(node, es, "Block Cond",
+               list_truncate(list_copy(plan->fdw_recheck_quals), scan->n_conds));
     show_quals(node, es, "Series Filter", scan->series_qual_exprs);
     if (!es->analyze)
         return;

@@ -22,9 +22,9 @@ PG_FUNCTION_INFO_V1(promscale_fdw_validator);
 static List *
 plan_modify(PlannerInfo *root, ModifyTable *plan, Index relation, int subplan)
 {
-    ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                    errmsg("samples cannot be written from SQL"),
-                    errhint("write through remote write; writing from SQL is not in this version")));
+    ereport(ERROR,
+            (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("samples cannot be written from SQL"),
+             errhint("write through remote write; writing from SQL is not in this version")));
     pg_unreachable();
 }
 

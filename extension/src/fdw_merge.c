@@ -131,7 +131,8 @@ reach(fdw_merge *m, int64 id)
             m->scan->counts.blocks_skipped++;
             continue;
         }
-        fdw_block_open(m->scan, block, m->metric_id);
+        fdw_block_open(m->scan, block);
+        fdw_block_seek(block, m->metric_id, id);
         m->active[m->n_active++] = block;
     }
 }
@@ -153,7 +154,7 @@ collect(fdw_merge *m, int64 id)
         fdw_block *block = m->active[i];
 
         if (block->current_valid && block->current.series_id < id)
-            fdw_block_seek(block, m->metric_id, id);
+            fdw_block_advance(block, m->metric_id, id);
         if (!block->current_valid) {
             fdw_block_leave(m->scan, block);
             continue;
@@ -204,9 +205,9 @@ decode(fdw_merge *m, const fdw_run *run, fdw_samples *to)
 
     samples_reserve(m, to, run->series.n_samples);
 
-    ps_status status =
-        blk_reader_decode(run->block->reader, run->series.index, m->from_ms, m->to_ms,
-                          to->t_ms + to->n, m->scan->need_value ? to->values + to->n : NULL, &n, &err);
+    ps_status status = blk_reader_decode(run->block->reader, run->series.index, m->from_ms,
+                                         m->to_ms, to->t_ms + to->n,
+                                         m->scan->need_value ? to->values + to->n : NULL, &n, &err);
 
     if (status != PS_OK)
         fdw_block_raise(run->block, status, &err);

@@ -20,8 +20,8 @@
 #include "optimizer/restrictinfo.h"
 #include "utils/selfuncs.h"
 
-#define COST_SCAN 100.0      /* statements for the directory and the series */
-#define COST_RESCAN 15.0     /* the same when the directory is kept */
+#define COST_SCAN 100.0  /* statements for the directory and the series */
+#define COST_RESCAN 15.0 /* the same when the directory is kept */
 #define COST_SERIES 0.2
 #define COST_BLOCK 20.0
 #define COST_BLOCK_AGAIN 0.5 /* a block that a nested loop has kept open */
@@ -43,7 +43,8 @@ series_cond_fraction(PlannerInfo *root, const fdw_quals *quals, double n_series)
     double fraction = 1;
     ListCell *kind, *value;
 
-    forboth (kind, quals->cond_kinds, value, quals->cond_values) {
+    forboth(kind, quals->cond_kinds, value, quals->cond_values)
+    {
         double n = 1;
 
         if (lfirst_int(kind) == FDW_SERIES_ANY)
@@ -167,16 +168,16 @@ add_param_path(PlannerInfo *root, RelOptInfo *rel, Relids outer)
                 1e-12),
         .loaded_fraction = Min(given, series_cond_fraction(root, &info->quals, n_series)),
         .time_fraction = time_cond_fraction(&quals, &info->estimate),
-        .row_fraction =
-            info->row_fraction *
-            clauselist_selectivity(root, quals.row_quals, rel->relid, JOIN_INNER, NULL),
+        .row_fraction = info->row_fraction *
+                        clauselist_selectivity(root, quals.row_quals, rel->relid, JOIN_INNER, NULL),
         .rescanned = true,
     };
 
     path_cost(root, rel, &size, &rows, &startup, &total);
     rows = Min(rows, rel->rows);
     param->ppi_rows = rows;
-    add_path(rel, (Path *)compat_foreignscan_path(root, rel, rows, startup, total, NIL, outer, NIL));
+    add_path(rel,
+             (Path *)compat_foreignscan_path(root, rel, rows, startup, total, NIL, outer, NIL));
 }
 
 /* Remembers the other relations that a usable join clause needs. */
@@ -201,7 +202,8 @@ collect_outer(PlannerInfo *root, RelOptInfo *rel, RestrictInfo *rinfo, List *out
 }
 
 static bool
-is_column(PlannerInfo *root, RelOptInfo *rel, EquivalenceClass *ec, EquivalenceMember *em, void *arg)
+is_column(PlannerInfo *root, RelOptInfo *rel, EquivalenceClass *ec, EquivalenceMember *em,
+          void *arg)
 {
     Expr *expr = em->em_expr;
 
@@ -261,8 +263,8 @@ fdw_get_plan(PlannerInfo *root, RelOptInfo *rel, Oid table, ForeignPath *path, L
 
     fdw_classify(root, rel, clauses, &quals);
 
-    List *private = list_make3(quals.cond_kinds, quals.cond_types,
-                               needed_columns(rel, quals.row_quals));
+    List *private =
+        list_make3(quals.cond_kinds, quals.cond_types, needed_columns(rel, quals.row_quals));
     List *exprs = list_concat_copy(quals.cond_values, quals.series_quals);
     List *recheck = list_concat_copy(quals.conds, quals.series_quals);
 

@@ -75,8 +75,8 @@ static bool
 kind_of(AttrNumber column, int strategy, bool any, fdw_cond_kind *ret)
 {
     static const fdw_cond_kind time_kinds[BTMaxStrategyNumber + 1] = {
-        [BTLessStrategyNumber] = FDW_TIME_LT,         [BTLessEqualStrategyNumber] = FDW_TIME_LE,
-        [BTEqualStrategyNumber] = FDW_TIME_EQ,        [BTGreaterEqualStrategyNumber] = FDW_TIME_GE,
+        [BTLessStrategyNumber] = FDW_TIME_LT,    [BTLessEqualStrategyNumber] = FDW_TIME_LE,
+        [BTEqualStrategyNumber] = FDW_TIME_EQ,   [BTGreaterEqualStrategyNumber] = FDW_TIME_GE,
         [BTGreaterStrategyNumber] = FDW_TIME_GT,
     };
 

@@ -102,8 +102,8 @@ fdw_begin(ForeignScanState *node, int eflags)
     ForeignScan *plan = castNode(ForeignScan, node->ss.ps.plan);
     EState *estate = node->ss.ps.state;
     TupleDesc desc = RelationGetDescr(node->ss.ss_currentRelation);
-    MemoryContext context = AllocSetContextCreate(estate->es_query_cxt, "promscale scan",
-                                                  ALLOCSET_DEFAULT_SIZES);
+    MemoryContext context =
+        AllocSetContextCreate(estate->es_query_cxt, "promscale scan", ALLOCSET_DEFAULT_SIZES);
     MemoryContext old = MemoryContextSwitchTo(context);
     fdw_scan *scan = palloc0(sizeof(*scan));
     List *attrs = list_nth(plan->fdw_private, FDW_PRIVATE_ATTRS);
@@ -116,15 +116,16 @@ fdw_begin(ForeignScanState *node, int eflags)
     scan->need_labels = list_member_int(attrs, SAMPLES_LABELS);
     init_exprs(scan, node, plan);
     scan->may_rescan |= (eflags & EXEC_FLAG_REWIND) != 0;
-    scan->want_context = AllocSetContextCreate(context, "promscale conditions", ALLOCSET_SMALL_SIZES);
+    scan->want_context =
+        AllocSetContextCreate(context, "promscale conditions", ALLOCSET_SMALL_SIZES);
     scan->series.context =
         AllocSetContextCreate(context, "promscale series", ALLOCSET_DEFAULT_SIZES);
     fdw_directory_init(&scan->directory, scan, context);
     fdw_merge_init(&scan->merge, scan, context);
-    bridge_alloc_init(
-        &scan->block_memory,
-        AllocSetContextCreate(context, "promscale open blocks", ALLOCSET_DEFAULT_SIZES),
-        FDW_BLOCK_BUDGET_BYTES);
+    bridge_alloc_init(&scan->block_memory,
+                      AllocSetContextCreate(context, "promscale open blocks",
+                                            ALLOCSET_DEFAULT_SIZES),
+                      FDW_BLOCK_BUDGET_BYTES);
     MemoryContextSwitchTo(old);
     scan->econtext = CreateExprContext(estate);
     scan->series_slot = ExecInitExtraTupleSlot(estate, desc, &TTSOpsVirtual);
@@ -217,7 +218,6 @@ start(fdw_scan *scan)
         scan->metrics = scan->want.metrics;
         scan->n_metrics = scan->want.n_metrics;
     } else {
-
         fdw_spi_begin(scan->snapshot);
         fdw_spi_each(FDW_STMT_METRICS, NULL, add_metric, scan);
         fdw_spi_end();
@@ -266,10 +266,10 @@ next_metric(fdw_scan *scan)
         series_of_metric(scan, metric_id);
         if (scan->n_wanted == 0)
             continue;
-        fdw_directory_open(
-            &scan->directory, metric_id, scan->want.from_ms, scan->want.to_ms,
-            scan->series_vary ? PG_INT64_MIN : scan->wanted[0].id,
-            scan->series_vary ? PG_INT64_MAX : scan->wanted[scan->n_wanted - 1].id, keep);
+        fdw_directory_open(&scan->directory, metric_id, scan->want.from_ms, scan->want.to_ms,
+                           scan->series_vary ? PG_INT64_MIN : scan->wanted[0].id,
+                           scan->series_vary ? PG_INT64_MAX : scan->wanted[scan->n_wanted - 1].id,
+                           keep);
         return true;
     }
     return false;
@@ -350,8 +350,8 @@ fdw_iterate(ForeignScanState *node)
     size_t row = scan->row++;
 
     if (scan->need_time)
-        slot->tts_values[SAMPLES_TIME - 1] = TimestampTzGetDatum(
-            bridge_ms_to_timestamptz_unchecked(scan->merge.out.t_ms[row]));
+        slot->tts_values[SAMPLES_TIME - 1] =
+            TimestampTzGetDatum(bridge_ms_to_timestamptz_unchecked(scan->merge.out.t_ms[row]));
     if (scan->need_value)
         slot->tts_values[SAMPLES_VALUE - 1] = Float8GetDatum(scan->merge.out.values[row]);
     return slot;

@@ -28,6 +28,9 @@ enum { MAX_ARGS = 10, ROWS_PER_FETCH = 5000 };
 #define LT " OPERATOR(pg_catalog.<) "
 #define GT " OPERATOR(pg_catalog.>) "
 
+/* SQL is laid out by hand. */
+/* clang-format off */
+
 /* One arm of the directory. A row whose series are of no interest comes without its data. */
 #define DIRECTORY_ARM(number, name, metric, more)                                                  \
     "SELECT " number "::pg_catalog.int4 AS place, id, " BRIDGE_META_COLUMNS                        \
@@ -85,15 +88,17 @@ static const struct {
          1, {INT4OID}, 0},
 };
 
+/* clang-format on */
+
 static SPIPlanPtr plans[FDW_STMT_N]; /* kept for the life of the backend */
 
 static SPIPlanPtr
 plan_of(fdw_stmt stmt)
 {
     if (plans[stmt] == NULL) {
-        SPIPlanPtr plan = SPI_prepare_cursor(statements[stmt].sql, statements[stmt].n_args,
-                                             (Oid *)statements[stmt].args,
-                                             statements[stmt].options);
+        SPIPlanPtr plan =
+            SPI_prepare_cursor(statements[stmt].sql, statements[stmt].n_args,
+                               (Oid *)statements[stmt].args, statements[stmt].options);
 
         if (plan == NULL)
             elog(ERROR, "could not prepare \"%s\": %s", statements[stmt].sql,

@@ -34,7 +34,8 @@ points_add(points *p, const char *line)
     int64_t series, t_ms;
     char text[64];
 
-    if (sscanf(line, "%" SCNd32 ",%" SCNd64 ",%" SCNd64 ",%63s", &metric, &series, &t_ms, text) != 4)
+    if (sscanf(line, "%" SCNd32 ",%" SCNd64 ",%" SCNd64 ",%63s", &metric, &series, &t_ms, text) !=
+        4)
         die("not a sample", line);
     if (p->n == p->cap) {
         p->cap = p->cap == 0 ? 1024 : p->cap * 2;
