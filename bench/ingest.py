@@ -53,7 +53,11 @@ def tree(root, procs):
 
 
 def cpu(connector, postmaster):
-    """CPU seconds so far: connector, PostgreSQL without maintenance, maintenance worker."""
+    """CPU seconds so far: connector, PostgreSQL without maintenance, maintenance.
+
+    A round of maintenance is a process of its own, and so is an autovacuum run; the connector's backends
+    live as long as it does. What dead children of the postmaster used is therefore maintenance.
+    """
     procs = processes()
     mine = procs[connector][2]
     worker = rest = 0.0
@@ -62,7 +66,8 @@ def cpu(connector, postmaster):
         if "promscale maintenance" in cmd:
             worker += own
         else:
-            rest += own + dead
+            rest += own
+            worker += dead if pid == postmaster else 0
     return mine, rest, worker
 
 
