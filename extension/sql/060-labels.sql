@@ -86,6 +86,10 @@ CREATE OPERATOR ps_tag.!=~ (LEFTARG = text, RIGHTARG = text, FUNCTION = ps_tag.r
 
 -- ---- labels ? (...), labels @> json ---------------------------------------------------------------
 
+-- The operators' left side. Columns are plain int4[] and become this by themselves; were the operators
+-- defined on int4[], they would take '{1,2}'::int4[] @> '{1}' away from PostgreSQL's own.
+CREATE DOMAIN prom_api.label_array AS int4[];
+
 CREATE FUNCTION _prom_ext.match_support(internal) RETURNS internal
     AS 'MODULE_PATHNAME', 'matchers_support' LANGUAGE C STRICT;
 CREATE FUNCTION _prom_ext.tag_ids(op ps_tag.tag_op_equals) RETURNS int4[]
@@ -95,28 +99,28 @@ CREATE FUNCTION _prom_ext.tag_ids(op ps_tag.tag_op_regexp_matches) RETURNS int4[
 CREATE FUNCTION _prom_ext.label_ids(key text, value text) RETURNS int4[]
     AS 'MODULE_PATHNAME', 'matchers_pair_ids' LANGUAGE C STABLE STRICT PARALLEL SAFE;
 
-CREATE FUNCTION _prom_ext.labels_match(labels int4[], op ps_tag.tag_op_equals) RETURNS bool
+CREATE FUNCTION _prom_ext.labels_match(labels prom_api.label_array, op ps_tag.tag_op_equals) RETURNS bool
     AS 'MODULE_PATHNAME', 'matchers_equal' LANGUAGE C STABLE PARALLEL SAFE
     SUPPORT _prom_ext.match_support;
-CREATE FUNCTION _prom_ext.labels_match(labels int4[], op ps_tag.tag_op_not_equals) RETURNS bool
+CREATE FUNCTION _prom_ext.labels_match(labels prom_api.label_array, op ps_tag.tag_op_not_equals) RETURNS bool
     AS 'MODULE_PATHNAME', 'matchers_not_equal' LANGUAGE C STABLE PARALLEL SAFE;
-CREATE FUNCTION _prom_ext.labels_match(labels int4[], op ps_tag.tag_op_regexp_matches) RETURNS bool
+CREATE FUNCTION _prom_ext.labels_match(labels prom_api.label_array, op ps_tag.tag_op_regexp_matches) RETURNS bool
     AS 'MODULE_PATHNAME', 'matchers_regex' LANGUAGE C STABLE PARALLEL SAFE
     SUPPORT _prom_ext.match_support;
-CREATE FUNCTION _prom_ext.labels_match(labels int4[], op ps_tag.tag_op_regexp_not_matches)
+CREATE FUNCTION _prom_ext.labels_match(labels prom_api.label_array, op ps_tag.tag_op_regexp_not_matches)
     RETURNS bool
     AS 'MODULE_PATHNAME', 'matchers_not_regex' LANGUAGE C STABLE PARALLEL SAFE;
-CREATE FUNCTION _prom_ext.labels_contain(labels int4[], json_labels jsonb) RETURNS bool
+CREATE FUNCTION _prom_ext.labels_contain(labels prom_api.label_array, json_labels jsonb) RETURNS bool
     AS 'MODULE_PATHNAME', 'matchers_contains' LANGUAGE C STABLE STRICT PARALLEL SAFE
     SUPPORT _prom_ext.match_support;
 
-CREATE OPERATOR prom_api.? (LEFTARG = int4[], RIGHTARG = ps_tag.tag_op_equals,
+CREATE OPERATOR prom_api.? (LEFTARG = prom_api.label_array, RIGHTARG = ps_tag.tag_op_equals,
     FUNCTION = _prom_ext.labels_match, RESTRICT = contsel, JOIN = contjoinsel);
-CREATE OPERATOR prom_api.? (LEFTARG = int4[], RIGHTARG = ps_tag.tag_op_not_equals,
+CREATE OPERATOR prom_api.? (LEFTARG = prom_api.label_array, RIGHTARG = ps_tag.tag_op_not_equals,
     FUNCTION = _prom_ext.labels_match);
-CREATE OPERATOR prom_api.? (LEFTARG = int4[], RIGHTARG = ps_tag.tag_op_regexp_matches,
+CREATE OPERATOR prom_api.? (LEFTARG = prom_api.label_array, RIGHTARG = ps_tag.tag_op_regexp_matches,
     FUNCTION = _prom_ext.labels_match, RESTRICT = contsel, JOIN = contjoinsel);
-CREATE OPERATOR prom_api.? (LEFTARG = int4[], RIGHTARG = ps_tag.tag_op_regexp_not_matches,
+CREATE OPERATOR prom_api.? (LEFTARG = prom_api.label_array, RIGHTARG = ps_tag.tag_op_regexp_not_matches,
     FUNCTION = _prom_ext.labels_match);
-CREATE OPERATOR prom_api.@> (LEFTARG = int4[], RIGHTARG = jsonb,
+CREATE OPERATOR prom_api.@> (LEFTARG = prom_api.label_array, RIGHTARG = jsonb,
     FUNCTION = _prom_ext.labels_contain, RESTRICT = contsel, JOIN = contjoinsel);

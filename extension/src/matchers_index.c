@@ -87,6 +87,9 @@ index_conditions(SupportRequestIndexCondition *request)
         return NIL;
     List *args = ((OpExpr *)request->node)->args;
     Node *labels = linitial(args), *right = lsecond(args);
+
+    if (IsA(labels, RelabelType)) /* int4[] as prom_api.label_array */
+        labels = (Node *)((RelabelType *)labels)->arg;
     Oid type = exprType(right);
     Oid schema = get_func_namespace(request->funcid);
 
