@@ -92,7 +92,10 @@ static ps_status
 start_parts(connector *c, ps_err *err)
 {
     const settings *s = c->settings;
-    write_path_config wc = {.settings = s, .conninfo = c->conninfo, .log = c->log, .metrics = c->metrics};
+    write_path_config wc = {.settings = s,
+                            .conninfo = c->conninfo,
+                            .log = c->log,
+                            .metrics = c->metrics};
 
     ops_register_process_metrics(c);
     PS_TRY(facts_start(c->conninfo, c->log, &c->facts, err));
@@ -103,8 +106,8 @@ start_parts(connector *c, ps_err *err)
         return ps_fail(err, PS_ENOMEM, "no memory");
     PS_TRY(start_http(c, err));
     if (s->self_scrape)
-        PS_TRY(self_scrape_start(c->metrics, c->write, c->log, http_server_address(c->http), s->self_scrape_interval_ms,
-                                 &c->self_scrape, err));
+        PS_TRY(self_scrape_start(c->metrics, c->write, c->log, http_server_address(c->http),
+                                 s->self_scrape_interval_ms, &c->self_scrape, err));
     return maintenance_start(c->conninfo, c->log, &c->maintenance, err);
 }
 
@@ -183,7 +186,8 @@ supervise(connector *c)
         if (c->embedded != NULL && embedded_died(c->embedded) && !revive(c))
             break;
     }
-    log_info(c->log, "stopping", LOG_STR("signal", got ? strsignal(got) : "while restarting the database"));
+    log_info(c->log, "stopping",
+             LOG_STR("signal", got ? strsignal(got) : "while restarting the database"));
 }
 
 static ps_status
@@ -199,8 +203,8 @@ run(connector *c, ps_err *err)
     }
     PS_TRY(start_parts(c, err));
     int64_t took = now_ms(CLOCK_MONOTONIC) - begun;
-    log_info(c->log, "ready", LOG_STR("version", PROMSCALE_VERSION), LOG_STR("address", http_server_address(c->http)),
-             LOG_INT("took_ms", took));
+    log_info(c->log, "ready", LOG_STR("version", PROMSCALE_VERSION),
+             LOG_STR("address", http_server_address(c->http)), LOG_INT("took_ms", took));
     ops_print_banner(c, took);
     supervise(c);
     return PS_OK;
@@ -222,7 +226,8 @@ static int
 main_run(connector *c)
 {
     ps_err err = {.code = PS_OK};
-    ps_status st = log_new(STDERR_FILENO, c->settings->log_format, c->settings->log_level, &c->log, &err);
+    ps_status st =
+        log_new(STDERR_FILENO, c->settings->log_format, c->settings->log_level, &c->log, &err);
 
     if (st == PS_OK && (c->metrics = metrics_new()) == NULL)
         st = ps_fail(&err, PS_ENOMEM, "no memory");
@@ -246,13 +251,15 @@ main_run(connector *c)
 int
 main(int argc, char **argv)
 {
-    connector c = {.program = argc > 0 ? argv[0] : "promscale", .started_ms = now_ms(CLOCK_REALTIME)};
+    connector c = {.program = argc > 0 ? argv[0] : "promscale",
+                   .started_ms = now_ms(CLOCK_REALTIME)};
     bool sql = argc > 1 && strcmp(argv[1], "sql") == 0;
     settings_outcome outcome;
     int skip = sql ? 2 : argc > 0, rest = 0, code = 0;
     ps_err err;
 
-    if (settings_load(argc - skip, argv + skip, environ, &c.settings, &outcome, &rest, &err) != PS_OK) {
+    if (settings_load(argc - skip, argv + skip, environ, &c.settings, &outcome, &rest, &err) !=
+        PS_OK) {
         fprintf(stderr, "promscale: %s\n", err.text);
         return 2;
     }

@@ -21,9 +21,9 @@ typedef struct file_reader {
     yaml_parser_t parser;
     setting_source *src;
     ps_err *err;
-    char key[MAX_KEY];       /* "web.listen-address" so far */
+    char key[MAX_KEY];         /* "web.listen-address" so far */
     size_t key_len[MAX_DEPTH]; /* its length at each depth */
-    size_t depth;            /* of open mappings */
+    size_t depth;              /* of open mappings */
 } file_reader;
 
 static ps_status
@@ -39,7 +39,8 @@ next_event(file_reader *r, yaml_event_t *event)
         return PS_OK;
     if (r->parser.error == YAML_MEMORY_ERROR)
         return ps_fail(r->err, PS_ENOMEM, "no memory to read %s", r->src->file);
-    return ps_fail(r->err, PS_EINVAL, "%s:%zu: not YAML: %s", r->src->file, r->parser.problem_mark.line + 1,
+    return ps_fail(r->err, PS_EINVAL, "%s:%zu: not YAML: %s", r->src->file,
+                   r->parser.problem_mark.line + 1,
                    r->parser.problem ? r->parser.problem : "unknown problem");
 }
 
@@ -49,7 +50,8 @@ push_key(file_reader *r, const yaml_event_t *event)
     ps_str word = {(const char *)event->data.scalar.value, event->data.scalar.length};
     size_t len = r->key_len[r->depth - 1];
 
-    if (word.len == 0 || memchr(word.ptr, 0, word.len) != NULL || len + word.len + 2 > sizeof(r->key))
+    if (word.len == 0 || memchr(word.ptr, 0, word.len) != NULL ||
+        len + word.len + 2 > sizeof(r->key))
         return fail_at(r, event, "this key is no setting");
     if (len > 0)
         r->key[len++] = '.';
@@ -69,12 +71,14 @@ set_value(file_reader *r, const yaml_event_t *event, size_t key_line)
     int index = setting_find(name);
 
     if (index < 0)
-        return ps_fail(r->err, PS_EINVAL, "%s:%zu: unknown setting %.*s", r->src->file, key_line, (int)name.len,
-                       name.ptr);
+        return ps_fail(r->err, PS_EINVAL, "%s:%zu: unknown setting %.*s", r->src->file, key_line,
+                       (int)name.len, name.ptr);
     if (strcmp(settings_table[index].name, "config") == 0)
-        return ps_fail(r->err, PS_EINVAL, "%s:%zu: config cannot be set in the file itself", r->src->file, key_line);
+        return ps_fail(r->err, PS_EINVAL, "%s:%zu: config cannot be set in the file itself",
+                       r->src->file, key_line);
     if (!quoted && (text.len == 0 || ps_str_eq_c(text, "~") || ps_str_eq_c(text, "null")))
-        return ps_fail(r->err, PS_EINVAL, "%s:%zu: %.*s has no value", r->src->file, key_line, (int)name.len, name.ptr);
+        return ps_fail(r->err, PS_EINVAL, "%s:%zu: %.*s has no value", r->src->file, key_line,
+                       (int)name.len, name.ptr);
     return setting_source_put(r->src, index, text, (unsigned)key_line, r->err);
 }
 
@@ -97,7 +101,8 @@ read_pair(file_reader *r, const yaml_event_t *key_event)
     else if (event.type == YAML_MAPPING_START_EVENT)
         st = fail_at(r, &event, "nested too deep");
     else
-        st = fail_at(r, &event, "a value must be a single word, number or text (no list, no alias)");
+        st =
+            fail_at(r, &event, "a value must be a single word, number or text (no list, no alias)");
     yaml_event_delete(&event);
     return st;
 }
@@ -136,7 +141,8 @@ read_document(file_reader *r)
             if (r->depth > 0)
                 st = read_pair(r, &event);
             else if (event.type != YAML_SCALAR_EVENT || event.data.scalar.length > 0)
-                st = fail_at(r, &event, "expected \"key: value\" lines"); /* a file of comments only is fine */
+                st = fail_at(r, &event,
+                             "expected \"key: value\" lines"); /* a file of comments only is fine */
             break;
         }
         yaml_event_delete(&event);
@@ -165,7 +171,8 @@ settings_read_file(const char *path, setting_source *src, ps_err *err)
 
     src->file = path;
     if (f == NULL)
-        return ps_fail(err, PS_EINVAL, "cannot read the settings file %s: %s", path, strerror(errno));
+        return ps_fail(err, PS_EINVAL, "cannot read the settings file %s: %s", path,
+                       strerror(errno));
     ps_status st = check_size(f, path, err);
     if (st == PS_OK && !yaml_parser_initialize(&r.parser))
         st = ps_fail(err, PS_ENOMEM, "no memory to read %s", path);

@@ -52,7 +52,8 @@ unknown_flag(ps_str name, ps_err *err)
     int len = (int)(name.len < 64 ? name.len : 64);
 
     if (hint != NULL)
-        return ps_fail(err, PS_EINVAL, "unknown flag --%.*s (did you mean --%s?)", len, name.ptr, hint);
+        return ps_fail(err, PS_EINVAL, "unknown flag --%.*s (did you mean --%s?)", len, name.ptr,
+                       hint);
     return ps_fail(err, PS_EINVAL, "unknown flag --%.*s (--help lists all)", len, name.ptr);
 }
 
@@ -83,10 +84,11 @@ settings_read_flags(int argc, char *const *argv, setting_source *src, settings_r
     for (; i < argc && strcmp(argv[i], "--") != 0; i++) {
         const char *arg = argv[i];
         if (arg[0] != '-' || arg[1] == 0)
-            return ps_fail(err, PS_EINVAL,
-                           "unexpected argument \"%.80s\" (flags start with --; a boolean is switched off with "
-                           "--name=false)",
-                           arg);
+            return ps_fail(
+                err, PS_EINVAL,
+                "unexpected argument \"%.80s\" (flags start with --; a boolean is switched off with "
+                "--name=false)",
+                arg);
         const char *begin = arg + (arg[1] == '-' ? 2 : 1), *eq = strchr(begin, '=');
         ps_str name = {begin, eq ? (size_t)(eq - begin) : strlen(begin)};
         PS_TRY(print_request(name, eq ? eq + 1 : NULL, ret_request, err));
@@ -100,8 +102,9 @@ settings_read_flags(int argc, char *const *argv, setting_source *src, settings_r
             value = ps_str_c(eq + 1);
         } else if (settings_table[index].kind != SETTING_BOOL) {
             if (i + 1 >= argc)
-                return ps_fail(err, PS_EINVAL, "--%s needs a value (--%s=%s)", settings_table[index].name,
-                               settings_table[index].name, settings_table[index].operand);
+                return ps_fail(err, PS_EINVAL, "--%s needs a value (--%s=%s)",
+                               settings_table[index].name, settings_table[index].name,
+                               settings_table[index].operand);
             value = ps_str_c(argv[++i]);
         }
         PS_TRY(setting_source_put(src, index, value, 0, err));
@@ -117,9 +120,9 @@ settings_read_flags(int argc, char *const *argv, setting_source *src, settings_r
 static bool
 is_service_link(const char *name, size_t len)
 {
-    static const char *const ends[] = {"_SERVICE_HOST", "_SERVICE_PORT", "_PORT", "_TCP", "_UDP",
-                                       "_TCP_ADDR", "_TCP_PORT", "_TCP_PROTO", "_UDP_ADDR", "_UDP_PORT",
-                                       "_UDP_PROTO"};
+    static const char *const ends[] = {"_SERVICE_HOST", "_SERVICE_PORT", "_PORT",     "_TCP",
+                                       "_UDP",          "_TCP_ADDR",     "_TCP_PORT", "_TCP_PROTO",
+                                       "_UDP_ADDR",     "_UDP_PORT",     "_UDP_PROTO"};
     static const char service_port[] = "_SERVICE_PORT_";
 
     for (size_t i = 0; i < PS_ARRAY_LEN(ends); i++) {
@@ -150,7 +153,8 @@ settings_read_env(char *const *envp, setting_source *src, ps_err *err)
         if (index >= 0)
             PS_TRY(setting_source_put(src, index, ps_str_c(eq + 1), 0, err));
         else if (!is_service_link(*envp, len))
-            return ps_fail(err, PS_EINVAL, "environment variable %.*s is no setting (--help lists all)",
+            return ps_fail(err, PS_EINVAL,
+                           "environment variable %.*s is no setting (--help lists all)",
                            (int)(len < 80 ? len : 80), *envp);
     }
     return PS_OK;

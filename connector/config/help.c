@@ -41,14 +41,15 @@ settings_print_help(void)
 {
     const char *section = "";
 
-    printf("promscale %s - Prometheus metrics in PostgreSQL\n\n"
-           "  promscale [flags]                                       run the connector\n"
-           "  promscale sql [flags] [-- psql arguments]               open psql on the same database\n"
-           "  promscale --help | --help=markdown | --version\n\n"
-           "Each setting is a flag, an environment variable (PROMSCALE_ and the name in capitals, with _ for\n"
-           ". and -) and a key of the YAML file named by --config. Flags win over the environment, that over\n"
-           "the file. Sizes: 64KB, 128MB. Durations: 500ms, 15s, 1h30m, 90d.\n",
-           PROMSCALE_VERSION);
+    printf(
+        "promscale %s - Prometheus metrics in PostgreSQL\n\n"
+        "  promscale [flags]                                       run the connector\n"
+        "  promscale sql [flags] [-- psql arguments]               open psql on the same database\n"
+        "  promscale --help | --help=markdown | --version\n\n"
+        "Each setting is a flag, an environment variable (PROMSCALE_ and the name in capitals, with _ for\n"
+        ". and -) and a key of the YAML file named by --config. Flags win over the environment, that over\n"
+        "the file. Sizes: 64KB, 128MB. Durations: 500ms, 15s, 1h30m, 90d.\n",
+        PROMSCALE_VERSION);
     for (size_t i = 0; i < settings_count; i++) {
         const setting *def = &settings_table[i];
         if (strcmp(section, def->section) != 0) {
@@ -76,8 +77,10 @@ print_markdown_cell(const char *text)
 static void
 print_accepts(const setting *def)
 {
-    static const char *const names[] = {[SETTING_STRING] = "text", [SETTING_BOOL] = "true, false",
-                                        [SETTING_INT] = "number", [SETTING_SIZE] = "size",
+    static const char *const names[] = {[SETTING_STRING] = "text",
+                                        [SETTING_BOOL] = "true, false",
+                                        [SETTING_INT] = "number",
+                                        [SETTING_SIZE] = "size",
                                         [SETTING_DURATION] = "duration"};
 
     print_markdown_cell(def->kind == SETTING_CHOICE ? def->choices : names[def->kind]);
@@ -88,18 +91,20 @@ settings_print_markdown(void)
 {
     const char *section = "";
 
-    printf("# Settings\n\n"
-           "Made by `promscale --help=markdown` from `connector/config/table.c`; do not edit by hand.\n\n"
-           "Each setting is a flag (`--web.listen-address=:9201`), an environment variable\n"
-           "(`PROMSCALE_WEB_LISTEN_ADDRESS`) and a key of the YAML file named by `--config`, dotted or nested.\n"
-           "Flags win over the environment, the environment over the file, the file over the default.\n"
-           "An unknown key, in any of them, is an error. Sizes: `64KB`, `128MB` (powers of 1024).\n"
-           "Durations: `500ms`, `15s`, `1h30m`, `90d`.\n");
+    printf(
+        "# Settings\n\n"
+        "Made by `promscale --help=markdown` from `connector/config/table.c`; do not edit by hand.\n\n"
+        "Each setting is a flag (`--web.listen-address=:9201`), an environment variable\n"
+        "(`PROMSCALE_WEB_LISTEN_ADDRESS`) and a key of the YAML file named by `--config`, dotted or nested.\n"
+        "Flags win over the environment, the environment over the file, the file over the default.\n"
+        "An unknown key, in any of them, is an error. Sizes: `64KB`, `128MB` (powers of 1024).\n"
+        "Durations: `500ms`, `15s`, `1h30m`, `90d`.\n");
     for (size_t i = 0; i < settings_count; i++) {
         const setting *def = &settings_table[i];
         if (strcmp(section, def->section) != 0) {
             section = def->section;
-            printf("\n## %s\n\n| Setting | Default | Accepts | Meaning |\n|---|---|---|---|\n", section);
+            printf("\n## %s\n\n| Setting | Default | Accepts | Meaning |\n|---|---|---|---|\n",
+                   section);
         }
         /* The version is in this default: the page must not change with it. */
         bool versioned = strcmp(def->name, "db.app") == 0;

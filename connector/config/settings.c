@@ -52,7 +52,8 @@ given(const setting_source *sources, size_t n, const char *name, char *who, size
 static ps_status
 choose_database(settings *s, const setting_source *sources, size_t n, ps_err *err)
 {
-    static const char *const parts[] = {"db.host", "db.port", "db.user", "db.password", "db.name", "db.ssl-mode"};
+    static const char *const parts[] = {"db.host",     "db.port", "db.user",
+                                        "db.password", "db.name", "db.ssl-mode"};
     char uri[160], part[160], dir[160], app[160];
     bool has_uri = given(sources, n, "db.uri", uri, sizeof(uri));
     bool has_part = false;
@@ -60,15 +61,19 @@ choose_database(settings *s, const setting_source *sources, size_t n, ps_err *er
     for (size_t i = 0; i < PS_ARRAY_LEN(parts) && !has_part; i++)
         has_part = given(sources, n, parts[i], part, sizeof(part));
     if (has_uri && !has_part && given(sources, n, "db.app", app, sizeof(app)))
-        return ps_fail(err, PS_EINVAL, "%.100s and %.100s exclude each other: put application_name into the URI", uri, app);
+        return ps_fail(err, PS_EINVAL,
+                       "%.100s and %.100s exclude each other: put application_name into the URI",
+                       uri, app);
     if (has_uri && has_part)
-        return ps_fail(err, PS_EINVAL, "%.100s and %.100s exclude each other: put it all into the URI", uri, part);
+        return ps_fail(err, PS_EINVAL,
+                       "%.100s and %.100s exclude each other: put it all into the URI", uri, part);
     s->db_is_external = has_uri || has_part;
     if (s->db_is_external && given(sources, n, "data-dir", dir, sizeof(dir)))
-        return ps_fail(err, PS_EINVAL,
-                       "%.100s and %.100s exclude each other: data-dir is for the embedded PostgreSQL, db.* names "
-                       "your own",
-                       dir, has_uri ? uri : part);
+        return ps_fail(
+            err, PS_EINVAL,
+            "%.100s and %.100s exclude each other: data-dir is for the embedded PostgreSQL, db.* names "
+            "your own",
+            dir, has_uri ? uri : part);
     return PS_OK;
 }
 
@@ -76,13 +81,17 @@ static ps_status
 check(const settings *s, ps_err *err)
 {
     if (s->web_telemetry_path[0] != '/' || strpbrk(s->web_telemetry_path, "?#*% ") != NULL)
-        return ps_fail(err, PS_EINVAL, "web.telemetry-path: \"%.64s\" is not a plain path (like /metrics)",
+        return ps_fail(err, PS_EINVAL,
+                       "web.telemetry-path: \"%.64s\" is not a plain path (like /metrics)",
                        s->web_telemetry_path);
     if (!s->db_is_external && s->data_dir[0] == 0)
-        return ps_fail(err, PS_EINVAL, "data-dir is empty: name a folder, or a database with db.uri");
+        return ps_fail(err, PS_EINVAL,
+                       "data-dir is empty: name a folder, or a database with db.uri");
     if (s->ingest_max_body_bytes > s->ingest_queue_bytes)
-        return ps_fail(err, PS_EINVAL, "ingest.max-body-bytes is larger than ingest.queue-bytes: such a request could "
-                                       "never be taken");
+        return ps_fail(
+            err, PS_EINVAL,
+            "ingest.max-body-bytes is larger than ingest.queue-bytes: such a request could "
+            "never be taken");
     return PS_OK;
 }
 
@@ -104,10 +113,12 @@ load(settings *s, setting_source *sources, char *const *envp, ps_err *err)
 }
 
 ps_status
-settings_load(int argc, char *const *argv, char *const *envp, settings **ret, settings_outcome *ret_outcome,
-              int *ret_rest, ps_err *err)
+settings_load(int argc, char *const *argv, char *const *envp, settings **ret,
+              settings_outcome *ret_outcome, int *ret_rest, ps_err *err)
 {
-    setting_source sources[3] = {{.origin = ORIGIN_FILE}, {.origin = ORIGIN_ENV}, {.origin = ORIGIN_FLAG}};
+    setting_source sources[3] = {{.origin = ORIGIN_FILE},
+                                 {.origin = ORIGIN_ENV},
+                                 {.origin = ORIGIN_FLAG}};
     settings_request request = REQUEST_RUN;
     settings *s = calloc(1, sizeof(*s));
     int rest = argc;

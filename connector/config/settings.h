@@ -9,25 +9,26 @@
 
 #include "lib/base/base.h"
 
-typedef struct settings { /* strings are owned by the struct, never NULL; "" = not set */
-    const char *config_file;            /* config */
+typedef struct settings {    /* strings are owned by the struct, never NULL; "" = not set */
+    const char *config_file; /* config */
 
-    const char *data_dir;               /* data-dir: embedded PostgreSQL; default promscale-data */
-    int64_t embedded_shared_buffers;    /* embedded.shared-buffers, bytes, 128MB */
-    const char *embedded_bin_dir;       /* embedded.bin-dir: folder of postgres and initdb; "" = found by itself */
+    const char *data_dir;            /* data-dir: embedded PostgreSQL; default promscale-data */
+    int64_t embedded_shared_buffers; /* embedded.shared-buffers, bytes, 128MB */
+    const char *
+        embedded_bin_dir; /* embedded.bin-dir: folder of postgres and initdb; "" = found by itself */
 
-    const char *db_uri;                 /* db.uri: yours; excludes the next six */
+    const char *db_uri; /* db.uri: yours; excludes the next six */
     const char *db_app, *db_host, *db_user, *db_password, *db_name, *db_ssl_mode;
     int64_t db_port;
-    int64_t db_connection_timeout_ms;   /* db.connection-timeout, 60s */
-    bool db_is_external;                /* derived: any db.uri or db.host... was given */
+    int64_t db_connection_timeout_ms; /* db.connection-timeout, 60s */
+    bool db_is_external;              /* derived: any db.uri or db.host... was given */
 
-    const char *web_listen_address;     /* web.listen-address, 127.0.0.1:9201 */
-    const char *web_telemetry_path;     /* web.telemetry-path, /metrics */
-    int64_t web_max_connections;        /* web.max-connections, 512 */
-    int64_t web_head_timeout_ms;        /* web.head-timeout, 30s: absolute, for the request's head */
-    int64_t web_body_timeout_ms;        /* web.body-timeout, 60s: absolute, for the body */
-    int64_t web_idle_timeout_ms;        /* web.idle-timeout, 5m: keep-alive */
+    const char *web_listen_address; /* web.listen-address, 127.0.0.1:9201 */
+    const char *web_telemetry_path; /* web.telemetry-path, /metrics */
+    int64_t web_max_connections;    /* web.max-connections, 512 */
+    int64_t web_head_timeout_ms;    /* web.head-timeout, 30s: absolute, for the request's head */
+    int64_t web_body_timeout_ms;    /* web.body-timeout, 60s: absolute, for the body */
+    int64_t web_idle_timeout_ms;    /* web.idle-timeout, 5m: keep-alive */
 
     int64_t ingest_max_body_bytes;         /* ingest.max-body-bytes, 16MB, as received */
     int64_t ingest_max_decompressed_bytes; /* ingest.max-decompressed-bytes, 64MB */
@@ -45,15 +46,16 @@ typedef struct settings { /* strings are owned by the struct, never NULL; "" = n
     int64_t ingest_timeout_ms;             /* ingest.timeout, 20s: then 503 */
     int64_t ingest_workers;                /* ingest.workers, 0 = one per core, at most 8 */
     int64_t ingest_flush_max_samples;      /* ingest.flush-max-samples, 50000 */
-    int64_t ingest_flush_min_parallel;     /* ingest.flush-min-parallel, 20000: a second flush may start */
-    int64_t cache_series_max_bytes;        /* metrics.cache.series.max-bytes, 256MB */
+    int64_t
+        ingest_flush_min_parallel;  /* ingest.flush-min-parallel, 20000: a second flush may start */
+    int64_t cache_series_max_bytes; /* metrics.cache.series.max-bytes, 256MB */
 
-    bool self_scrape;                   /* self-scrape, true */
-    int64_t self_scrape_interval_ms;    /* self-scrape-interval, 15s */
+    bool self_scrape;                /* self-scrape, true */
+    int64_t self_scrape_interval_ms; /* self-scrape-interval, 15s */
 
-    bool startup_only;                  /* startup.only: install or upgrade, then exit */
-    bool startup_install_extensions;    /* startup.install-extensions, true */
-    bool startup_upgrade_extensions;    /* startup.upgrade-extensions, true */
+    bool startup_only;               /* startup.only: install or upgrade, then exit */
+    bool startup_install_extensions; /* startup.install-extensions, true */
+    bool startup_upgrade_extensions; /* startup.upgrade-extensions, true */
 
     const char *log_format;             /* telemetry.log.format: logfmt | json */
     const char *log_level;              /* telemetry.log.level: error | warn | info | debug */

@@ -45,28 +45,35 @@ typedef enum setting_origin { ORIGIN_DEFAULT, ORIGIN_FILE, ORIGIN_ENV, ORIGIN_FL
 
 typedef struct setting_source {
     setting_origin origin;
-    const char *file;                /* ORIGIN_FILE: its name, borrowed */
-    char *text[SETTINGS_MAX];        /* owned; NULL = not given here */
-    unsigned line[SETTINGS_MAX];     /* ORIGIN_FILE: where */
+    const char *file;            /* ORIGIN_FILE: its name, borrowed */
+    char *text[SETTINGS_MAX];    /* owned; NULL = not given here */
+    unsigned line[SETTINGS_MAX]; /* ORIGIN_FILE: where */
 } setting_source;
 
 void setting_source_done(setting_source *src);
 /* Copies text. PS_EINVAL if the source has this setting already (flags: the last one wins). */
-ps_status setting_source_put(setting_source *src, int index, ps_str text, unsigned line, ps_err *err)
-    PS_MUST_CHECK;
+ps_status setting_source_put(setting_source *src, int index, ps_str text, unsigned line,
+                             ps_err *err) PS_MUST_CHECK;
 /* "--web.listen-address", "PROMSCALE_WEB_LISTEN_ADDRESS", "web.listen-address (promscale.yml:3)". */
 void setting_origin_name(const setting_source *src, int index, char *dst, size_t cap);
 
-typedef enum settings_request { REQUEST_RUN, REQUEST_HELP, REQUEST_MARKDOWN, REQUEST_VERSION } settings_request;
+typedef enum settings_request {
+    REQUEST_RUN,
+    REQUEST_HELP,
+    REQUEST_MARKDOWN,
+    REQUEST_VERSION
+} settings_request;
 
 /* *ret_rest: index after "--", argc without one; not written for requests other than RUN. */
-ps_status settings_read_flags(int argc, char *const *argv, setting_source *src, settings_request *ret_request,
-                              int *ret_rest, ps_err *err) PS_MUST_CHECK;
+ps_status settings_read_flags(int argc, char *const *argv, setting_source *src,
+                              settings_request *ret_request, int *ret_rest,
+                              ps_err *err) PS_MUST_CHECK;
 ps_status settings_read_env(char *const *envp, setting_source *src, ps_err *err) PS_MUST_CHECK;
 ps_status settings_read_file(const char *path, setting_source *src, ps_err *err) PS_MUST_CHECK;
 
 /* Parses text into the field; who names the source in errors. Frees what was there. */
-ps_status setting_assign(settings *s, int index, const char *text, const char *who, ps_err *err) PS_MUST_CHECK;
+ps_status setting_assign(settings *s, int index, const char *text, const char *who,
+                         ps_err *err) PS_MUST_CHECK;
 
 void settings_print_help(void);
 

@@ -23,8 +23,8 @@ setting_source_put(setting_source *src, int index, ps_str text, unsigned line, p
     const setting *def = &settings_table[index];
 
     if (src->text[index] != NULL && src->origin == ORIGIN_FILE)
-        return ps_fail(err, PS_EINVAL, "%s:%u: %s is set a second time (first in line %u)", src->file, line,
-                       def->name, src->line[index]);
+        return ps_fail(err, PS_EINVAL, "%s:%u: %s is set a second time (first in line %u)",
+                       src->file, line, def->name, src->line[index]);
     if (memchr(text.ptr ? text.ptr : "", 0, text.len) != NULL)
         return ps_fail(err, PS_EINVAL, "%s: the value contains a NUL byte", def->name);
     char *copy = malloc(text.len + 1);
@@ -114,7 +114,8 @@ assign_number(int64_t *field, const setting *def, const char *text, const char *
 {
     static const char *const what[] = {[SETTING_INT] = "a whole number",
                                        [SETTING_SIZE] = "a size (like 64KB, 128MB, 1GB)",
-                                       [SETTING_DURATION] = "a duration (like 500ms, 15s, 5m, 1h30m, 90d)"};
+                                       [SETTING_DURATION] =
+                                           "a duration (like 500ms, 15s, 5m, 1h30m, 90d)"};
     int64_t v = 0;
     ps_status st = def->kind == SETTING_INT    ? ps_parse_i64(ps_str_c(text), &v)
                    : def->kind == SETTING_SIZE ? ps_parse_size(ps_str_c(text), &v)
@@ -151,7 +152,8 @@ setting_assign(settings *s, int index, const char *text, const char *who, ps_err
         return assign_number(field, def, text, who, err);
     case SETTING_CHOICE:
         if (!is_choice(def->choices, text))
-            return ps_fail(err, PS_EINVAL, "%s: \"%.64s\" is not one of %s", who, text, def->choices);
+            return ps_fail(err, PS_EINVAL, "%s: \"%.64s\" is not one of %s", who, text,
+                           def->choices);
         break;
     case SETTING_STRING:
         break;

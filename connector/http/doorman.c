@@ -25,8 +25,9 @@ enum {
     ACCEPT_BURST = 64,
     TICK_MAX_MS = 250,
     TICK_MIN_MS = 10,
-    EVICT_IDLE_MS = 1000, /* idle connections younger than this are not taken away from their clients */
-    PEER_CHECK_MS = 500,  /* in one state at least this long before the peer is looked at */
+    EVICT_IDLE_MS =
+        1000, /* idle connections younger than this are not taken away from their clients */
+    PEER_CHECK_MS = 500, /* in one state at least this long before the peer is looked at */
     TCP_STATE_CLOSE = 7,
     TCP_STATE_CLOSE_WAIT = 8
 };
@@ -101,7 +102,8 @@ look_at(http_server *s, http_conn *c, int64_t now)
         return;
     bool known = now - c->since_ms >= PEER_CHECK_MS || c->state == CONN_IDLE;
     known = known && tcp_info_of(c->fd, &info);
-    if (known && c->state == CONN_IDLE && !c->head_begun && info.tcpi_bytes_received > c->bytes_mark) {
+    if (known && c->state == CONN_IDLE && !c->head_begun &&
+        info.tcpi_bytes_received > c->bytes_mark) {
         c->head_begun = true;
         if (c->deadline_ms > now + s->head_timeout_ms)
             c->deadline_ms = now + s->head_timeout_ms;

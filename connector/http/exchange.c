@@ -27,7 +27,8 @@ void *
 http_on_request_line(void *server, const char *uri, struct MHD_Connection *c)
 {
     http_server *s = server;
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
     http_conn *conn = info ? info->socket_context : NULL;
     http_request *r = conn ? http_request_new(s, conn, c, uri) : NULL;
 
@@ -36,7 +37,8 @@ http_on_request_line(void *server, const char *uri, struct MHD_Connection *c)
     pthread_mutex_lock(&s->lock);
     conn->request = r;
     bool begun = conn->state == CONN_FRESH || conn->head_begun;
-    http_conn_enter(conn, CONN_HEAD, begun ? conn->deadline_ms : http_now_ms() + s->head_timeout_ms);
+    http_conn_enter(conn, CONN_HEAD,
+                    begun ? conn->deadline_ms : http_now_ms() + s->head_timeout_ms);
     pthread_mutex_unlock(&s->lock);
     return r;
 }
@@ -108,7 +110,8 @@ continue_refused(http_request *r, size_t *size)
 static const char *
 limit_text(ps_status st)
 {
-    return st == PS_ELIMIT ? "the body is larger than this server accepts" : "the server is busy, try again";
+    return st == PS_ELIMIT ? "the body is larger than this server accepts"
+                           : "the server is busy, try again";
 }
 
 /* ---- the way of a good request --------------------------------------------------------------- */
@@ -154,16 +157,20 @@ dispatch(http_request *r)
 {
     http_server *s = r->server;
 
-    if (atomic_load(&s->quiesced)) {
+    /* Under the lock: after quiesce nothing new gets to where it may be suspended. */
+    pthread_mutex_lock(&s->lock);
+    bool welcome = !atomic_load(&s->quiesced);
+    if (welcome) {
+        r->stage = STAGE_HANDLER;
+        r->refs++;
+        s->refs++;
+        http_conn_enter(r->conn, CONN_WORK, NO_DEADLINE);
+    }
+    pthread_mutex_unlock(&s->lock);
+    if (!welcome) {
         http_refuse(r, 503, "the server is shutting down");
         return send_answer(r);
     }
-    pthread_mutex_lock(&s->lock);
-    r->stage = STAGE_HANDLER;
-    r->refs++;
-    s->refs++;
-    http_conn_enter(r->conn, CONN_WORK, NO_DEADLINE);
-    pthread_mutex_unlock(&s->lock);
 
     r->route->handler(r, r->route->self);
 
@@ -179,8 +186,8 @@ dispatch(http_request *r)
 }
 
 enum MHD_Result
-http_on_access(void *server, struct MHD_Connection *c, const char *url, const char *method, const char *version,
-               const char *data, size_t *size, void **request)
+http_on_access(void *server, struct MHD_Connection *c, const char *url, const char *method,
+               const char *version, const char *data, size_t *size, void **request)
 {
     http_request *r = *request;
 
@@ -209,7 +216,8 @@ http_on_access(void *server, struct MHD_Connection *c, const char *url, const ch
 }
 
 void
-http_on_completed(void *server, struct MHD_Connection *c, void **request, enum MHD_RequestTerminationCode code)
+http_on_completed(void *server, struct MHD_Connection *c, void **request,
+                  enum MHD_RequestTerminationCode code)
 {
     http_server *s = server;
     http_request *r = *request;
@@ -221,7 +229,8 @@ http_on_completed(void *server, struct MHD_Connection *c, void **request, enum M
     bool counted = r->stage != STAGE_NEW;
     if (counted) {
         route_metrics_gauge_requests(s->metrics, -1);
-        route_metrics_done(s->metrics, r, code == MHD_REQUEST_TERMINATED_COMPLETED_OK || r->raw_answered);
+        route_metrics_done(s->metrics, r,
+                           code == MHD_REQUEST_TERMINATED_COMPLETED_OK || r->raw_answered);
     }
     pthread_mutex_lock(&s->lock);
     http_conn *conn = r->conn;
@@ -244,7 +253,8 @@ http_on_completed(void *server, struct MHD_Connection *c, void **request, enum M
 static void
 conn_opened(http_server *s, struct MHD_Connection *c, void **socket_context)
 {
-    const union MHD_ConnectionInfo *info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
     http_conn *conn = calloc(1, sizeof(*conn));
 
     *socket_context = conn;

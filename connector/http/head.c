@@ -56,7 +56,8 @@ http_pairs_add(http_request *r, http_pairs *pairs, ps_str name, ps_str value)
         pairs->cap = cap;
     }
     http_pair *p = &pairs->items[pairs->n];
-    if (ps_arena_dup(&r->arena, name, &p->name) != PS_OK || ps_arena_dup(&r->arena, value, &p->value) != PS_OK)
+    if (ps_arena_dup(&r->arena, name, &p->name) != PS_OK ||
+        ps_arena_dup(&r->arena, value, &p->value) != PS_OK)
         return false;
     pairs->n++;
     return true;
@@ -148,11 +149,12 @@ read_uri(http_request *r, ps_err *err)
 /* ---- headers ------------------------------------------------------------------------------- */
 
 static enum MHD_Result
-copy_header(void *self, enum MHD_ValueKind kind, const char *name, size_t name_len, const char *value,
-            size_t value_len)
+copy_header(void *self, enum MHD_ValueKind kind, const char *name, size_t name_len,
+            const char *value, size_t value_len)
 {
     http_request *r = self;
-    bool ok = http_pairs_add(r, &r->headers, (ps_str){name, name_len}, (ps_str){value ? value : "", value_len});
+    bool ok = http_pairs_add(r, &r->headers, (ps_str){name, name_len},
+                             (ps_str){value ? value : "", value_len});
 
     (void)kind;
     return ok ? MHD_YES : MHD_NO;
@@ -171,7 +173,8 @@ read_length(http_request *r, ps_err *err)
         if (!is_length && !ps_str_eq_nocase(h->name, PS_STR("Transfer-Encoding")))
             continue;
         if (field->ptr != NULL)
-            return ps_fail(err, PS_EINVAL, "%s is given twice", is_length ? "Content-Length" : "Transfer-Encoding");
+            return ps_fail(err, PS_EINVAL, "%s is given twice",
+                           is_length ? "Content-Length" : "Transfer-Encoding");
         *field = h->value;
     }
     if (encoding.ptr != NULL && length.ptr != NULL)
@@ -202,7 +205,7 @@ http_request_read_head(http_request *r, struct MHD_Connection *c, ps_err *err)
 static const struct {
     const char *name;
     unsigned method;
-} methods[] = {{"GET", HTTP_GET}, {"HEAD", HTTP_HEAD}, {"POST", HTTP_POST},
+} methods[] = {{"GET", HTTP_GET}, {"HEAD", HTTP_HEAD},       {"POST", HTTP_POST},
                {"PUT", HTTP_PUT}, {"OPTIONS", HTTP_OPTIONS}, {"DELETE", HTTP_DELETE}};
 
 unsigned

@@ -17,13 +17,20 @@
 typedef struct http_server http_server;
 typedef struct http_request http_request;
 
-enum { HTTP_GET = 1, HTTP_HEAD = 2, HTTP_POST = 4, HTTP_PUT = 8, HTTP_OPTIONS = 16, HTTP_DELETE = 32 };
+enum {
+    HTTP_GET = 1,
+    HTTP_HEAD = 2,
+    HTTP_POST = 4,
+    HTTP_PUT = 8,
+    HTTP_OPTIONS = 16,
+    HTTP_DELETE = 32
+};
 
 typedef void (*http_handler)(http_request *r, void *self);
 
 typedef struct http_route {
-    const char *path;   /* exact, or a prefix if it ends in "*" */
-    unsigned methods;   /* other methods: 405 with Allow */
+    const char *path; /* exact, or a prefix if it ends in "*" */
+    unsigned methods; /* other methods: 405 with Allow */
     http_handler handler;
     void *self;
     size_t max_body_bytes; /* 413 beyond it, as soon as it is known */
@@ -33,7 +40,7 @@ typedef struct http_server_config {
     const char *listen_address; /* host:port; port 0 = any (see http_server_address) */
     int64_t max_connections;
     int64_t head_timeout_ms, body_timeout_ms, idle_timeout_ms;
-    int64_t body_pool_bytes; /* all bodies together; beyond it 503 with Retry-After */
+    int64_t body_pool_bytes;  /* all bodies together; beyond it 503 with Retry-After */
     const http_route *routes; /* copied; unknown path: 404 */
     size_t n_routes;
     logger *log;
@@ -46,7 +53,8 @@ typedef struct http_identity {
     ps_str tenant;       /* "" = no tenant */
 } http_identity;
 
-ps_status http_server_start(const http_server_config *config, http_server **ret, ps_err *err) PS_MUST_CHECK;
+ps_status http_server_start(const http_server_config *config, http_server **ret,
+                            ps_err *err) PS_MUST_CHECK;
 const char *http_server_address(const http_server *s); /* "127.0.0.1:9201" as really bound */
 /* Stops accepting; new requests on open connections get 503. */
 void http_server_quiesce(http_server *s);
@@ -58,7 +66,8 @@ void http_server_stop(http_server *s, int64_t timeout_ms);
 unsigned http_method(const http_request *r);
 ps_str http_path(const http_request *r);                                /* percent-decoded */
 bool http_header(const http_request *r, const char *name, ps_str *ret); /* borrows */
-bool http_query(const http_request *r, const char *name, ps_str *ret);  /* first of that name, decoded */
+bool http_query(const http_request *r, const char *name,
+                ps_str *ret); /* first of that name, decoded */
 ps_str http_body(const http_request *r);
 const http_identity *http_request_identity(const http_request *r);
 /* The client has closed its connection (seen within a second): the answer will reach nobody. */
@@ -70,7 +79,8 @@ void http_set_header(http_request *r, const char *name, const char *value);
 void http_respond(http_request *r, int status, const char *content_type, ps_str body);
 /* Plain text, and the Prometheus JSON error envelope. */
 void http_respond_text(http_request *r, int status, const char *fmt, ...) PS_PRINTF(3, 4);
-void http_respond_api_error(http_request *r, int status, const char *error_type, const char *fmt, ...) PS_PRINTF(4, 5);
+void http_respond_api_error(http_request *r, int status, const char *error_type, const char *fmt,
+                            ...) PS_PRINTF(4, 5);
 /* The one table from status to HTTP. */
 int http_status_of(ps_status status);
 

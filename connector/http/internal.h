@@ -32,11 +32,11 @@ typedef enum conn_state {
 typedef struct http_conn {
     struct http_conn *prev, *next;
     http_request *request; /* the current one, NULL between requests */
-    int fd;                /* open as long as this struct exists; only shutdown(2) is ours, never close */
+    int fd; /* open as long as this struct exists; only shutdown(2) is ours, never close */
     conn_state state;
     int64_t since_ms;    /* in this state */
     int64_t deadline_ms; /* monotonic; NO_DEADLINE */
-    uint64_t bytes_mark; /* received by the kernel when it became idle: more means a head has begun */
+    uint64_t bytes_mark; /* received by the kernel when it became idle; more: a head has begun */
     bool head_begun;
     bool was_shut;
 } http_conn;
@@ -61,12 +61,12 @@ typedef struct http_pairs {
 
 struct http_request {
     http_server *server;
-    http_conn *conn;             /* NULL once the library has let go */
-    struct MHD_Connection *mhd;  /* the same */
-    int refs;                    /* guarded by the server's lock */
-    request_stage stage;         /* written on the library's thread under the lock */
+    http_conn *conn;            /* NULL once the library has let go */
+    struct MHD_Connection *mhd; /* the same */
+    int refs;                   /* guarded by the server's lock */
+    request_stage stage;        /* written on the library's thread under the lock */
     atomic_bool client_gone;
-    const http_route *route;     /* NULL before routing */
+    const http_route *route; /* NULL before routing */
     unsigned method;
     http_identity identity;
     int64_t begun_ms; /* head complete */
@@ -109,21 +109,21 @@ struct http_server {
 
     http_conn *conns;
     size_t n_conns;
-    size_t n_open;  /* requests with a complete head that are not ended */
+    size_t n_open; /* requests with a complete head that are not ended */
     int64_t body_bytes;
     atomic_bool quiesced; /* 503 to everything new */
-    bool stopping;        /* nothing may be suspended any more */
     bool doorman_stop;
     atomic_uint_fast64_t next_id;
 };
 
-int64_t http_now_ms(void); /* monotonic */
+int64_t http_now_ms(void);                                                 /* monotonic */
 void http_conn_enter(http_conn *c, conn_state state, int64_t deadline_ms); /* under the lock */
 /* Bytes that the kernel has received on this connection; 0 if it does not say. */
 uint64_t http_bytes_received(int fd);
 
 /* listen.c */
-ps_status http_listen(const char *address, int *ret_fd, char *text, size_t cap, ps_err *err) PS_MUST_CHECK;
+ps_status http_listen(const char *address, int *ret_fd, char *text, size_t cap,
+                      ps_err *err) PS_MUST_CHECK;
 
 /* doorman.c: the thread that accepts, watches deadlines and clients that hang up. */
 void *http_doorman_main(void *server);
@@ -133,17 +133,20 @@ void http_doorman_wake(http_server *s);
 void http_on_connection(void *server, struct MHD_Connection *c, void **socket_context,
                         enum MHD_ConnectionNotificationCode code);
 void *http_on_request_line(void *server, const char *uri, struct MHD_Connection *c);
-enum MHD_Result http_on_access(void *server, struct MHD_Connection *c, const char *url, const char *method,
-                               const char *version, const char *data, size_t *size, void **request);
+enum MHD_Result http_on_access(void *server, struct MHD_Connection *c, const char *url,
+                               const char *method, const char *version, const char *data,
+                               size_t *size, void **request);
 void http_on_completed(void *server, struct MHD_Connection *c, void **request,
                        enum MHD_RequestTerminationCode code);
 
 /* head.c: the request's own copy of its head. */
-http_request *http_request_new(http_server *s, http_conn *conn, struct MHD_Connection *mhd, const char *uri);
+http_request *http_request_new(http_server *s, http_conn *conn, struct MHD_Connection *mhd,
+                               const char *uri);
 void http_request_free(http_request *r);
 unsigned http_method_of(const char *name);
 /* Headers, path, query, length of the body. PS_EINVAL: answer 400 and close. PS_EUNSUPPORTED: 501 and close. */
-ps_status http_request_read_head(http_request *r, struct MHD_Connection *c, ps_err *err) PS_MUST_CHECK;
+ps_status http_request_read_head(http_request *r, struct MHD_Connection *c,
+                                 ps_err *err) PS_MUST_CHECK;
 bool http_pairs_add(http_request *r, http_pairs *pairs, ps_str name, ps_str value); /* copies */
 
 /* head.c: routes */
@@ -152,7 +155,7 @@ void http_route_allow(const http_route *route, char *dst, size_t cap); /* "GET, 
 bool http_route_allows(const http_route *route, unsigned method);
 
 /* body.c: bodies in memory, all of them together under one limit. */
-ps_status http_body_begin(http_request *r) PS_MUST_CHECK;                         /* ELIMIT: 413, EUNAVAILABLE: 503 */
+ps_status http_body_begin(http_request *r) PS_MUST_CHECK; /* ELIMIT: 413, EUNAVAILABLE: 503 */
 ps_status http_body_add(http_request *r, const char *data, size_t len) PS_MUST_CHECK;
 void http_body_free(http_request *r);
 

@@ -21,12 +21,14 @@ split_address(const char *address, char *host, size_t cap, const char **ret_port
 
     if (colon == NULL || colon[1] == 0 || strspn(colon + 1, "0123456789") != strlen(colon + 1) ||
         strlen(colon + 1) > 5 || len >= cap)
-        return ps_fail(err, PS_EINVAL, "listen address \"%.80s\" is not host:port (like 127.0.0.1:9201)", address);
+        return ps_fail(err, PS_EINVAL,
+                       "listen address \"%.80s\" is not host:port (like 127.0.0.1:9201)", address);
     if (len >= 2 && address[0] == '[' && address[len - 1] == ']') {
         address++;
         len -= 2;
     } else if (memchr(address, ':', len) != NULL) {
-        return ps_fail(err, PS_EINVAL, "listen address \"%.80s\": an IPv6 address stands in brackets ([::1]:9201)",
+        return ps_fail(err, PS_EINVAL,
+                       "listen address \"%.80s\": an IPv6 address stands in brackets ([::1]:9201)",
                        address);
     }
     memcpy(host, address, len);
@@ -70,7 +72,8 @@ bound_text(int fd, char *text, size_t cap)
 ps_status
 http_listen(const char *address, int *ret_fd, char *text, size_t cap, ps_err *err)
 {
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV}, *list = NULL;
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV},
+                    *list = NULL;
     char host[128];
     const char *port = NULL;
     int fd = -1, saved = EADDRNOTAVAIL;
@@ -90,12 +93,14 @@ http_listen(const char *address, int *ret_fd, char *text, size_t cap, ps_err *er
     }
     freeaddrinfo(list);
     if (fd < 0 && saved == EADDRINUSE)
-        return ps_fail(err, PS_EUNAVAILABLE,
-                       "%.80s is already in use: another program, perhaps another promscale, listens there. Stop it or "
-                       "choose another address with --web.listen-address",
-                       address);
+        return ps_fail(
+            err, PS_EUNAVAILABLE,
+            "%.80s is already in use: another program, perhaps another promscale, listens there. Stop it or "
+            "choose another address with --web.listen-address",
+            address);
     if (fd < 0)
-        return ps_fail(err, PS_EUNAVAILABLE, "cannot listen on %.80s: %s", address, strerror(saved));
+        return ps_fail(err, PS_EUNAVAILABLE, "cannot listen on %.80s: %s", address,
+                       strerror(saved));
     bound_text(fd, text, cap);
     *ret_fd = fd;
     return PS_OK;

@@ -24,7 +24,8 @@ struct route_metrics {
     metric *timeouts[CONN_SEND + 1];
 };
 
-static const double duration_bounds[] = {0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30};
+static const double duration_bounds[] = {0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
+                                         0.5,   1,     2.5,  5,     10,   30};
 
 route_metrics *
 route_metrics_new(metrics *m, const http_route *routes, size_t n)
@@ -32,8 +33,11 @@ route_metrics_new(metrics *m, const http_route *routes, size_t n)
     static const struct {
         conn_state state;
         const char *labels;
-    } phases[] = {{CONN_FRESH, "phase=\"head\""}, {CONN_IDLE, "phase=\"head\""}, {CONN_HEAD, "phase=\"head\""},
-                  {CONN_BODY, "phase=\"body\""},  {CONN_SEND, "phase=\"answer\""}};
+    } phases[] = {{CONN_FRESH, "phase=\"head\""},
+                  {CONN_IDLE, "phase=\"head\""},
+                  {CONN_HEAD, "phase=\"head\""},
+                  {CONN_BODY, "phase=\"body\""},
+                  {CONN_SEND, "phase=\"answer\""}};
     route_metrics *rm = calloc(1, sizeof(*rm));
 
     if (rm == NULL)
@@ -46,20 +50,26 @@ route_metrics_new(metrics *m, const http_route *routes, size_t n)
         free(rm);
         return NULL;
     }
-    rm->connections = metrics_gauge(m, "promscale_http_connections", "Open client connections.", "");
-    rm->requests = metrics_gauge(m, "promscale_http_requests_in_flight", "Requests not yet answered.", "");
-    rm->gone = metrics_counter(m, "promscale_http_clients_gone_total",
-                               "Clients that closed their connection before they were answered.", "");
-    rm->refused_busy = metrics_counter(m, "promscale_http_requests_refused_total",
-                                       "Requests answered by the server itself, before any handler.",
-                                       "reason=\"busy\"");
-    rm->refused_large = metrics_counter(m, "promscale_http_requests_refused_total",
-                                        "Requests answered by the server itself, before any handler.",
-                                        "reason=\"too_large\"");
+    rm->connections =
+        metrics_gauge(m, "promscale_http_connections", "Open client connections.", "");
+    rm->requests =
+        metrics_gauge(m, "promscale_http_requests_in_flight", "Requests not yet answered.", "");
+    rm->gone =
+        metrics_counter(m, "promscale_http_clients_gone_total",
+                        "Clients that closed their connection before they were answered.", "");
+    rm->refused_busy =
+        metrics_counter(m, "promscale_http_requests_refused_total",
+                        "Requests answered by the server itself, before any handler.",
+                        "reason=\"busy\"");
+    rm->refused_large =
+        metrics_counter(m, "promscale_http_requests_refused_total",
+                        "Requests answered by the server itself, before any handler.",
+                        "reason=\"too_large\"");
     for (size_t i = 0; i < PS_ARRAY_LEN(phases); i++)
         rm->timeouts[phases[i].state] =
             metrics_counter(m, "promscale_http_timeouts_total",
-                            "Connections closed because the client was too slow, by what was slow.", phases[i].labels);
+                            "Connections closed because the client was too slow, by what was slow.",
+                            phases[i].labels);
     return rm;
 }
 
@@ -85,7 +95,8 @@ code_slot(int status)
 static void
 labels_text(char *dst, size_t cap, const char *path, size_t slot)
 {
-    static const char *const words[] = {[CODE_OTHER - N_CODES] = "other", [CODE_ABORTED - N_CODES] = "aborted"};
+    static const char *const words[] = {[CODE_OTHER - N_CODES] = "other",
+                                        [CODE_ABORTED - N_CODES] = "aborted"};
 
     if (slot < N_CODES)
         snprintf(dst, cap, "path=\"%s\",code=\"%d\"", path, codes[slot]);
@@ -104,7 +115,8 @@ route_metrics_done(route_metrics *rm, const http_request *r, bool sent)
     metric *x = atomic_load(&rm->slots[route].requests[slot]);
     if (x == NULL) {
         labels_text(labels, sizeof(labels), path, slot);
-        x = metrics_counter(rm->registry, "promscale_http_requests_total", "HTTP requests by path and status.", labels);
+        x = metrics_counter(rm->registry, "promscale_http_requests_total",
+                            "HTTP requests by path and status.", labels);
         atomic_store(&rm->slots[route].requests[slot], x);
     }
     metric_add(x, 1);
@@ -112,8 +124,8 @@ route_metrics_done(route_metrics *rm, const http_request *r, bool sent)
     if (x == NULL) {
         snprintf(labels, sizeof(labels), "path=\"%s\"", path);
         x = metrics_histogram(rm->registry, "promscale_http_request_duration_seconds",
-                              "Time from a request's complete head to the last byte of its answer.", labels,
-                              duration_bounds, PS_ARRAY_LEN(duration_bounds));
+                              "Time from a request's complete head to the last byte of its answer.",
+                              labels, duration_bounds, PS_ARRAY_LEN(duration_bounds));
         atomic_store(&rm->slots[route].duration, x);
     }
     metric_observe(x, (double)(http_now_ms() - r->begun_ms) / 1000.0);

@@ -18,9 +18,9 @@ int
 http_status_of(ps_status status)
 {
     static const int table[PS_STATUS_MAX] = {
-        [PS_OK] = 200,          [PS_EINVAL] = 400,   [PS_ENOMEM] = 503,      [PS_ELIMIT] = 413,
-        [PS_ECORRUPT] = 400,    [PS_EUNSUPPORTED] = 415, [PS_ENOTFOUND] = 404, [PS_ECONFLICT] = 503,
-        [PS_ETIMEOUT] = 503,    [PS_ECANCELED] = 503, [PS_EUNAVAILABLE] = 503, [PS_EINTERNAL] = 500,
+        [PS_OK] = 200,       [PS_EINVAL] = 400,       [PS_ENOMEM] = 503,       [PS_ELIMIT] = 413,
+        [PS_ECORRUPT] = 400, [PS_EUNSUPPORTED] = 415, [PS_ENOTFOUND] = 404,    [PS_ECONFLICT] = 503,
+        [PS_ETIMEOUT] = 503, [PS_ECANCELED] = 503,    [PS_EUNAVAILABLE] = 503, [PS_EINTERNAL] = 500,
     };
 
     if ((unsigned)status >= PS_STATUS_MAX || table[status] == 0)
@@ -60,10 +60,12 @@ add_pairs(struct MHD_Response *resp, const http_pairs *pairs)
 }
 
 struct MHD_Response *
-http_make_response(const http_server *s, const http_pairs *extra, int status, const char *content_type, ps_str body)
+http_make_response(const http_server *s, const http_pairs *extra, int status,
+                   const char *content_type, ps_str body)
 {
     struct MHD_Response *resp =
-        MHD_create_response_from_buffer(body.len, (void *)(body.len ? body.ptr : ""), MHD_RESPMEM_MUST_COPY);
+        MHD_create_response_from_buffer(body.len, (void *)(body.len ? body.ptr : ""),
+                                        MHD_RESPMEM_MUST_COPY);
     bool ok = resp != NULL;
 
     if (ok && status != MHD_HTTP_NO_CONTENT && content_type != NULL)
@@ -84,7 +86,8 @@ void
 http_respond(http_request *r, int status, const char *content_type, ps_str body)
 {
     http_server *s = r->server;
-    struct MHD_Response *resp = http_make_response(s, &r->out_headers, status, content_type, body), *unused = NULL;
+    struct MHD_Response *resp = http_make_response(s, &r->out_headers, status, content_type, body),
+                        *unused = NULL;
     bool last;
 
     pthread_mutex_lock(&s->lock);
@@ -144,11 +147,12 @@ void
 http_send_raw(http_request *r)
 {
     char text[768];
-    int len = snprintf(text, sizeof(text),
-                       "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"
-                       "Content-Length: %zu\r\n%s\r\n%s",
-                       r->status, reason(r->status), strlen(r->refusal), r->status == 503 ? "Retry-After: 1\r\n" : "",
-                       r->refusal);
+    int len = snprintf(
+        text, sizeof(text),
+        "HTTP/1.1 %d %s\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\n"
+        "Content-Length: %zu\r\n%s\r\n%s",
+        r->status, reason(r->status), strlen(r->refusal),
+        r->status == 503 ? "Retry-After: 1\r\n" : "", r->refusal);
 
     r->raw_answered = true;
     ssize_t sent;

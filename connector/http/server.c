@@ -44,8 +44,7 @@ http_server_unref(http_server *s)
 
 /* ---- start ----------------------------------------------------------------------------------- */
 
-static void
-log_library(void *self, const char *fmt, va_list ap) PS_PRINTF(2, 0);
+static void log_library(void *self, const char *fmt, va_list ap) PS_PRINTF(2, 0);
 
 static void
 log_library(void *self, const char *fmt, va_list ap)
@@ -56,7 +55,8 @@ log_library(void *self, const char *fmt, va_list ap)
     int len = vsnprintf(text, sizeof(text), fmt, ap);
     while (len > 0 && (size_t)len < sizeof(text) && text[len - 1] == '\n')
         text[--len] = 0;
-    log_limited(s->log, LOG_DEBUG, 1000, "http library", (const log_field[]){LOG_STR("text", text)}, 1);
+    log_limited(s->log, LOG_DEBUG, 1000, "http library", (const log_field[]){LOG_STR("text", text)},
+                1);
 }
 
 /* The library would decode in place; paths and queries are decoded by head.c. */
@@ -109,17 +109,19 @@ server_new(const http_server_config *config)
 static struct MHD_Daemon *
 start_daemon(http_server *s)
 {
-    const unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME |
-                           MHD_USE_ITC | MHD_USE_ERROR_LOG;
+    const unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_NO_LISTEN_SOCKET |
+                           MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG;
 
     /* The limit on connections is the doorman's: the library splits its own between its threads. */
-    return MHD_start_daemon(flags, 0, NULL, NULL, http_on_access, s, MHD_OPTION_EXTERNAL_LOGGER, log_library, s,
-                            MHD_OPTION_THREAD_POOL_SIZE, (unsigned)IO_THREADS, MHD_OPTION_CONNECTION_LIMIT,
+    return MHD_start_daemon(flags, 0, NULL, NULL, http_on_access, s, MHD_OPTION_EXTERNAL_LOGGER,
+                            log_library, s, MHD_OPTION_THREAD_POOL_SIZE, (unsigned)IO_THREADS,
+                            MHD_OPTION_CONNECTION_LIMIT,
                             (unsigned)(s->max_connections * IO_THREADS + SPARE_CONNS),
-                            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONN_MEMORY, MHD_OPTION_CONNECTION_TIMEOUT, 0u,
-                            MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1,
-                            MHD_OPTION_UNESCAPE_CALLBACK, leave_escaped, NULL, MHD_OPTION_NOTIFY_CONNECTION,
-                            http_on_connection, s, MHD_OPTION_URI_LOG_CALLBACK, http_on_request_line, s,
+                            MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONN_MEMORY,
+                            MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+                            MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_UNESCAPE_CALLBACK,
+                            leave_escaped, NULL, MHD_OPTION_NOTIFY_CONNECTION, http_on_connection,
+                            s, MHD_OPTION_URI_LOG_CALLBACK, http_on_request_line, s,
                             MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, s, MHD_OPTION_END);
 }
 
@@ -130,9 +132,11 @@ http_server_start(const http_server_config *config, http_server **ret, ps_err *e
     ps_status st = s ? PS_OK : ps_fail(err, PS_ENOMEM, "no memory for the HTTP server");
 
     if (st == PS_OK)
-        st = http_listen(config->listen_address, &s->listen_fd, s->address, sizeof(s->address), err);
+        st =
+            http_listen(config->listen_address, &s->listen_fd, s->address, sizeof(s->address), err);
     if (st == PS_OK && (s->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) < 0)
-        st = ps_fail(err, PS_EUNAVAILABLE, "no event descriptor for the HTTP server: %s", strerror(errno));
+        st = ps_fail(err, PS_EUNAVAILABLE, "no event descriptor for the HTTP server: %s",
+                     strerror(errno));
     if (st == PS_OK && (s->daemon = start_daemon(s)) == NULL)
         st = ps_fail(err, PS_EUNAVAILABLE, "the HTTP server's threads cannot be started");
     if (st == PS_OK && pthread_create(&s->doorman, NULL, http_doorman_main, s) != 0)
@@ -160,7 +164,9 @@ http_server_address(const http_server *s)
 void
 http_server_quiesce(http_server *s)
 {
+    pthread_mutex_lock(&s->lock);
     atomic_store(&s->quiesced, true);
+    pthread_mutex_unlock(&s->lock);
     http_doorman_wake(s);
 }
 

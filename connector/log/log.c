@@ -46,7 +46,8 @@ log_new(int fd, const char *format, const char *level, logger **ret, ps_err *err
     while (lv < PS_ARRAY_LEN(level_names) && strcmp(level_names[lv], level) != 0)
         lv++;
     if (lv == PS_ARRAY_LEN(level_names))
-        return ps_fail(err, PS_EINVAL, "log level \"%.32s\" is not one of error, warn, info, debug", level);
+        return ps_fail(err, PS_EINVAL, "log level \"%.32s\" is not one of error, warn, info, debug",
+                       level);
     bool json = strcmp(format, "json") == 0;
     if (!json && strcmp(format, "logfmt") != 0)
         return ps_fail(err, PS_EINVAL, "log format \"%.32s\" is neither logfmt nor json", format);
@@ -206,7 +207,8 @@ put_time(line *l)
 }
 
 static void
-write_line(logger *lg, log_level level, const char *msg, const log_field *fields, size_t n, int64_t suppressed)
+write_line(logger *lg, log_level level, const char *msg, const log_field *fields, size_t n,
+           int64_t suppressed)
 {
     line l;
 
@@ -265,7 +267,8 @@ find_slot(logger *lg, uint64_t hash)
 }
 
 void
-log_limited(logger *lg, log_level level, int64_t interval_ms, const char *msg, const log_field *fields, size_t n)
+log_limited(logger *lg, log_level level, int64_t interval_ms, const char *msg,
+            const log_field *fields, size_t n)
 {
     if (!log_enabled(lg, level))
         return;

@@ -26,7 +26,8 @@ typedef struct log_field {
 #define LOG_DOUBLE(k, v) ((log_field){.key = (k), .type = LOG_FIELD_DOUBLE, .d = (v)})
 
 /* fd is borrowed (2 = stderr). format: "logfmt" or "json"; level: "error" ... "debug". */
-ps_status log_new(int fd, const char *format, const char *level, logger **ret, ps_err *err) PS_MUST_CHECK;
+ps_status log_new(int fd, const char *format, const char *level, logger **ret,
+                  ps_err *err) PS_MUST_CHECK;
 void log_free(logger *lg);
 bool log_enabled(const logger *lg, log_level level);
 void log_fields(logger *lg, log_level level, const char *msg, const log_field *fields, size_t n);

@@ -21,7 +21,7 @@ struct metric {
     _Atomic uint64_t value; /* bits of a double; of a histogram the sum */
     double (*fn)(void *self);
     void *self;
-    double *bounds; /* histogram */
+    double *bounds;            /* histogram */
     _Atomic uint64_t *buckets; /* n_bounds + 1 */
     size_t n_bounds;
 };
@@ -119,7 +119,8 @@ metric_make(metric_type type, const char *labels, const double *bounds, size_t n
         x->bounds = calloc(n_bounds + 1, sizeof(double));
         x->buckets = calloc(n_bounds + 1, sizeof(*x->buckets));
     }
-    if (x->labels == NULL || (type == TYPE_HISTOGRAM && (x->bounds == NULL || x->buckets == NULL))) {
+    if (x->labels == NULL ||
+        (type == TYPE_HISTOGRAM && (x->bounds == NULL || x->buckets == NULL))) {
         metric_free(x);
         return NULL;
     }
@@ -165,22 +166,22 @@ metrics_gauge(metrics *m, const char *name, const char *help, const char *labels
 }
 
 metric *
-metrics_gauge_fn(metrics *m, const char *name, const char *help, const char *labels, double (*fn)(void *self),
-                 void *self)
+metrics_gauge_fn(metrics *m, const char *name, const char *help, const char *labels,
+                 double (*fn)(void *self), void *self)
 {
     return metric_get(m, name, help, labels, TYPE_GAUGE, NULL, 0, fn, self);
 }
 
 metric *
-metrics_counter_fn(metrics *m, const char *name, const char *help, const char *labels, double (*fn)(void *self),
-                   void *self)
+metrics_counter_fn(metrics *m, const char *name, const char *help, const char *labels,
+                   double (*fn)(void *self), void *self)
 {
     return metric_get(m, name, help, labels, TYPE_COUNTER, NULL, 0, fn, self);
 }
 
 metric *
-metrics_histogram(metrics *m, const char *name, const char *help, const char *labels, const double *bounds,
-                  size_t n_bounds)
+metrics_histogram(metrics *m, const char *name, const char *help, const char *labels,
+                  const double *bounds, size_t n_bounds)
 {
     return metric_get(m, name, help, labels, TYPE_HISTOGRAM, bounds, n_bounds, NULL, NULL);
 }
@@ -195,7 +196,8 @@ metric_add(metric *x, double v)
     uint64_t old = atomic_load_explicit(&x->value, memory_order_relaxed), sum;
     do
         sum = ps_bits_of(ps_double_of(old) + v);
-    while (!atomic_compare_exchange_weak_explicit(&x->value, &old, sum, memory_order_relaxed, memory_order_relaxed));
+    while (!atomic_compare_exchange_weak_explicit(&x->value, &old, sum, memory_order_relaxed,
+                                                  memory_order_relaxed));
 }
 
 void
@@ -223,7 +225,8 @@ metric_value(const metric *x)
 {
     if (x == NULL)
         return 0;
-    return x->fn ? x->fn(x->self) : ps_double_of(atomic_load_explicit(&x->value, memory_order_relaxed));
+    return x->fn ? x->fn(x->self)
+                 : ps_double_of(atomic_load_explicit(&x->value, memory_order_relaxed));
 }
 
 /* ---- reading ------------------------------------------------------------------------------- */
@@ -242,7 +245,8 @@ c_text(ps_buf *buf)
 }
 
 static void
-visit_sample(visit *v, const char *name, const char *suffix, const char *labels, const double *le, double value)
+visit_sample(visit *v, const char *name, const char *suffix, const char *labels, const double *le,
+             double value)
 {
     ps_buf_clear(&v->name);
     ps_buf_add_c(&v->name, name);
@@ -268,7 +272,8 @@ visit_histogram(visit *v, const family *f, metric *x)
 
     for (size_t i = 0; i <= x->n_bounds; i++) {
         count += atomic_load_explicit(&x->buckets[i], memory_order_relaxed);
-        visit_sample(v, f->name, "_bucket", x->labels, i < x->n_bounds ? &x->bounds[i] : &inf, (double)count);
+        visit_sample(v, f->name, "_bucket", x->labels, i < x->n_bounds ? &x->bounds[i] : &inf,
+                     (double)count);
     }
     visit_sample(v, f->name, "_sum", x->labels, NULL, metric_value(x));
     visit_sample(v, f->name, "_count", x->labels, NULL, (double)count);

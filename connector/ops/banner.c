@@ -12,7 +12,8 @@
 static void
 add_shell_word(ps_buf *out, const char *word)
 {
-    static const char safe[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+:@%,=";
+    static const char safe[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+:@%,=";
 
     if (word[0] && word[strspn(word, safe)] == 0) {
         ps_buf_add_c(out, word);
@@ -100,15 +101,17 @@ ops_print_banner(const connector *c, int64_t took_ms)
 
     ops_local_url(c, url, sizeof(url));
     facts_retention(c->facts, retention, sizeof(retention));
-    printf("\nPromscale %s is ready (%lld.%01lld s).\n\n", PROMSCALE_VERSION, (long long)(took_ms / 1000),
-           (long long)(took_ms % 1000 / 100));
+    printf("\nPromscale %s is ready (%lld.%01lld s).\n\n", PROMSCALE_VERSION,
+           (long long)(took_ms / 1000), (long long)(took_ms % 1000 / 100));
     printf("  HTTP       %s\n", url);
     printf("  SQL        %s\n", c->sql_command);
     if (c->embedded != NULL)
         printf("  Data       %s\n", embedded_data_dir(c->embedded));
     else
         printf("  Data       in your PostgreSQL\n");
-    printf("  Retention  %s (change it in SQL: SELECT prom_api.set_default_retention_period('30 days');)\n", retention);
+    printf(
+        "  Retention  %s (change it in SQL: SELECT prom_api.set_default_retention_period('30 days');)\n",
+        retention);
     printf("\nFor prometheus.yml:\n\n  remote_write:\n    - url: %s/api/v1/write\n\n", url);
     if (isatty(STDOUT_FILENO))
         printf("Ctrl-C stops it.\n");

@@ -28,7 +28,8 @@ ask(void *self)
     ps_err err;
 
     if (pg_connect(f->conninfo, "promscale status", CONNECT_MS, &conn, &err) != PS_OK) {
-        log_debug(f->log, "the database does not say what its retention is", LOG_STR("error", err.text));
+        log_debug(f->log, "the database does not say what its retention is",
+                  LOG_STR("error", err.text));
         return;
     }
     PGresult *res = PQexec(conn, "SET statement_timeout = '3s'; "
@@ -39,7 +40,8 @@ ask(void *self)
         snprintf(f->retention, sizeof(f->retention), "%s", PQgetvalue(res, 0, 0));
         pthread_mutex_unlock(&f->lock);
     } else {
-        log_debug(f->log, "the database does not say what its retention is", LOG_STR("error", PQerrorMessage(conn)));
+        log_debug(f->log, "the database does not say what its retention is",
+                  LOG_STR("error", PQerrorMessage(conn)));
     }
     PQclear(res);
     PQfinish(conn);

@@ -45,7 +45,8 @@ cpu_seconds(void *self)
     (void)self;
     if (getrusage(RUSAGE_SELF, &u) != 0)
         return 0;
-    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
+    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
 static double
@@ -80,11 +81,15 @@ ops_register_process_metrics(connector *c)
     metric_set(metrics_gauge(m, "promscale_build_info", "Always 1; the version is in the label.",
                              "version=\"" PROMSCALE_VERSION "\""),
                1);
-    metrics_counter_fn(m, "process_cpu_seconds_total", "CPU time used by the connector.", "", cpu_seconds, NULL);
-    metrics_gauge_fn(m, "process_resident_memory_bytes", "Resident memory of the connector.", "", resident_bytes, NULL);
-    metrics_gauge_fn(m, "process_virtual_memory_bytes", "Virtual memory of the connector.", "", virtual_bytes, NULL);
+    metrics_counter_fn(m, "process_cpu_seconds_total", "CPU time used by the connector.", "",
+                       cpu_seconds, NULL);
+    metrics_gauge_fn(m, "process_resident_memory_bytes", "Resident memory of the connector.", "",
+                     resident_bytes, NULL);
+    metrics_gauge_fn(m, "process_virtual_memory_bytes", "Virtual memory of the connector.", "",
+                     virtual_bytes, NULL);
     metrics_gauge_fn(m, "process_open_fds", "Open file descriptors.", "", open_fds, NULL);
     metrics_gauge_fn(m, "process_max_fds", "Limit of open file descriptors.", "", max_fds, NULL);
-    metric_set(metrics_gauge(m, "process_start_time_seconds", "Start of the process, Unix time.", ""),
+    metric_set(metrics_gauge(m, "process_start_time_seconds", "Start of the process, Unix time.",
+                             ""),
                (double)c->started_ms / 1000.0);
 }

@@ -52,7 +52,8 @@ add_sample(void *self, const char *name, const char *labels, double value)
     snapshot *s = self;
 
     for (size_t i = 0; i < PS_ARRAY_LEN(rules); i++) {
-        if (strcmp(name, rules[i].name) == 0 && (rules[i].with == NULL || strstr(labels, rules[i].with)) &&
+        if (strcmp(name, rules[i].name) == 0 &&
+            (rules[i].with == NULL || strstr(labels, rules[i].with)) &&
             (rules[i].without == NULL || !strstr(labels, rules[i].without)))
             s->value[rules[i].counter] += value;
     }
@@ -84,7 +85,8 @@ report(recent *r, const snapshot *now)
         return;
     log_info(r->log, "throughput", LOG_INT("samples_per_second", d[RECENT_SAMPLES] / seconds),
              LOG_INT("samples", d[RECENT_SAMPLES]), LOG_INT("requests", d[RECENT_REQUESTS]),
-             LOG_INT("failed_requests", d[RECENT_FAILED]), LOG_INT("refused_samples", d[RECENT_REFUSED]),
+             LOG_INT("failed_requests", d[RECENT_FAILED]),
+             LOG_INT("refused_samples", d[RECENT_REFUSED]),
              LOG_INT("series_resolved", d[RECENT_SERIES]), LOG_INT("flushes", d[RECENT_FLUSHES]),
              LOG_DOUBLE("seconds", round(seconds)));
 }

@@ -93,13 +93,15 @@ render_family(void *self, const char *name, const char *type, const char *help)
     wire_metadata md = {.type = strcmp(type, "counter") == 0 ? WIRE_METRIC_COUNTER
                                 : strcmp(type, "gauge") == 0 ? WIRE_METRIC_GAUGE
                                                              : WIRE_METRIC_HISTOGRAM,
-                        .family = ps_str_c(name), .help = ps_str_c(help)};
+                        .family = ps_str_c(name),
+                        .help = ps_str_c(help)};
 
     wire_write_metadata(r->out, &md);
 }
 
 ps_status
-self_scrape_render(metrics *m, ps_str instance, int64_t t_ms, bool metadata, ps_buf *out, ps_err *err)
+self_scrape_render(metrics *m, ps_str instance, int64_t t_ms, bool metadata, ps_buf *out,
+                   ps_err *err)
 {
     render r = {.out = out, .instance = instance, .t_ms = t_ms, .err = err};
 
@@ -173,7 +175,8 @@ self_scrape_start(metrics *m, write_path *w, logger *log, const char *instance, 
     s->metrics = m;
     s->write = w;
     s->log = log;
-    s->failed = metrics_counter(m, "promscale_self_scrape_failures_total", "Own metrics that were not stored.", "");
+    s->failed = metrics_counter(m, "promscale_self_scrape_failures_total",
+                                "Own metrics that were not stored.", "");
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->changed, NULL);
     ps_buf_init(&s->body, &ps_malloc);

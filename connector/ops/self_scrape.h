@@ -17,8 +17,8 @@ ps_status self_scrape_render(metrics *m, ps_str instance, int64_t t_ms, bool met
                              ps_err *err) PS_MUST_CHECK;
 
 /* A thread that submits one every interval_ms, the first at once. All borrowed but instance. */
-ps_status self_scrape_start(metrics *m, write_path *w, logger *log, const char *instance, int64_t interval_ms,
-                            self_scrape **ret, ps_err *err) PS_MUST_CHECK;
+ps_status self_scrape_start(metrics *m, write_path *w, logger *log, const char *instance,
+                            int64_t interval_ms, self_scrape **ret, ps_err *err) PS_MUST_CHECK;
 /* Ends the thread once its last request is answered, so between write_path_stop, which answers it at the
  * latest, and write_path_free. NULL does nothing. */
 void self_scrape_stop(self_scrape *s);

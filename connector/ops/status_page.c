@@ -98,11 +98,15 @@ add_figures(ps_buf *out, connector *c)
 
     recent_figures_get(c->recent, &f);
     double per_second = f.seconds > 0 ? f.delta[RECENT_SAMPLES] / f.seconds : 0;
-    ps_buf_addf(out, "<h2>The last %s</h2>\n<div class=\"grid\">\n", f.seconds < 55 ? "seconds" : "minute");
+    ps_buf_addf(out, "<h2>The last %s</h2>\n<div class=\"grid\">\n",
+                f.seconds < 55 ? "seconds" : "minute");
     add_card(out, "Samples stored", f.delta[RECENT_SAMPLES], round(per_second), "per second");
-    add_card(out, "Write requests", f.delta[RECENT_REQUESTS], f.delta[RECENT_FAILED], "not answered 2xx");
-    add_card(out, "Samples refused", f.delta[RECENT_REFUSED], f.total[RECENT_REFUSED], "since the start");
-    add_card(out, "Stored since the start", f.total[RECENT_SAMPLES], f.total[RECENT_FLUSHES], "transactions");
+    add_card(out, "Write requests", f.delta[RECENT_REQUESTS], f.delta[RECENT_FAILED],
+             "not answered 2xx");
+    add_card(out, "Samples refused", f.delta[RECENT_REFUSED], f.total[RECENT_REFUSED],
+             "since the start");
+    add_card(out, "Stored since the start", f.total[RECENT_SAMPLES], f.total[RECENT_FLUSHES],
+             "transactions");
     ps_buf_add_c(out, "</div>\n");
 }
 
@@ -110,7 +114,8 @@ add_figures(ps_buf *out, connector *c)
 static void
 add_url(ps_buf *out, const connector *c, const http_request *r)
 {
-    static const char fine[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:[]";
+    static const char fine[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-:[]";
     char local[128];
     ps_str host;
     bool plain = http_header(r, "Host", &host) && host.len > 0 && host.len < 256;
@@ -167,22 +172,30 @@ render_page(ps_buf *out, connector *c, const http_request *r)
     bool healthy = write_path_healthy(c->write);
 
     ps_buf_add_c(out, head);
-    ps_buf_addf(out, "<header><h1>Promscale</h1><span class=\"soft\">%s &middot; Prometheus metrics in PostgreSQL</span>"
-                     "<span class=\"state %s\">&#9679; %s</span></header>\n",
-                PROMSCALE_VERSION, healthy ? "good" : "bad", healthy ? "ready" : "the database does not answer");
+    ps_buf_addf(
+        out,
+        "<header><h1>Promscale</h1><span class=\"soft\">%s &middot; Prometheus metrics in PostgreSQL</span>"
+        "<span class=\"state %s\">&#9679; %s</span></header>\n",
+        PROMSCALE_VERSION, healthy ? "good" : "bad",
+        healthy ? "ready" : "the database does not answer");
     add_figures(out, c);
-    ps_buf_add_c(out, "<h2>Send metrics</h2>\n<div class=\"soft\">In prometheus.yml:</div>\n<pre>remote_write:\n  - url: ");
+    ps_buf_add_c(
+        out,
+        "<h2>Send metrics</h2>\n<div class=\"soft\">In prometheus.yml:</div>\n<pre>remote_write:\n  - url: ");
     add_url(out, c, r);
     ps_buf_add_c(out, "/api/v1/write</pre>\n<h2>Ask in SQL</h2>\n<pre>");
     add_escaped(out, ps_str_c(c->sql_command));
-    ps_buf_add_c(out, "</pre>\n<pre>SELECT time, value, val(job_id) AS job, val(instance_id) AS instance\n"
-                      "  FROM prom_metric.up ORDER BY time DESC LIMIT 10;\n\n"
-                      "SELECT metric_name, label_keys FROM prom_info.metric ORDER BY 1;</pre>\n");
+    ps_buf_add_c(
+        out, "</pre>\n<pre>SELECT time, value, val(job_id) AS job, val(instance_id) AS instance\n"
+             "  FROM prom_metric.up ORDER BY time DESC LIMIT 10;\n\n"
+             "SELECT metric_name, label_keys FROM prom_info.metric ORDER BY 1;</pre>\n");
     add_facts(out, c);
     ps_buf_add_c(out, "<h2>Links</h2>\n<nav><a href=\"");
     add_escaped(out, ps_str_c(c->settings->web_telemetry_path));
-    ps_buf_add_c(out, "\">Own metrics</a><a href=\"/-/ready\">Readiness</a><a href=\"/-/healthy\">Liveness</a>"
-                      "<a href=\"/healthz\">/healthz</a></nav>\n</main>\n</body>\n</html>\n");
+    ps_buf_add_c(
+        out,
+        "\">Own metrics</a><a href=\"/-/ready\">Readiness</a><a href=\"/-/healthy\">Liveness</a>"
+        "<a href=\"/healthz\">/healthz</a></nav>\n</main>\n</body>\n</html>\n");
 }
 
 void
@@ -194,7 +207,8 @@ ops_status_page(http_request *r, void *self)
     ps_buf_init(&out, &ps_malloc);
     render_page(&out, c, r);
     http_set_header(r, "Cache-Control", "no-store");
-    http_set_header(r, "Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:");
+    http_set_header(r, "Content-Security-Policy",
+                    "default-src 'none'; style-src 'unsafe-inline'; img-src data:");
     if (out.failed)
         http_respond_text(r, 503, "no memory");
     else

@@ -34,7 +34,8 @@ ticker_main(void *self)
     pthread_mutex_lock(&t->lock);
     while (!t->stop) {
         if (now_ms() < t->next_ms) {
-            struct timespec until = {.tv_sec = t->next_ms / 1000, .tv_nsec = (t->next_ms % 1000) * 1000000};
+            struct timespec until = {.tv_sec = t->next_ms / 1000,
+                                     .tv_nsec = (t->next_ms % 1000) * 1000000};
             pthread_cond_timedwait(&t->changed, &t->lock, &until);
             continue;
         }
@@ -50,7 +51,8 @@ ticker_main(void *self)
 }
 
 ps_status
-ticker_start(int64_t first_ms, int64_t interval_ms, void (*work)(void *self), void *self, ticker **ret, ps_err *err)
+ticker_start(int64_t first_ms, int64_t interval_ms, void (*work)(void *self), void *self,
+             ticker **ret, ps_err *err)
 {
     pthread_condattr_t attr;
     ticker *t = calloc(1, sizeof(*t));

@@ -9,8 +9,8 @@
 typedef struct ticker ticker;
 
 /* work is called every interval_ms, first after first_ms. Beats that are missed are left out. */
-ps_status ticker_start(int64_t first_ms, int64_t interval_ms, void (*work)(void *self), void *self, ticker **ret,
-                       ps_err *err) PS_MUST_CHECK;
+ps_status ticker_start(int64_t first_ms, int64_t interval_ms, void (*work)(void *self), void *self,
+                       ticker **ret, ps_err *err) PS_MUST_CHECK;
 void ticker_stop(ticker *t); /* waits for the work under way, frees; NULL does nothing */
 
 #endif

@@ -50,11 +50,13 @@ check_media_type(ps_str type, const char **why)
     while (rest.len > 0) {
         ps_str value, name = until(until(rest, ';', &rest), '=', &value);
         value = unquoted(ps_str_trim(value));
-        if (!ps_str_eq_nocase(name, PS_STR("proto")) || ps_str_eq_c(value, "prometheus.WriteRequest"))
+        if (!ps_str_eq_nocase(name, PS_STR("proto")) ||
+            ps_str_eq_c(value, "prometheus.WriteRequest"))
             continue;
-        *why = ps_str_eq_c(value, "io.prometheus.write.v2.Request")
-                   ? "remote write 2.0 is not in this version: send proto=prometheus.WriteRequest (1.0)"
-                   : "unknown protobuf message: send proto=prometheus.WriteRequest";
+        *why =
+            ps_str_eq_c(value, "io.prometheus.write.v2.Request")
+                ? "remote write 2.0 is not in this version: send proto=prometheus.WriteRequest (1.0)"
+                : "unknown protobuf message: send proto=prometheus.WriteRequest";
         return PS_EUNSUPPORTED;
     }
     return PS_OK;
@@ -102,14 +104,17 @@ seconds_since(const struct timespec *begun)
 static void
 measure(connector *c, int code, double seconds)
 {
-    static const double bounds[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30};
+    static const double bounds[] = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
+                                    0.25,  0.5,    1,     2.5,  5,     10,   30};
     char labels[48];
 
     snprintf(labels, sizeof(labels), "type=\"metric\",code=\"%d\"", code);
-    metric_add(metrics_counter(c->metrics, "promscale_ingest_requests_total", "Write requests by answer.", labels), 1);
+    metric_add(metrics_counter(c->metrics, "promscale_ingest_requests_total",
+                               "Write requests by answer.", labels),
+               1);
     metric_observe(metrics_histogram(c->metrics, "promscale_ingest_duration_seconds",
-                                     "Time from a write request's last byte to its answer.", labels, bounds,
-                                     PS_ARRAY_LEN(bounds)),
+                                     "Time from a write request's last byte to its answer.", labels,
+                                     bounds, PS_ARRAY_LEN(bounds)),
                    seconds);
 }
 
@@ -125,10 +130,14 @@ answer(connector *c, http_request *r, const struct timespec *begun, int code, co
     }
     if (code >= 500)
         log_limited(c->log, LOG_WARN, 10000, "write request not stored, the sender will try again",
-                    (const log_field[]){LOG_INT("request", id), LOG_INT("status", code), LOG_STR("reason", text)}, 3);
+                    (const log_field[]){LOG_INT("request", id), LOG_INT("status", code),
+                                        LOG_STR("reason", text)},
+                    3);
     else
         log_limited(c->log, LOG_WARN, 10000, "write request refused, in part or whole",
-                    (const log_field[]){LOG_INT("request", id), LOG_INT("status", code), LOG_STR("reason", text)}, 3);
+                    (const log_field[]){LOG_INT("request", id), LOG_INT("status", code),
+                                        LOG_STR("reason", text)},
+                    3);
     http_respond_text(r, code, "%s", text);
 }
 
@@ -150,6 +159,9 @@ ops_write(http_request *r, void *self)
     ps_err err;
 
     clock_gettime(CLOCK_MONOTONIC, &begun);
+    metric_add(metrics_counter(c->metrics, "promscale_ingest_requests_bytes_total",
+                               "Bodies of write requests as received.", "type=\"metric\""),
+               (double)http_body(r).len);
     ps_status st = ops_check_write_headers(r, &why);
     if (st != PS_OK) {
         answer(c, r, &begun, http_status_of(st), why);

@@ -121,7 +121,8 @@ other_value(const setting *def, char *dst, size_t cap)
         snprintf(dst, cap, "%lld", (long long)(def->min + 1));
         break;
     case SETTING_SIZE:
-        snprintf(dst, cap, "%lld", (long long)(def->max > 100 << 20 ? (100 << 20) + 7 : def->min + 7));
+        snprintf(dst, cap, "%lld",
+                 (long long)(def->max > 100 << 20 ? (100 << 20) + 7 : def->min + 7));
         break;
     case SETTING_DURATION:
         snprintf(dst, cap, "%lldms", (long long)(def->min + 11));
@@ -144,7 +145,8 @@ same_value(const setting *def, const settings *s, const char *text)
     ps_err err;
     bool same;
 
-    assert_int_equal(setting_assign(one, setting_find(ps_str_c(def->name)), text, "test", &err), PS_OK);
+    assert_int_equal(setting_assign(one, setting_find(ps_str_c(def->name)), text, "test", &err),
+                     PS_OK);
     const char *a = (const char *)s + def->offset, *b = (const char *)one + def->offset;
     if (def->kind == SETTING_STRING || def->kind == SETTING_CHOICE)
         same = strcmp(*(const char *const *)a, *(const char *const *)b) == 0;
@@ -172,13 +174,15 @@ test_every_setting_through_every_source(void **state)
         snprintf(text, sizeof(text), "%s: \"%s\"\n", def->name, value);
         write_file(path, text);
         snprintf(config, sizeof(config), "--config=%s", path);
-        loaded by[3] = {load(ARGS(flag), NOTHING), load(NOTHING, ARGS(env)), load(ARGS(config), NOTHING)};
+        loaded by[3] = {load(ARGS(flag), NOTHING), load(NOTHING, ARGS(env)),
+                        load(ARGS(config), NOTHING)};
         unlink(path);
         for (size_t k = 0; k < 3; k++) {
             if (by[k].status != PS_OK)
                 fail_msg("%s, source %zu: %s", def->name, k, by[k].err.text);
             assert_true(same_value(def, by[k].s, value));
-            assert_true(strcmp(value, def->def) == 0 || !same_value(def, by[k].s, def->def) || def->def[0] == 0);
+            assert_true(strcmp(value, def->def) == 0 || !same_value(def, by[k].s, def->def) ||
+                        def->def[0] == 0);
             settings_free(by[k].s);
         }
     }
@@ -212,15 +216,18 @@ test_precedence(void **state)
     char path[32], config[64];
     (void)state;
 
-    write_file(path, "web:\n  listen-address: 127.0.0.1:1001\n  idle-timeout: 11s\n  head-timeout: 12s\n");
+    write_file(
+        path, "web:\n  listen-address: 127.0.0.1:1001\n  idle-timeout: 11s\n  head-timeout: 12s\n");
     snprintf(config, sizeof(config), "--config=%s", path);
     loaded l = load(ARGS(config, "--web.listen-address=127.0.0.1:1003"),
-                    ARGS("PROMSCALE_WEB_LISTEN_ADDRESS=127.0.0.1:1002", "PROMSCALE_WEB_IDLE_TIMEOUT=21s", "HOME=/x"));
+                    ARGS("PROMSCALE_WEB_LISTEN_ADDRESS=127.0.0.1:1002",
+                         "PROMSCALE_WEB_IDLE_TIMEOUT=21s", "HOME=/x"));
     assert_int_equal(l.status, PS_OK);
-    assert_string_equal(l.s->web_listen_address, "127.0.0.1:1003"); /* flag over environment and file */
-    assert_int_equal(l.s->web_idle_timeout_ms, 21000);              /* environment over file */
-    assert_int_equal(l.s->web_head_timeout_ms, 12000);              /* file over default */
-    assert_int_equal(l.s->web_body_timeout_ms, 60000);              /* default */
+    assert_string_equal(l.s->web_listen_address,
+                        "127.0.0.1:1003");             /* flag over environment and file */
+    assert_int_equal(l.s->web_idle_timeout_ms, 21000); /* environment over file */
+    assert_int_equal(l.s->web_head_timeout_ms, 12000); /* file over default */
+    assert_int_equal(l.s->web_body_timeout_ms, 60000); /* default */
     settings_free(l.s);
 
     /* The file may be named by the environment; an empty variable is as good as none. */
@@ -238,8 +245,8 @@ static void
 test_flag_spellings(void **state)
 {
     (void)state;
-    loaded l = load(ARGS("-db.port", "6000", "--db.host=h", "-self-scrape=false", "--startup.only", "--db.port=6001", "--",
-                         "-c", "select 1"),
+    loaded l = load(ARGS("-db.port", "6000", "--db.host=h", "-self-scrape=false", "--startup.only",
+                         "--db.port=6001", "--", "-c", "select 1"),
                     NOTHING);
     assert_int_equal(l.status, PS_OK);
     assert_int_equal(l.s->db_port, 6001); /* the last one wins */
@@ -267,11 +274,15 @@ static void
 test_environment_mistakes(void **state)
 {
     (void)state;
-    expect_error(NOTHING, ARGS("PROMSCALE_WEB_LISTEN_ADRESS=x"), "PROMSCALE_WEB_LISTEN_ADRESS is no setting");
-    expect_error(NOTHING, ARGS("PROMSCALE_DB_PORT=99999"), "PROMSCALE_DB_PORT: 99999 is out of range");
+    expect_error(NOTHING, ARGS("PROMSCALE_WEB_LISTEN_ADRESS=x"),
+                 "PROMSCALE_WEB_LISTEN_ADRESS is no setting");
+    expect_error(NOTHING, ARGS("PROMSCALE_DB_PORT=99999"),
+                 "PROMSCALE_DB_PORT: 99999 is out of range");
     /* What Kubernetes puts there for a service called promscale is none of ours. */
-    loaded l = load(NOTHING, ARGS("PROMSCALE_SERVICE_HOST=10.0.0.1", "PROMSCALE_SERVICE_PORT_HTTP=9201",
-                                  "PROMSCALE_PORT=tcp://10.0.0.1:9201", "PROMSCALE_PORT_9201_TCP_ADDR=10.0.0.1"));
+    loaded l =
+        load(NOTHING,
+             ARGS("PROMSCALE_SERVICE_HOST=10.0.0.1", "PROMSCALE_SERVICE_PORT_HTTP=9201",
+                  "PROMSCALE_PORT=tcp://10.0.0.1:9201", "PROMSCALE_PORT_9201_TCP_ADDR=10.0.0.1"));
     assert_int_equal(l.status, PS_OK);
     settings_free(l.s);
 }
@@ -280,13 +291,17 @@ static void
 test_databases_exclude_each_other(void **state)
 {
     (void)state;
-    expect_error(ARGS("--db.uri=postgres://h/d", "--data-dir=x"), NOTHING, "--data-dir and --db.uri exclude");
-    expect_error(ARGS("--db.uri=postgres://h/d"), ARGS("PROMSCALE_DB_HOST=h"), "--db.uri and PROMSCALE_DB_HOST exclude");
-    expect_error(ARGS("--db.name=d"), ARGS("PROMSCALE_DATA_DIR=x"), "PROMSCALE_DATA_DIR and --db.name exclude");
+    expect_error(ARGS("--db.uri=postgres://h/d", "--data-dir=x"), NOTHING,
+                 "--data-dir and --db.uri exclude");
+    expect_error(ARGS("--db.uri=postgres://h/d"), ARGS("PROMSCALE_DB_HOST=h"),
+                 "--db.uri and PROMSCALE_DB_HOST exclude");
+    expect_error(ARGS("--db.name=d"), ARGS("PROMSCALE_DATA_DIR=x"),
+                 "PROMSCALE_DATA_DIR and --db.name exclude");
     expect_error(ARGS("--db.uri=postgres://h/d", "--db.app=a"), NOTHING, "exclude each other");
     expect_error(ARGS("--data-dir="), NOTHING, "data-dir is empty");
     expect_error(ARGS("--web.telemetry-path=metrics"), NOTHING, "not a plain path");
-    expect_error(ARGS("--ingest.max-body-bytes=8MB", "--ingest.queue-bytes=4MB"), NOTHING, "larger than");
+    expect_error(ARGS("--ingest.max-body-bytes=8MB", "--ingest.queue-bytes=4MB"), NOTHING,
+                 "larger than");
     loaded l = load(ARGS("--db.app=a", "--data-dir=x"), NOTHING);
     assert_int_equal(l.status, PS_OK);
     assert_false(l.s->db_is_external);
@@ -299,8 +314,9 @@ static void
 test_file_forms(void **state)
 {
     (void)state;
-    loaded l = load_file("# a comment\nweb.listen-address: \"127.0.0.1:1\"\ningest:\n  max-series: 7\n"
-                         "metrics:\n  cache:\n    series.max-bytes: 2MB\nself-scrape: no\ndb:\n  password: ''\n");
+    loaded l = load_file(
+        "# a comment\nweb.listen-address: \"127.0.0.1:1\"\ningest:\n  max-series: 7\n"
+        "metrics:\n  cache:\n    series.max-bytes: 2MB\nself-scrape: no\ndb:\n  password: ''\n");
     if (l.status != PS_OK)
         fail_msg("%s", l.err.text);
     assert_string_equal(l.s->web_listen_address, "127.0.0.1:1");
@@ -322,7 +338,8 @@ test_file_mistakes(void **state)
 {
     (void)state;
     expect_file_error("web:\n  listen-adress: x\n", ":2: unknown setting web.listen-adress");
-    expect_file_error("web:\n  head-timeout: 1s\nweb.head-timeout: 2s\n", ":3: web.head-timeout is set a second time");
+    expect_file_error("web:\n  head-timeout: 1s\nweb.head-timeout: 2s\n",
+                      ":3: web.head-timeout is set a second time");
     expect_file_error("db.port: 1\ndb.port: 1\n", "first in line 1");
     expect_file_error("\n\ndb.port: 70000\n", ":3): 70000 is out of range");
     expect_file_error("db.port: [1, 2]\n", ":1: a value must be");
@@ -337,7 +354,8 @@ test_file_mistakes(void **state)
     expect_file_error("\tdb.host: h\n", "not YAML");
     expect_file_error("config: other.yml\n", "cannot be set in the file");
     expect_file_error("db.port: 1\n---\ndb.host: h\n", "second document");
-    expect_file_error("a:\n b:\n  c:\n   d:\n    e:\n     f:\n      g:\n       h: 1\n", "nested too deep");
+    expect_file_error("a:\n b:\n  c:\n   d:\n    e:\n     f:\n      g:\n       h: 1\n",
+                      "nested too deep");
     expect_file_error("? [a, b]\n: c\n", "plain text");
     expect_file_error("db.host: \"a\\0b\"\n", "NUL");
     expect_error(ARGS("--config=/nonexistent/p.yml"), NOTHING, "cannot read the settings file");

@@ -255,7 +255,8 @@ rc_show(http_request *r, void *self)
     http_header(r, "x-test", &x);
     http_query(r, "q", &q);
     http_set_header(r, "X-Own", "yes");
-    http_respond_text(r, 200, "%.*s|%.*s|%.*s", (int)path.len, path.ptr, (int)x.len, x.ptr, (int)q.len, q.ptr);
+    http_respond_text(r, 200, "%.*s|%.*s|%.*s", (int)path.len, path.ptr, (int)x.len, x.ptr,
+                      (int)q.len, q.ptr);
 }
 
 static inline double

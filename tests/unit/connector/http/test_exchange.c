@@ -40,7 +40,8 @@ test_methods_and_paths(void **state)
     int fd = rc_connect(&srv);
     (void)state;
 
-    expect_body(fd, "GET /show?q=a%20b+c%26&q=2 HTTP/1.1\r\nHost: x\r\nX-TEST: v 1\r\n\r\n", 200, "/show|v 1|a b c&\n");
+    expect_body(fd, "GET /show?q=a%20b+c%26&q=2 HTTP/1.1\r\nHost: x\r\nX-TEST: v 1\r\n\r\n", 200,
+                "/show|v 1|a b c&\n");
     expect_body(fd, "GET /under/a%2Fb HTTP/1.1\r\nHost: x\r\n\r\n", 200, "/under/a/b|-|-\n");
     expect_body(fd, "GET http://x/show?q=%2f HTTP/1.1\r\nHost: x\r\n\r\n", 200, "/show|-|/\n");
     rc_expect(fd, "GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n", 404);
@@ -82,12 +83,14 @@ test_bad_heads_are_refused(void **state)
         {"GET show HTTP/1.1\r\nHost: x\r\n\r\n", 400},
         {"GET /show HTTP/1.1\r\n\r\n", 400}, /* no Host */
         {"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx", 400},
-        {"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
+        {"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+         400},
         {"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: abc\r\n\r\n", 400},
         {"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400},
         {"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999999\r\n\r\n", 413},
         {"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\nabc", 501},
-        {"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501},
+        {"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+         501},
         {"POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400},
     };
     (void)state;
@@ -156,7 +159,8 @@ test_body_sizes(void **state)
     fill(body, sizeof(body));
     for (size_t i = 0; i < PS_ARRAY_LEN(sizes); i++) {
         char head[128];
-        snprintf(head, sizeof(head), "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n\r\n", sizes[i]);
+        snprintf(head, sizeof(head),
+                 "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n\r\n", sizes[i]);
         assert_true(rc_send_c(fd, head) && rc_send(fd, body, sizes[i]));
         rc_answer a = rc_read(fd, false);
         assert_int_equal(a.status, 200);
@@ -188,7 +192,8 @@ test_chunked_body(void **state)
     fill(body, sizeof(body));
     for (size_t i = 0; i < PS_ARRAY_LEN(steps); i++) {
         size_t total = i == 0 ? 50 : sizeof(body) / (i == 1 ? 100 : 1);
-        assert_true(rc_send_c(fd, "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"));
+        assert_true(
+            rc_send_c(fd, "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"));
         for (size_t at = 0; at < total; at += steps[i]) {
             size_t len = total - at < steps[i] ? total - at : steps[i];
             assert_true(send_chunk(fd, body + at, len));
@@ -212,13 +217,15 @@ test_too_large_a_body(void **state)
 
     /* Exactly the limit, then one more: small, so it is read and the connection lives on. */
     char text[1200];
-    size_t n = (size_t)snprintf(text, sizeof(text), "POST /tiny HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n");
+    size_t n = (size_t)snprintf(text, sizeof(text),
+                                "POST /tiny HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n");
     memset(text + n, 'x', 1000);
     assert_true(rc_send(fd, text, n + 1000));
     rc_answer a = rc_read(fd, false);
     assert_int_equal(a.status, 200);
     rc_done(&a);
-    n = (size_t)snprintf(text, sizeof(text), "POST /tiny HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n");
+    n = (size_t)snprintf(text, sizeof(text),
+                         "POST /tiny HTTP/1.1\r\nHost: x\r\nContent-Length: 1001\r\n\r\n");
     memset(text + n, 'x', 1001);
     assert_true(rc_send(fd, text, n + 1001));
     a = rc_read(fd, false);
@@ -234,7 +241,8 @@ test_too_large_a_body(void **state)
 
     /* Chunked: nobody knows before the limit is crossed. */
     fd = rc_connect(&srv);
-    assert_true(rc_send_c(fd, "POST /tiny HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"));
+    assert_true(
+        rc_send_c(fd, "POST /tiny HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"));
     assert_true(send_chunk(fd, body, 600));
     assert_true(send_chunk(fd, body, 600));
     a = rc_read(fd, false);
@@ -245,7 +253,8 @@ test_too_large_a_body(void **state)
     assert_true(rc_send_c(fd, "0\r\n\r\n"));
     rc_wait_closed(fd);
     close(fd);
-    assert_true(rc_metric(&srv, "promscale_http_requests_refused_total{reason=\"too_large\"} ") == 3);
+    assert_true(rc_metric(&srv, "promscale_http_requests_refused_total{reason=\"too_large\"} ") ==
+                3);
 }
 
 static void
@@ -254,14 +263,21 @@ test_expect_continue(void **state)
     int fd = rc_connect(&srv);
     (void)state;
 
-    rc_expect(fd, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n", 100);
+    rc_expect(fd,
+              "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
+              100);
     expect_body(fd, "hello", 200, "hello");
     /* Refused before it is sent: no 100, and the body never comes. */
-    rc_expect(fd, "POST /tiny HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\nExpect: 100-continue\r\n\r\n", 413);
+    rc_expect(
+        fd,
+        "POST /tiny HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\nExpect: 100-continue\r\n\r\n",
+        413);
     rc_wait_closed(fd);
     close(fd);
     fd = rc_connect(&srv);
-    rc_expect(fd, "POST /none HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n", 404);
+    rc_expect(fd,
+              "POST /none HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
+              404);
     close(fd);
 }
 
@@ -276,8 +292,8 @@ test_pipelined_requests_in_order(void **state)
     (void)state;
 
     for (int i = 0; i < 20; i++)
-        n += (size_t)snprintf(text + n, sizeof(text) - n, "GET /later?n=%d&ms=%d HTTP/1.1\r\nHost: x\r\n\r\n", i,
-                              (20 - i) % 3);
+        n += (size_t)snprintf(text + n, sizeof(text) - n,
+                              "GET /later?n=%d&ms=%d HTTP/1.1\r\nHost: x\r\n\r\n", i, (20 - i) % 3);
     assert_true(rc_send(fd, text, n));
     for (int i = 0; i < 20; i++) {
         rc_answer a = rc_read(fd, false);
@@ -351,9 +367,22 @@ test_random_bytes(void **state)
     (void)state;
 
     for (int round = 0; round < 300; round++) {
-        static const char *const words[] = {"GET ", "POST ", "/echo", "/show?", " HTTP/1.1", "\r\n", "Host: x", ": ",
-                                            "Content-Length: 5", "Transfer-Encoding: chunked", "\r\n\r\n", "5\r\n", "0",
-                                            "%", "\xff\x01", "Expect: 100-continue"};
+        static const char *const words[] = {"GET ",
+                                            "POST ",
+                                            "/echo",
+                                            "/show?",
+                                            " HTTP/1.1",
+                                            "\r\n",
+                                            "Host: x",
+                                            ": ",
+                                            "Content-Length: 5",
+                                            "Transfer-Encoding: chunked",
+                                            "\r\n\r\n",
+                                            "5\r\n",
+                                            "0",
+                                            "%",
+                                            "\xff\x01",
+                                            "Expect: 100-continue"};
         char text[600];
         size_t n = 0;
         int fd = rc_connect(&srv);

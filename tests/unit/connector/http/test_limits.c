@@ -65,7 +65,8 @@ test_slow_bodies(void **state)
     assert_in_range(took, 400, 4000);
     close(fd);
     fd = rc_connect(&s);
-    took = dribble(fd, "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nfffff\r\n");
+    took = dribble(fd,
+                   "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nfffff\r\n");
     assert_in_range(took, 400, 4000);
     close(fd);
     assert_true(rc_metric(&s, "promscale_http_timeouts_total{phase=\"body\"} ") == 2);
@@ -112,7 +113,8 @@ test_reader_that_does_not_read(void **state)
         rc_sleep_ms(10);
     assert_true(rc_metric(&s, "promscale_http_connections ") == 0);
     assert_true(rc_metric(&s, "promscale_http_timeouts_total{phase=\"answer\"} ") +
-                    rc_metric(&s, "promscale_http_timeouts_total{phase=\"body\"} ") >= 1);
+                    rc_metric(&s, "promscale_http_timeouts_total{phase=\"body\"} ") >=
+                1);
     close(fd);
     rc_stop(&s);
 }
@@ -129,7 +131,8 @@ test_client_leaves_in_the_middle_of_a_body(void **state)
     for (int i = 0; i < 50; i++) { /* far more than the pool, were it not given back */
         static char part[200000];
         int fd = rc_connect(&s);
-        assert_true(rc_send_c(fd, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n\r\n"));
+        assert_true(
+            rc_send_c(fd, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n\r\n"));
         assert_true(rc_send(fd, part, sizeof(part)));
         close(fd);
         if (i % 4 == 0)
@@ -186,7 +189,9 @@ busy_client(void *self)
 
     for (int i = 0; i < EACH; i++) {
         char text[160], want[16];
-        snprintf(text, sizeof(text), "POST /later?ms=%d&n=%d HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nabcd", i % 3, i);
+        snprintf(text, sizeof(text),
+                 "POST /later?ms=%d&n=%d HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nabcd",
+                 i % 3, i);
         snprintf(want, sizeof(want), "%d\n", i);
         assert_true(rc_send_c(fd, text));
         rc_answer a = rc_read(fd, false);
@@ -212,7 +217,8 @@ test_two_hundred_connections(void **state)
         pthread_join(t[i], NULL);
     for (int i = 0; i < 200 && rc_metric(&s, "promscale_http_connections ") > 0; i++)
         rc_sleep_ms(10);
-    assert_true(rc_metric(&s, "promscale_http_requests_total{path=\"/later\",code=\"200\"} ") == CLIENTS * EACH);
+    assert_true(rc_metric(&s, "promscale_http_requests_total{path=\"/later\",code=\"200\"} ") ==
+                CLIENTS * EACH);
     assert_true(rc_metric(&s, "promscale_http_requests_in_flight ") == 0);
     assert_true(rc_metric(&s, "promscale_http_connections ") == 0);
     rc_stop(&s);
@@ -287,7 +293,8 @@ test_body_pool(void **state)
     int lazy[20];
     for (int i = 0; i < 20; i++) {
         lazy[i] = rc_connect(&s);
-        assert_true(rc_send_c(lazy[i], "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx"));
+        assert_true(
+            rc_send_c(lazy[i], "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx"));
     }
     rc_sleep_ms(100);
     assert_true(rc_send_c(one, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 600000\r\n\r\n"));
@@ -306,7 +313,12 @@ test_body_pool(void **state)
 static void
 test_addresses(void **state)
 {
-    static const char *const bad[] = {"", "localhost", "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:99999999", "::1:80",
+    static const char *const bad[] = {"",
+                                      "localhost",
+                                      "127.0.0.1:",
+                                      "127.0.0.1:http",
+                                      "127.0.0.1:99999999",
+                                      "::1:80",
                                       "no.such.host.invalid:80"};
     rc_server s;
     http_server *other = NULL;
@@ -314,9 +326,13 @@ test_addresses(void **state)
     (void)state;
 
     rc_start(&s, (http_server_config){.max_connections = 0});
-    http_server_config config = {.listen_address = http_server_address(s.http), .max_connections = 1,
-                                 .head_timeout_ms = 1000, .body_timeout_ms = 1000, .idle_timeout_ms = 1000,
-                                 .log = s.log, .metrics = s.metrics};
+    http_server_config config = {.listen_address = http_server_address(s.http),
+                                 .max_connections = 1,
+                                 .head_timeout_ms = 1000,
+                                 .body_timeout_ms = 1000,
+                                 .idle_timeout_ms = 1000,
+                                 .log = s.log,
+                                 .metrics = s.metrics};
     assert_int_equal(http_server_start(&config, &other, &err), PS_EUNAVAILABLE);
     assert_non_null(strstr(err.text, "already in use"));
     assert_non_null(strstr(err.text, "--web.listen-address"));
@@ -355,7 +371,7 @@ test_quiesce(void **state)
     assert_true(rc_has_header(&a, "Retry-After: 1"));
     rc_done(&a);
     rc_expect(half, "Host: x\r\n\r\n", 503); /* its head came too late */
-    rc_expect(post, "cd", 503);             /* its body too */
+    rc_expect(post, "cd", 503);              /* its body too */
     int late = -1;
     for (int i = 0; i < 200; i++) { /* new connections are refused as soon as the doorman knows */
         if ((late = rc_connect_port(s.port)) < 0)
@@ -386,7 +402,8 @@ test_stop_answers_those_that_wait(void **state)
     rc_start(&s, (http_server_config){.max_connections = 0});
     for (int i = 0; i < N; i++) {
         fd[i] = rc_connect(&s);
-        assert_true(rc_send_c(fd[i], "POST /hold HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab"));
+        assert_true(
+            rc_send_c(fd[i], "POST /hold HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nab"));
     }
     rc_wait_held(&s, N);
     int64_t begun = rc_now_ms();
@@ -420,7 +437,8 @@ restless_client(void *self)
         int fd = rc_connect_port(s->port);
         if (fd < 0)
             break;
-        for (int i = 0; i < 50 && rc_send_c(fd, "GET /later?ms=1&n=1 HTTP/1.1\r\nHost: x\r\n\r\n"); i++) {
+        for (int i = 0; i < 50 && rc_send_c(fd, "GET /later?ms=1&n=1 HTTP/1.1\r\nHost: x\r\n\r\n");
+             i++) {
             rc_answer a = rc_read(fd, false);
             bool ok = a.status == 200;
             assert_true(ok || a.status == 503 || a.status == 0);

@@ -48,7 +48,9 @@ after_ts(const char *line, const char *prefix)
     int y, mo, d, h, mi, s, ms, n = 0;
 
     assert_true(strncmp(line, prefix, strlen(prefix)) == 0);
-    assert_int_equal(sscanf(line + strlen(prefix), "%4d-%2d-%2dT%2d:%2d:%2d.%3dZ%n", &y, &mo, &d, &h, &mi, &s, &ms, &n), 7);
+    assert_int_equal(sscanf(line + strlen(prefix), "%4d-%2d-%2dT%2d:%2d:%2d.%3dZ%n", &y, &mo, &d,
+                            &h, &mi, &s, &ms, &n),
+                     7);
     assert_true(y >= 2024 && n == 24);
     return line + strlen(prefix) + n;
 }
@@ -75,9 +77,11 @@ test_json(void **state)
     (void)state;
 
     sink_open(&k, "json", "debug");
-    log_debug(k.lg, "plain", LOG_STR("s", "a\x01\"b"), LOG_INT("n", 7), LOG_DOUBLE("nan", __builtin_nan("")));
-    assert_string_equal(after_ts(sink_read(&k), "{\"ts\":\""),
-                        "\",\"level\":\"debug\",\"msg\":\"plain\",\"s\":\"a\\u0001\\\"b\",\"n\":7,\"nan\":\"NaN\"}\n");
+    log_debug(k.lg, "plain", LOG_STR("s", "a\x01\"b"), LOG_INT("n", 7),
+              LOG_DOUBLE("nan", __builtin_nan("")));
+    assert_string_equal(
+        after_ts(sink_read(&k), "{\"ts\":\""),
+        "\",\"level\":\"debug\",\"msg\":\"plain\",\"s\":\"a\\u0001\\\"b\",\"n\":7,\"nan\":\"NaN\"}\n");
 }
 
 static void
@@ -114,10 +118,12 @@ test_hostile_values_stay_in_one_line(void **state)
 
     memset(big, 'x', sizeof(big));
     sink_open(&k, "json", "info");
-    log_info(k.lg, "m", LOG_SLICE("bad", PS_STR("a\xff\xc0z")), LOG_SLICE("big", ((ps_str){big, sizeof(big)})),
-             LOG_SLICE("big2", ((ps_str){big, sizeof(big)})), LOG_SLICE("big3", ((ps_str){big, sizeof(big)})),
-             LOG_SLICE("big4", ((ps_str){big, sizeof(big)})), LOG_SLICE("big5", ((ps_str){big, sizeof(big)})),
-             LOG_INT("last", 1));
+    log_info(k.lg, "m", LOG_SLICE("bad", PS_STR("a\xff\xc0z")),
+             LOG_SLICE("big", ((ps_str){big, sizeof(big)})),
+             LOG_SLICE("big2", ((ps_str){big, sizeof(big)})),
+             LOG_SLICE("big3", ((ps_str){big, sizeof(big)})),
+             LOG_SLICE("big4", ((ps_str){big, sizeof(big)})),
+             LOG_SLICE("big5", ((ps_str){big, sizeof(big)})), LOG_INT("last", 1));
     const char *text = sink_read(&k);
     size_t len = strlen(text);
     assert_true(len < 4200);
@@ -186,7 +192,9 @@ test_threads_do_not_mix_lines(void **state)
         const char *rest = after_ts(line, "ts=");
         bool is_once = strcmp(rest, " level=info msg=once\n") == 0;
         once += is_once;
-        assert_true(is_once || strncmp(rest, " level=info msg=\"from a thread\" a=aaaaaaaaaaaaaaaaaaaa i=", 57) == 0);
+        assert_true(
+            is_once ||
+            strncmp(rest, " level=info msg=\"from a thread\" a=aaaaaaaaaaaaaaaaaaaa i=", 57) == 0);
         n++;
     }
     fclose(f);
@@ -198,12 +206,9 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_logfmt),
-        cmocka_unit_test(test_json),
-        cmocka_unit_test(test_levels),
-        cmocka_unit_test(test_hostile_values_stay_in_one_line),
-        cmocka_unit_test(test_rate_limit),
-        cmocka_unit_test(test_threads_do_not_mix_lines),
+        cmocka_unit_test(test_logfmt),     cmocka_unit_test(test_json),
+        cmocka_unit_test(test_levels),     cmocka_unit_test(test_hostile_values_stay_in_one_line),
+        cmocka_unit_test(test_rate_limit), cmocka_unit_test(test_threads_do_not_mix_lines),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

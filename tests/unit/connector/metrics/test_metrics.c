@@ -50,19 +50,18 @@ test_text_format(void **state)
     metric_observe(h, 0.75);
     metric_observe(h, 7);
     metric_observe(h, -1);
-    assert_string_equal(rendered(m, &out),
-                        "# HELP a_total Counts\\\\ things\\nin two lines.\n"
-                        "# TYPE a_total counter\n"
-                        "a_total{x=\"1\"} 1.5\n"
-                        "a_total{path=\"a\\\"b\\\\c\\nd\",y=\"\"} 1000000000\n"
-                        "# HELP g Asked.\n# TYPE g gauge\ng 42\n"
-                        "# HELP h_seconds Times.\n# TYPE h_seconds histogram\n"
-                        "h_seconds_bucket{q=\"r\",le=\"0.5\"} 2\n"
-                        "h_seconds_bucket{q=\"r\",le=\"1\"} 3\n"
-                        "h_seconds_bucket{q=\"r\",le=\"2.5\"} 3\n"
-                        "h_seconds_bucket{q=\"r\",le=\"+Inf\"} 4\n"
-                        "h_seconds_sum{q=\"r\"} 7.25\n"
-                        "h_seconds_count{q=\"r\"} 4\n");
+    assert_string_equal(rendered(m, &out), "# HELP a_total Counts\\\\ things\\nin two lines.\n"
+                                           "# TYPE a_total counter\n"
+                                           "a_total{x=\"1\"} 1.5\n"
+                                           "a_total{path=\"a\\\"b\\\\c\\nd\",y=\"\"} 1000000000\n"
+                                           "# HELP g Asked.\n# TYPE g gauge\ng 42\n"
+                                           "# HELP h_seconds Times.\n# TYPE h_seconds histogram\n"
+                                           "h_seconds_bucket{q=\"r\",le=\"0.5\"} 2\n"
+                                           "h_seconds_bucket{q=\"r\",le=\"1\"} 3\n"
+                                           "h_seconds_bucket{q=\"r\",le=\"2.5\"} 3\n"
+                                           "h_seconds_bucket{q=\"r\",le=\"+Inf\"} 4\n"
+                                           "h_seconds_sum{q=\"r\"} 7.25\n"
+                                           "h_seconds_count{q=\"r\"} 4\n");
     ps_buf_done(&out);
     ps_buf_done(&labels);
     metrics_free(m);
@@ -112,7 +111,8 @@ see_family(void *self, const char *name, const char *type, const char *help)
     seen *s = self;
 
     s->families++;
-    assert_true(name[0] && help[0] && (strcmp(type, "counter") == 0 || strcmp(type, "histogram") == 0));
+    assert_true(name[0] && help[0] &&
+                (strcmp(type, "counter") == 0 || strcmp(type, "histogram") == 0));
 }
 
 static void
@@ -140,7 +140,8 @@ hammer(void *self)
 {
     static const double bounds[] = {0.5};
     metrics *m = self;
-    metric *c = metrics_counter(m, "c", "C.", ""), *h = metrics_histogram(m, "h", "H.", "", bounds, 1);
+    metric *c = metrics_counter(m, "c", "C.", ""),
+           *h = metrics_histogram(m, "h", "H.", "", bounds, 1);
     ps_buf out;
 
     ps_buf_init(&out, &ps_malloc);
@@ -171,7 +172,9 @@ test_no_update_is_lost(void **state)
     ps_buf_init(&out, &ps_malloc);
     const char *text = rendered(m, &out);
     assert_non_null(strstr(text, "\nc 80000\n"));
-    assert_non_null(strstr(text, "\nh_bucket{le=\"0.5\"} 40000\nh_bucket{le=\"+Inf\"} 80000\nh_sum 40000\nh_count 80000\n"));
+    assert_non_null(strstr(
+        text,
+        "\nh_bucket{le=\"0.5\"} 40000\nh_bucket{le=\"+Inf\"} 80000\nh_sum 40000\nh_count 80000\n"));
     ps_buf_done(&out);
     metrics_free(m);
 }

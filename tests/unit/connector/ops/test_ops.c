@@ -33,17 +33,27 @@ start_connector(void **state)
     assert_int_equal(log_new(open("/dev/null", O_WRONLY), "logfmt", "info", &c.log, &err), PS_OK);
     c.metrics = metrics_new();
     c.conninfo = malloc(128);
-    snprintf(c.conninfo, 128, "host=%s dbname=none user=u password='se cret' application_name=x", folder);
+    snprintf(c.conninfo, 128, "host=%s dbname=none user=u password='se cret' application_name=x",
+             folder);
     c.program = "pro gram";
     c.sql_command = ops_sql_command(&c);
     ops_register_process_metrics(&c);
-    write_path_config wc = {.settings = c.settings, .conninfo = c.conninfo, .log = c.log, .metrics = c.metrics};
+    write_path_config wc = {.settings = c.settings,
+                            .conninfo = c.conninfo,
+                            .log = c.log,
+                            .metrics = c.metrics};
     assert_int_equal(facts_start(c.conninfo, c.log, &c.facts, &err), PS_OK);
     assert_int_equal(write_path_start(&wc, &c.write, &err), PS_OK);
     assert_int_equal(recent_start(c.metrics, c.log, 0, &c.recent, &err), PS_OK);
-    http_server_config config = {.listen_address = "127.0.0.1:0", .max_connections = 50, .head_timeout_ms = 5000,
-                                 .body_timeout_ms = 5000, .idle_timeout_ms = 5000, .body_pool_bytes = 1 << 20,
-                                 .routes = routes, .n_routes = ops_routes(&c, routes), .log = c.log,
+    http_server_config config = {.listen_address = "127.0.0.1:0",
+                                 .max_connections = 50,
+                                 .head_timeout_ms = 5000,
+                                 .body_timeout_ms = 5000,
+                                 .idle_timeout_ms = 5000,
+                                 .body_pool_bytes = 1 << 20,
+                                 .routes = routes,
+                                 .n_routes = ops_routes(&c, routes),
+                                 .log = c.log,
                                  .metrics = c.metrics};
     assert_int_equal(http_server_start(&config, &c.http, &err), PS_OK);
     srv.port = (int)strtol(strrchr(http_server_address(c.http), ':') + 1, NULL, 10);
@@ -77,7 +87,8 @@ post(const char *path, const char *headers, ps_str body)
     char head[512];
     int fd = rc_connect(&srv);
 
-    snprintf(head, sizeof(head), "POST %s HTTP/1.1\r\nHost: x\r\n%sContent-Length: %zu\r\n\r\n", path, headers, body.len);
+    snprintf(head, sizeof(head), "POST %s HTTP/1.1\r\nHost: x\r\n%sContent-Length: %zu\r\n\r\n",
+             path, headers, body.len);
     assert_true(rc_send_c(fd, head) && rc_send(fd, body.ptr, body.len));
     rc_answer a = rc_read(fd, false);
     close(fd);
@@ -115,8 +126,10 @@ test_media_types(void **state)
         {"Content-Type: application/json\r\n", "application/x-protobuf"},
         {"Content-Type: text/plain\r\n", "application/x-protobuf"},
         {"Content-Type: application/x-protobuf2\r\n", "application/x-protobuf"},
-        {"Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n", "not in this version"},
-        {"Content-Type: application/x-protobuf;proto=prometheus.writerequest\r\n", "unknown protobuf message"},
+        {"Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n",
+         "not in this version"},
+        {"Content-Type: application/x-protobuf;proto=prometheus.writerequest\r\n",
+         "unknown protobuf message"},
         {"Content-Type: application/x-protobuf;proto=\r\n", "unknown protobuf message"},
         {"Content-Encoding: gzip\r\n", "snappy"},
         {"Content-Encoding: snappy, gzip\r\n", "snappy"},
@@ -166,8 +179,11 @@ test_what_is_final_and_what_is_not(void **state)
     rc_done(&a);
     ps_buf_done(&body);
     srv.metrics = c.metrics;
-    assert_true(rc_metric(&srv, "promscale_ingest_requests_total{type=\"metric\",code=\"503\"} ") == 2);
-    assert_true(rc_metric(&srv, "promscale_ingest_duration_seconds_count{type=\"metric\",code=\"503\"} ") == 2);
+    assert_true(rc_metric(&srv, "promscale_ingest_requests_total{type=\"metric\",code=\"503\"} ") ==
+                2);
+    assert_true(
+        rc_metric(&srv, "promscale_ingest_duration_seconds_count{type=\"metric\",code=\"503\"} ") ==
+        2);
 }
 
 /* ---- the other paths --------------------------------------------------------------------------- */
@@ -187,7 +203,8 @@ expect_get(const char *request, int status, const char *type, const char *part)
 {
     rc_answer a = get(request);
 
-    if (a.status != status || strstr(a.body, part) == NULL || (type[0] && strcasestr(a.head, type) == NULL))
+    if (a.status != status || strstr(a.body, part) == NULL ||
+        (type[0] && strcasestr(a.head, type) == NULL))
         fail_msg("%s%d %s %s", request, a.status, a.head, a.body);
     rc_done(&a);
 }
@@ -199,11 +216,15 @@ test_paths(void **state)
     expect_get("GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n", 200, "text/plain", "healthy");
     expect_get("GET /-/ready HTTP/1.1\r\nHost: x\r\n\r\n", 503, "Retry-After: 1", "database");
     expect_get("GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", 503, "", "database");
-    expect_get("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 200, "text/plain; version=0.0.4", "\npromscale_build_info{version=\"");
-    expect_get("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 200, "", "\nprocess_resident_memory_bytes ");
-    expect_get("GET /api/v1/query?query=up HTTP/1.1\r\nHost: x\r\n\r\n", 501, "application/json",
-               "{\"status\":\"error\",\"errorType\":\"not_implemented\",\"error\":\"/api/v1/query is not in this version\"}");
-    expect_get("GET /api/v1/%22%3c%01 HTTP/1.1\r\nHost: x\r\n\r\n", 501, "no-store", "/api/v1/\\\"\\u003c\\u0001 is not");
+    expect_get("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 200, "text/plain; version=0.0.4",
+               "\npromscale_build_info{version=\"");
+    expect_get("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 200, "",
+               "\nprocess_resident_memory_bytes ");
+    expect_get(
+        "GET /api/v1/query?query=up HTTP/1.1\r\nHost: x\r\n\r\n", 501, "application/json",
+        "{\"status\":\"error\",\"errorType\":\"not_implemented\",\"error\":\"/api/v1/query is not in this version\"}");
+    expect_get("GET /api/v1/%22%3c%01 HTTP/1.1\r\nHost: x\r\n\r\n", 501, "no-store",
+               "/api/v1/\\\"\\u003c\\u0001 is not");
     expect_get("GET /api/v1/write HTTP/1.1\r\nHost: x\r\n\r\n", 405, "Allow: POST", "");
     expect_get("GET /favicon.ico HTTP/1.1\r\nHost: x\r\n\r\n", 404, "", "");
 }
@@ -278,7 +299,7 @@ test_self_scrape_message(void **state)
         if (item == WIRE_END)
             break;
         if (item == WIRE_METADATA) {
-            assert_int_equal(md.type, n_metadata == 0 ? WIRE_METRIC_COUNTER
+            assert_int_equal(md.type, n_metadata == 0   ? WIRE_METRIC_COUNTER
                                       : n_metadata == 1 ? WIRE_METRIC_GAUGE
                                                         : WIRE_METRIC_HISTOGRAM);
             n_metadata++;
@@ -316,12 +337,22 @@ test_recent_counts_the_right_ones(void **state)
     ps_err err;
     (void)state;
 
-    metric_add(metrics_counter(m, "promscale_ingest_items_total", "I.", "type=\"metric\",kind=\"sample\""), 10);
+    metric_add(metrics_counter(m, "promscale_ingest_items_total", "I.",
+                               "type=\"metric\",kind=\"sample\""),
+               10);
     assert_int_equal(recent_start(m, c.log, 0, &r, &err), PS_OK);
-    metric_add(metrics_counter(m, "promscale_ingest_items_total", "I.", "type=\"metric\",kind=\"sample\""), 5);
-    metric_add(metrics_counter(m, "promscale_ingest_items_total", "I.", "type=\"metric\",kind=\"metadata\""), 100);
-    metric_add(metrics_counter(m, "promscale_ingest_requests_total", "R.", "type=\"metric\",code=\"204\""), 7);
-    metric_add(metrics_counter(m, "promscale_ingest_requests_total", "R.", "type=\"metric\",code=\"503\""), 2);
+    metric_add(metrics_counter(m, "promscale_ingest_items_total", "I.",
+                               "type=\"metric\",kind=\"sample\""),
+               5);
+    metric_add(metrics_counter(m, "promscale_ingest_items_total", "I.",
+                               "type=\"metric\",kind=\"metadata\""),
+               100);
+    metric_add(metrics_counter(m, "promscale_ingest_requests_total", "R.",
+                               "type=\"metric\",code=\"204\""),
+               7);
+    metric_add(metrics_counter(m, "promscale_ingest_requests_total", "R.",
+                               "type=\"metric\",code=\"503\""),
+               2);
     recent_figures_get(r, &f);
     assert_true(f.delta[RECENT_SAMPLES] == 5 && f.total[RECENT_SAMPLES] == 15);
     assert_true(f.delta[RECENT_REQUESTS] == 9 && f.delta[RECENT_FAILED] == 2);
