@@ -93,6 +93,8 @@ def test_folder_that_the_user_cannot_enter(lab):
             p.data_dir = moved
             p.close()
             shutil.rmtree(moved)
+            if not os.listdir(moved.parent):
+                moved.parent.rmdir()
 
 
 def test_two_connectors_on_one_folder(lab, promscale):
