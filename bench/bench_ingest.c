@@ -1,12 +1,12 @@
 /*
- * bench_ingest.c - what a sample costs in the connector before it reaches the network again: decompress,
- * decode and look up, batch and encode. No database, no HTTP, one thread: CPU seconds per million samples,
- * stage by stage.
+ * bench_ingest.c - what a sample costs in the connector before it reaches the network again:
+ * decompress, decode and look up, batch and encode. No database, no HTTP, one thread: CPU seconds
+ * per million samples, stage by stage.
  *
- *   bench_ingest [series] [samples per request] [requests per flush] [scrapes]
+ * bench_ingest [series] [samples per request] [requests per flush] [scrapes]
  *
- * The fleet is like the standard load's: 500 series a target in 137 metrics, nine labels, some 170 bytes of
- * label text; each request holds consecutive series of one scrape.
+ * The fleet is like the standard load's: 500 series a target in 137 metrics, nine labels, some 170
+ * bytes of label text; each request holds consecutive series of one scrape.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,10 +54,18 @@ put_series(ps_buf *out, uint32_t series, int scrape)
         {PS_STR("uid"), ps_str_c(uid)}};
     double v;
     switch (k % 4) {
-    case 0: v = k; break;
-    case 1: v = (double)scrape * (k + 7); break;
-    case 2: v = (double)(scrape * 15 + (int)(k % 13)) / 100.0; break;
-    default: v = 4096.0 * ((k * 7919u + (uint32_t)scrape * 31u) % 65536u); break;
+    case 0:
+        v = k;
+        break;
+    case 1:
+        v = (double)scrape * (k + 7);
+        break;
+    case 2:
+        v = (double)(scrape * 15 + (int)(k % 13)) / 100.0;
+        break;
+    default:
+        v = 4096.0 * ((k * 7919u + (uint32_t)scrape * 31u) % 65536u);
+        break;
     }
     wire_sample sample = {INT64_C(1700000000000) + scrape * 15000 + target % 15000, v};
     wire_write_series(out, (mdl_labels){labels, PS_ARRAY_LEN(labels)}, &sample, 1, NULL, 0);
@@ -70,10 +78,13 @@ resolve(write_path *w, wp_request *r, int64_t *next_id)
     for (size_t i = 0; i < r->n_fresh; i++) {
         wp_new_series *fresh = &r->fresh[i];
         mdl_label labels[16];
-        wire_series as_wire = {.bytes = fresh->key, .label_bytes = fresh->key, .n_labels = fresh->n_labels};
+        wire_series as_wire = {.bytes = fresh->key,
+                               .label_bytes = fresh->key,
+                               .n_labels = fresh->n_labels};
         wire_series_labels(&as_wire, labels);
         int32_t metric_id = 1 + (int32_t)(ps_hash64(labels[0].value, 7) % 100000);
-        series_cache_item item = {.key = fresh->key, .ref = {.series_id = ++*next_id, .metric_id = metric_id}};
+        series_cache_item item = {.key = fresh->key,
+                                  .ref = {.series_id = ++*next_id, .metric_id = metric_id}};
         if (!series_cache_insert(w->cache, r->epoch, &item, 1))
             abort();
         for (uint32_t k = 0; k < fresh->n_points; k++) {
@@ -101,13 +112,17 @@ static void
 print_totals(const char *what, const totals *t, const series_cache_stats *cache)
 {
     double m = (double)t->samples / 1e6;
-    printf("%-10s %8.1f M samples  snappy %.4f  decode+look-up %.4f  batch+encode %.4f  all %.4f CPU-s/M\n", what, m,
-           t->snappy / m, (t->decode - t->snappy) / m, t->batch / m, (t->decode + t->batch) / m);
-    printf("           %.1f B/sample on the wire, %.1f decompressed; %.1f samples a row, %.2f B/sample sent to the"
+    printf("%-10s %8.1f M samples  snappy %.4f  decode+look-up %.4f  batch+encode %.4f"
+           "  all %.4f CPU-s/M\n",
+           what, m, t->snappy / m, (t->decode - t->snappy) / m, t->batch / m,
+           (t->decode + t->batch) / m);
+    printf("           %.1f B/sample on the wire, %.1f decompressed; %.1f samples a row,"
+           " %.2f B/sample sent to the"
            " database; cache %zu series, %.1f MB, %.1f %% hits\n",
            (double)t->body_bytes / (double)t->samples, (double)t->wire_bytes / (double)t->samples,
-           (double)t->samples / (double)t->rows, (double)t->row_bytes / (double)t->samples, cache->elements,
-           (double)cache->bytes / 1e6, cache->queries > 0 ? 100.0 * (double)cache->hits / (double)cache->queries : 0);
+           (double)t->samples / (double)t->rows, (double)t->row_bytes / (double)t->samples,
+           cache->elements, (double)cache->bytes / 1e6,
+           cache->queries > 0 ? 100.0 * (double)cache->hits / (double)cache->queries : 0);
 }
 
 int
@@ -121,10 +136,14 @@ main(int argc, char **argv)
     if (per_flush < 1 || per_flush > MAX_PER_FLUSH || per_request < 1 || n_series < 1)
         return 2;
 
-    settings set = {.ingest_max_decompressed_bytes = 64 << 20, .ingest_max_series = 1000000,
-                    .ingest_max_samples = 10000000, .ingest_max_labels = 500,
-                    .ingest_max_label_name_bytes = 1024, .ingest_max_label_value_bytes = 65536,
-                    .ingest_max_label_set_bytes = 262144, .ingest_max_future_ms = 600000};
+    settings set = {.ingest_max_decompressed_bytes = 64 << 20,
+                    .ingest_max_series = 1000000,
+                    .ingest_max_samples = 10000000,
+                    .ingest_max_labels = 500,
+                    .ingest_max_label_name_bytes = 1024,
+                    .ingest_max_label_value_bytes = 65536,
+                    .ingest_max_label_set_bytes = 262144,
+                    .ingest_max_future_ms = 600000};
     write_path *w = calloc(1, sizeof(*w));
     wp_tenant *tenant = calloc(1, sizeof(*tenant) + 1);
     wp_request *requests[MAX_PER_FLUSH];
@@ -174,7 +193,8 @@ main(int argc, char **argv)
         wp_decode(w, &d, r);
         t->decode += cpu_s() - start;
         start = cpu_s();
-        if (wire_snappy_decode(r->in.body, 64 << 20, &d.raw, &err) != PS_OK) /* its share, measured apart */
+        if (wire_snappy_decode(r->in.body, 64 << 20, &d.raw, &err) !=
+            PS_OK) /* its share, measured apart */
             return 1;
         t->snappy += cpu_s() - start;
         t->samples += r->n_points;

@@ -122,8 +122,8 @@ put_text(ps_buf *out, ps_str s)
 }
 
 ps_status
-catalog_upsert_metadata(PGconn *conn, const pg_wait *wait, int32_t tenant_id, const catalog_metadata *items,
-                        size_t n, ps_err *err)
+catalog_upsert_metadata(PGconn *conn, const pg_wait *wait, int32_t tenant_id,
+                        const catalog_metadata *items, size_t n, ps_err *err)
 {
     ps_buf bufs[5]; /* tenant, family, type, unit, help */
     for (size_t i = 0; i < PS_ARRAY_LEN(bufs); i++)

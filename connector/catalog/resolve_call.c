@@ -1,9 +1,9 @@
 /*
  * resolve_call.c - one call of _prom_catalog.resolve_series.
  *
- * Series of one batch share most of their labels, so the call carries each distinct (key, value) pair and
- * each distinct metric once, and series as lists of indices. The table that finds the distinct ones is
- * filled by clients, hence the secret seed.
+ * Series of one batch share most of their labels, so the call carries each distinct (key, value)
+ * pair and each distinct metric once, and series as lists of indices. The table that finds the
+ * distinct ones is filled by clients, hence the secret seed.
  */
 #include "connector/catalog/catalog.h"
 
@@ -18,8 +18,8 @@ typedef struct pair {
 } pair;
 
 typedef struct interner {
-    pair *pairs;      /* [0] unused: indices are 1-based */
-    uint32_t *slots;  /* index in pairs, 0 = empty; at least twice as many as labels */
+    pair *pairs;     /* [0] unused: indices are 1-based */
+    uint32_t *slots; /* index in pairs, 0 = empty; at least twice as many as labels */
     size_t mask;
     uint32_t n_pairs, n_metrics, n_labels;
     uint64_t seed;
@@ -78,7 +78,8 @@ intern_all(interner *in, const mdl_labels *series, size_t n, ps_err *err)
     for (size_t i = 0; i < n; i++)
         n_labels += series[i].n;
     if (n == 0 || n_labels > MAX_LABELS_PER_CALL)
-        return ps_fail(err, PS_EINTERNAL, "cannot resolve %zu series with %zu labels at once", n, n_labels);
+        return ps_fail(err, PS_EINTERNAL, "cannot resolve %zu series with %zu labels at once", n,
+                       n_labels);
     size_t slots = 16;
     while (slots < n_labels * 2)
         slots *= 2;
@@ -89,7 +90,8 @@ intern_all(interner *in, const mdl_labels *series, size_t n, ps_err *err)
         return ps_fail(err, PS_ENOMEM, "out of memory");
 
     for (int i = 0; i < N_BUFS; i++)
-        pg_put_array(&in->bufs[i], i <= VALUES ? PG_OID_TEXT : PG_OID_INT4, 1); /* sizes are set at the end */
+        pg_put_array(&in->bufs[i], i <= VALUES ? PG_OID_TEXT : PG_OID_INT4,
+                     1); /* sizes are set at the end */
     for (size_t i = 0; i < n; i++) {
         int32_t of_metric = 0;
         for (size_t k = 0; k < series[i].n; k++) {
@@ -104,7 +106,8 @@ intern_all(interner *in, const mdl_labels *series, size_t n, ps_err *err)
         put_int4(&in->bufs[SERIES_N_LABELS], (uint32_t)series[i].n);
     }
     in->n_labels = (uint32_t)n_labels;
-    uint32_t sizes[N_BUFS] = {in->n_metrics, in->n_pairs, in->n_pairs, (uint32_t)n, (uint32_t)n, in->n_labels};
+    uint32_t sizes[N_BUFS] = {in->n_metrics, in->n_pairs, in->n_pairs,
+                              (uint32_t)n,   (uint32_t)n, in->n_labels};
     for (int i = 0; i < N_BUFS; i++) {
         if (in->bufs[i].failed)
             return ps_fail(err, PS_ENOMEM, "out of memory");
@@ -116,8 +119,8 @@ intern_all(interner *in, const mdl_labels *series, size_t n, ps_err *err)
 
 /* The answer has an id for each metric of p_metrics and one for each series. */
 static ps_status
-read_answer(const PGresult *res, const interner *in, size_t n, int64_t *ret_generation, series_ref *ret_refs,
-            ps_err *err)
+read_answer(const PGresult *res, const interner *in, size_t n, int64_t *ret_generation,
+            series_ref *ret_refs, ps_err *err)
 {
     if (PQntuples(res) != 1 || PQnfields(res) != 3 || PQgetlength(res, 0, 0) != 8)
         return ps_fail(err, PS_ECORRUPT, "the database answered no series ids");
@@ -125,7 +128,8 @@ read_answer(const PGresult *res, const interner *in, size_t n, int64_t *ret_gene
     ps_str series_field = {PQgetvalue(res, 0, 2), (size_t)PQgetlength(res, 0, 2)};
     int32_t *metric_ids = calloc(in->n_metrics, sizeof(*metric_ids));
     int64_t *series_ids = calloc(n, sizeof(*series_ids));
-    const char *index_of = in->bufs[SERIES_METRIC].ptr + ARRAY_HEAD_BYTES + 4; /* 1-based, as sent */
+    const char *index_of =
+        in->bufs[SERIES_METRIC].ptr + ARRAY_HEAD_BYTES + 4; /* 1-based, as sent */
     ps_status status = PS_OK;
     if (metric_ids == NULL || series_ids == NULL)
         status = ps_fail(err, PS_ENOMEM, "out of memory");
@@ -149,11 +153,12 @@ read_answer(const PGresult *res, const interner *in, size_t n, int64_t *ret_gene
 }
 
 ps_status
-catalog_resolve(PGconn *conn, const pg_wait *wait, uint64_t seed, int32_t tenant_id, const mdl_labels *series,
-                size_t n, int64_t *ret_generation, series_ref *ret_refs, ps_err *err)
+catalog_resolve(PGconn *conn, const pg_wait *wait, uint64_t seed, int32_t tenant_id,
+                const mdl_labels *series, size_t n, int64_t *ret_generation, series_ref *ret_refs,
+                ps_err *err)
 {
-    static const char sql[] =
-        "SELECT generation, metric_ids, series_ids FROM _prom_catalog.resolve_series($1, $2, $3, $4, $5, $6, $7)";
+    static const char sql[] = "SELECT generation, metric_ids, series_ids"
+                              " FROM _prom_catalog.resolve_series($1, $2, $3, $4, $5, $6, $7)";
     interner in = {.seed = seed};
     ps_buf tenant;
     PGresult *res = NULL;
@@ -162,7 +167,8 @@ catalog_resolve(PGconn *conn, const pg_wait *wait, uint64_t seed, int32_t tenant
     ps_buf_init(&tenant, &ps_malloc);
     pg_put_u32(&tenant, (uint32_t)tenant_id);
 
-    ps_status status = tenant.failed ? ps_fail(err, PS_ENOMEM, "out of memory") : intern_all(&in, series, n, err);
+    ps_status status =
+        tenant.failed ? ps_fail(err, PS_ENOMEM, "out of memory") : intern_all(&in, series, n, err);
     if (status == PS_OK) {
         pg_param params[1 + N_BUFS] = {{PG_OID_INT4, ps_buf_str(&tenant)}};
         for (int i = 0; i < N_BUFS; i++)

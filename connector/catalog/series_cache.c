@@ -37,15 +37,19 @@ register_metrics(series_cache *c, metrics *m)
     static const char labels[] = "type=\"metric\",name=\"series\"";
     if (m == NULL)
         return;
-    c->m_queries = metrics_counter(m, "promscale_cache_queries_total", "Look-ups in the cache.", labels);
-    c->m_hits = metrics_counter(m, "promscale_cache_query_hits_total", "Look-ups that found an entry.", labels);
+    c->m_queries =
+        metrics_counter(m, "promscale_cache_queries_total", "Look-ups in the cache.", labels);
+    c->m_hits = metrics_counter(m, "promscale_cache_query_hits_total",
+                                "Look-ups that found an entry.", labels);
     c->m_evictions = metrics_counter(m, "promscale_cache_evictions_total",
                                      "Entries that gave way to others.", labels);
     c->m_deleted = metrics_counter(m, "promscale_cache_deleted_total",
                                    "Entries dropped because their series was deleted.", labels);
-    metrics_gauge_fn(m, "promscale_cache_bytes", "Memory in use, all of it counted.", labels, gauge_bytes, c);
+    metrics_gauge_fn(m, "promscale_cache_bytes", "Memory in use, all of it counted.", labels,
+                     gauge_bytes, c);
     metrics_gauge_fn(m, "promscale_cache_elements", "Entries held.", labels, gauge_elements, c);
-    metric_set(metrics_gauge(m, "promscale_series_cache_max_bytes", "Budget of the series cache.", ""),
+    metric_set(metrics_gauge(m, "promscale_series_cache_max_bytes", "Budget of the series cache.",
+                             ""),
                (double)c->table.max_bytes);
 }
 
@@ -60,7 +64,8 @@ series_cache_new(const series_cache_config *config, series_cache **ret, ps_err *
         return ps_fail(err, PS_ENOMEM, "out of memory");
     if (!series_table_init(&c->table, config->max_bytes, seed, config->hash_mask)) {
         free(c);
-        return ps_fail(err, PS_ENOMEM, "the series cache does not fit into %zu bytes", config->max_bytes);
+        return ps_fail(err, PS_ENOMEM, "the series cache does not fit into %zu bytes",
+                       config->max_bytes);
     }
     pthread_rwlockattr_t attr;
     pthread_rwlockattr_init(&attr);
@@ -97,7 +102,8 @@ series_cache_begin(series_cache *c, series_cursor *cur)
 }
 
 bool
-series_cache_find(series_cache *c, series_cursor *cur, int32_t tenant_id, ps_str key, series_ref *ret)
+series_cache_find(series_cache *c, series_cursor *cur, int32_t tenant_id, ps_str key,
+                  series_ref *ret)
 {
     cur->queries++;
     uint32_t guess = series_table_successor(&c->table, cur->last);

@@ -1,22 +1,23 @@
 /*
  * series_cache.h - from label bytes, as senders write them, to a series' ids.
  *
- * One table, keyed by (tenant, bytes). The bytes are the label fields of a remote-write TimeSeries as
- * they stand in the message. The second level, "canonical label set -> series", is the same table: a
- * label set is made canonical, written in that same form (sorted by name) and looked up again. What
- * Prometheus sends is sorted already, so both levels share one entry and label text is stored once; other
- * spellings of a set cost an entry each.
+ * One table, keyed by (tenant, bytes). The bytes are the label fields of a remote-write TimeSeries
+ * as they stand in the message. The second level, "canonical label set -> series", is the same
+ * table: a label set is made canonical, written in that same form (sorted by name) and looked up
+ * again. What Prometheus sends is sorted already, so both levels share one entry and label text is
+ * stored once; other spellings of a set cost an entry each.
  *
- * A hash (keyed by a secret of this process) only chooses where to look: a hit requires the same tenant,
- * length and bytes. Two buckets of eight slots are all that is ever probed. Memory has one budget that
- * counts everything; over it entries go by CLOCK.
+ * A hash (keyed by a secret of this process) only chooses where to look: a hit requires the same
+ * tenant, length and bytes. Two buckets of eight slots are all that is ever probed. Memory has one
+ * budget that counts everything; over it entries go by CLOCK.
  *
- * Threads: readers hold a read lock for a whole request (series_cache_begin .. _end) and may set only the
- * reference mark and the successor guess, both atomic; everything else is done under the write lock.
+ * Threads: readers hold a read lock for a whole request (series_cache_begin .. _end) and may set
+ * only the reference mark and the successor guess, both atomic; everything else is done under the
+ * write lock.
  *
- * Catalog generation: all entries hold at one generation of the catalog (see _prom_catalog.state). Each
- * change of it also changes `epoch`, a number of this process that starts anew for no reason; whoever took
- * ids remembers the epoch and compares before relying on them.
+ * Catalog generation: all entries hold at one generation of the catalog (see _prom_catalog.state).
+ * Each change of it also changes `epoch`, a number of this process that starts anew for no reason;
+ * whoever took ids remembers the epoch and compares before relying on them.
  */
 #ifndef PROMSCALE_CONNECTOR_SERIES_CACHE_H
 #define PROMSCALE_CONNECTOR_SERIES_CACHE_H
@@ -33,9 +34,11 @@ typedef struct series_cache_config {
     metrics *metrics;   /* may be NULL */
 } series_cache_config;
 
-ps_status series_cache_new(const series_cache_config *config, series_cache **ret, ps_err *err) PS_MUST_CHECK;
+ps_status series_cache_new(const series_cache_config *config, series_cache **ret,
+                           ps_err *err) PS_MUST_CHECK;
 void series_cache_free(series_cache *c);
-uint64_t series_cache_seed(const series_cache *c); /* the secret, for other tables that clients fill */
+/* The secret, for other tables that clients fill. */
+uint64_t series_cache_seed(const series_cache *c);
 
 /* What a catalog of one moment says of a series. */
 typedef struct series_ref {
@@ -53,10 +56,11 @@ typedef struct series_cursor { /* one request's walk; on the reader's stack */
 } series_cursor;
 
 void series_cache_begin(series_cache *c, series_cursor *cur);
-bool series_cache_find(series_cache *c, series_cursor *cur, int32_t tenant_id, ps_str key, series_ref *ret);
+bool series_cache_find(series_cache *c, series_cursor *cur, int32_t tenant_id, ps_str key,
+                       series_ref *ret);
 void series_cache_end(series_cache *c, const series_cursor *cur);
-/* Lets a waiting writer in, in the middle of a long walk. The cursor keeps its first epoch; if that has
- * passed, whoever compares epochs later finds out. */
+/* Lets a waiting writer in, in the middle of a long walk. The cursor keeps its first epoch; if
+ * that has passed, whoever compares epochs later finds out. */
 void series_cache_yield(series_cache *c);
 
 /* ---- writers ------------------------------------------------------------------------------- */
@@ -67,8 +71,8 @@ typedef struct series_cache_item {
     series_ref ref;
 } series_cache_item;
 
-/* False, and nothing is kept, if the epoch has moved on since the items' ids were read. An item that finds
- * no room is left out: it is a cache. */
+/* False, and nothing is kept, if the epoch has moved on since the items' ids were read. An item
+ * that finds no room is left out: it is a cache. */
 bool series_cache_insert(series_cache *c, uint64_t epoch, const series_cache_item *items, size_t n);
 
 typedef struct series_cache_view {
@@ -80,7 +84,8 @@ series_cache_view series_cache_now(series_cache *c);
 /* The catalog is at `generation` now and these series are gone (ids in any order; sorted in place).
  * The epoch changes if the generation did. */
 void series_cache_advance(series_cache *c, int64_t generation, int64_t *deleted, size_t n_deleted);
-/* Forgets everything, the generation too: another database, or the feed was trimmed beyond our cursor. */
+/* Forgets everything, the generation too: another database, or the feed was trimmed beyond our
+ * cursor. */
 void series_cache_clear(series_cache *c, int64_t generation);
 
 typedef struct series_cache_stats {

@@ -1,7 +1,7 @@
 /*
- * binary.c - PostgreSQL's binary forms of numbers and one-dimensional arrays, as parameters, results and
- * COPY fields carry them. Big-endian; an array is dimensions, flags, element type, size, lower bound, then
- * each element as length and bytes.
+ * binary.c - PostgreSQL's binary forms of numbers and one-dimensional arrays, as parameters,
+ * results and COPY fields carry them. Big-endian; an array is dimensions, flags, element type,
+ * size, lower bound, then each element as length and bytes.
  */
 #include "connector/pg/pg.h"
 

@@ -1,8 +1,8 @@
 /*
  * pg.c - from settings to a connection whose session is set up as all our code expects it.
  *
- * libpq's own messages about an unreadable conninfo may quote it, password included: such errors get a
- * text of ours.
+ * libpq's own messages about an unreadable conninfo may quote it, password included: such errors
+ * get a text of ours.
  */
 #include "connector/pg/pg.h"
 
@@ -30,7 +30,8 @@ add_uri(const char *uri, ps_buf *out, ps_err *err)
 {
     PQconninfoOption *options = PQconninfoParse(uri, NULL);
     if (options == NULL)
-        return ps_fail(err, PS_EINVAL, "db.uri is not a connection URI or conninfo string that libpq can read");
+        return ps_fail(err, PS_EINVAL,
+                       "db.uri is not a connection URI or conninfo string that libpq can read");
     for (PQconninfoOption *o = options; o->keyword != NULL; o++) {
         if (o->val != NULL)
             add_pair(out, o->keyword, o->val);
@@ -48,8 +49,11 @@ pg_conninfo(const settings *s, ps_buf *out, ps_err *err)
     } else {
         const struct {
             const char *key, *value;
-        } pairs[] = {{"host", s->db_host},         {"user", s->db_user},       {"password", s->db_password},
-                     {"dbname", s->db_name},       {"sslmode", s->db_ssl_mode}};
+        } pairs[] = {{"host", s->db_host},
+                     {"user", s->db_user},
+                     {"password", s->db_password},
+                     {"dbname", s->db_name},
+                     {"sslmode", s->db_ssl_mode}};
         for (size_t i = 0; i < PS_ARRAY_LEN(pairs); i++) {
             if (pairs[i].value[0] != '\0')
                 add_pair(out, pairs[i].key, pairs[i].value);
@@ -92,7 +96,8 @@ connect_poll(PGconn *conn, int64_t deadline_ns, ps_err *err)
 /* remote_apply waits for more than "on" does: whoever has chosen it keeps it. */
 static const char session_setup[] =
     "SELECT set_config('synchronous_commit',"
-    " CASE WHEN current_setting('synchronous_commit') = 'remote_apply' THEN 'remote_apply' ELSE 'on' END, false),"
+    " CASE WHEN current_setting('synchronous_commit') = 'remote_apply' THEN 'remote_apply'"
+    " ELSE 'on' END, false),"
     " set_config('standard_conforming_strings', 'on', false),"
     " set_config('datestyle', 'ISO', false),"
     " set_config('timezone', 'UTC', false),"
@@ -106,11 +111,15 @@ ignore_notice(void *self, const PGresult *res)
 }
 
 ps_status
-pg_connect(const char *conninfo, const char *application, int64_t timeout_ms, PGconn **ret, ps_err *err)
+pg_connect(const char *conninfo, const char *application, int64_t timeout_ms, PGconn **ret,
+           ps_err *err)
 {
-    /* Given twice, the later keyword wins; ones before "dbname" are defaults that conninfo may change. */
-    const char *keys[] = {"keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
-                          "dbname", "application_name", "client_encoding", NULL};
+    /* Given twice, the later keyword wins; ones before "dbname" are defaults that conninfo may
+     * change. */
+    const char *keys[] = {"keepalives_idle",  "keepalives_interval",
+                          "keepalives_count", "tcp_user_timeout",
+                          "dbname",           "application_name",
+                          "client_encoding",  NULL};
     const char *values[] = {"10", "5", "3", "15000", conninfo, application, "UTF8", NULL};
     int64_t deadline_ns = pg_now_ns() + timeout_ms * 1000000;
 

@@ -1,11 +1,11 @@
 /*
  * verdict.c - what a failed statement means for the data that was in it.
  *
- * The sender of samples gets one of two answers to a failure: "send again later" (503) or "this will
- * never go in" (400, and Prometheus throws it away). The second is the dangerous one, so only SQLSTATEs
- * that speak about the values themselves count as DATA. A unique or foreign key violation does not: no
- * sample can cause one, but a sequence behind its table after a bad restore would, and then every
- * sender would be told to throw everything away.
+ * The sender of samples gets one of two answers to a failure: "send again later" (503) or "this
+ * will never go in" (400, and Prometheus throws it away). The second is the dangerous one, so only
+ * SQLSTATEs that speak about the values themselves count as DATA. A unique or foreign key violation
+ * does not: no sample can cause one, but a sequence behind its table after a bad restore would, and
+ * then every sender would be told to throw everything away.
  */
 #include "connector/pg/pg.h"
 
@@ -13,9 +13,8 @@ static const struct {
     const char *prefix; /* of the SQLSTATE; the first that fits decides */
     pg_verdict verdict;
 } verdicts[] = {
-    {"PS001", PG_VERDICT_GENERATION},
-    {"08", PG_VERDICT_RETRY},    /* connection */
-    {"40", PG_VERDICT_RETRY},    /* serialisation, deadlock */
+    {"PS001", PG_VERDICT_GENERATION}, {"08", PG_VERDICT_RETRY}, /* connection */
+    {"40", PG_VERDICT_RETRY},                                   /* serialisation, deadlock */
     {"53", PG_VERDICT_RETRY},    /* disk full, memory, too many connections */
     {"55", PG_VERDICT_RETRY},    /* lock timeout, object in use, not in the right state yet */
     {"57", PG_VERDICT_RETRY},    /* shutdown, crash, starting up, cancelled */
@@ -25,9 +24,8 @@ static const struct {
     {"22P02", PG_VERDICT_BUG},   /* unreadable text: our literal */
     {"22P03", PG_VERDICT_BUG},   /* unreadable binary: our encoder */
     {"22P04", PG_VERDICT_BUG},   /* bad COPY format: our encoder */
-    {"22", PG_VERDICT_DATA},
-    {"23514", PG_VERDICT_DATA}, /* CHECK */
-    {"54", PG_VERDICT_DATA},    /* a limit of the server */
+    {"22", PG_VERDICT_DATA},          {"23514", PG_VERDICT_DATA}, /* CHECK */
+    {"54", PG_VERDICT_DATA},                                      /* a limit of the server */
 };
 
 pg_verdict
@@ -66,8 +64,8 @@ pg_status_of(pg_verdict verdict)
     return PS_EINTERNAL;
 }
 
-/* The first line of src, cut at a character boundary: it goes into log lines and answers. What libpq says
- * after the first line is guesses for people at a terminal. */
+/* The first line of src, cut at a character boundary: it goes into log lines and answers. What
+ * libpq says after the first line is guesses for people at a terminal. */
 static void
 first_line(char *dst, size_t cap, const char *src)
 {

@@ -1,9 +1,9 @@
 /*
- * wait.c - libpq's asynchronous calls under a deadline and a cancel descriptor, so that no thread is
- * ever stuck with a server that has stopped answering.
+ * wait.c - libpq's asynchronous calls under a deadline and a cancel descriptor, so that no thread
+ * is ever stuck with a server that has stopped answering.
  *
- * A wait that ends early never cancels anything on the server: a COMMIT that is on its way may still
- * succeed. The caller closes the connection and does not acknowledge.
+ * A wait that ends early never cancels anything on the server: a COMMIT that is on its way may
+ * still succeed. The caller closes the connection and does not acknowledge.
  */
 #include "connector/pg/pg.h"
 
@@ -35,7 +35,8 @@ wait_socket(PGconn *conn, short events, const pg_wait *wait, ps_err *err)
         }
         int n = poll(fds, 2, timeout_ms);
         if (n < 0 && errno != EINTR)
-            return ps_fail(err, PS_EUNAVAILABLE, "poll on the database connection failed (errno %d)", errno);
+            return ps_fail(err, PS_EUNAVAILABLE,
+                           "poll on the database connection failed (errno %d)", errno);
         if (n < 0)
             continue;
         if (fds[1].revents != 0)

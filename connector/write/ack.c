@@ -1,10 +1,12 @@
 /*
- * ack.c - the end of a request: answered exactly once, by the stage that finished it or by the timer.
+ * ack.c - the end of a request: answered exactly once, by the stage that finished it or by the
+ * timer.
  *
- * All unanswered requests stand in one list by age; since all wait equally long, the list is ordered by
- * deadline too and the timer sleeps until the first one's. It may answer a request that a stage holds: the
- * answer borrows nothing from the request, and the stage that passes it on later finds `answered` and drops
- * it. Only a request whose body is being read (pinned) is left to its stage.
+ * All unanswered requests stand in one list by age; since all wait equally long, the list is
+ * ordered by deadline too and the timer sleeps until the first one's. It may answer a request that
+ * a stage holds: the answer borrows nothing from the request, and the stage that passes it on later
+ * finds `answered` and drops it. Only a request whose body is being read (pinned) is left to its
+ * stage.
  */
 #include "connector/write/internal.h"
 
@@ -13,7 +15,8 @@
 static const char too_late[] = "the database did not take the samples in time, send them again";
 static const char going_down[] = "the server is shutting down, send the samples again";
 
-/* Under mu: takes r out of the list of unanswered ones. From here on the answer is the caller's duty. */
+/* Under mu: takes r out of the list of unanswered ones. From here on the answer is the caller's
+ * duty. */
 static void
 claim_answer(write_path *w, wp_request *r)
 {
@@ -59,7 +62,8 @@ build_answer(write_path *w, wp_request *r, write_result *ret)
 {
     *ret = (write_result){.status = r->fatal, .text = r->text};
     if (r->unnamed > 0) {
-        snprintf(r->text + r->text_len, sizeof(r->text) - r->text_len, " (and %u more)", r->unnamed);
+        snprintf(r->text + r->text_len, sizeof(r->text) - r->text_len, " (and %u more)",
+                 r->unnamed);
     }
     if (r->fatal == PS_OK) {
         ret->status = r->refused ? PS_EINVAL : PS_OK;
@@ -128,7 +132,7 @@ wp_route(write_path *w, wp_request *r, wp_queue queue, bool front)
     pthread_mutex_unlock(&w->mu);
 }
 
-/* ---- the timer ------------------------------------------------------------------------------------------ */
+/* ---- the timer ------------------------------------------------------------------------------ */
 
 /* Under mu, which is given up while the answer is given. */
 static void
@@ -163,7 +167,8 @@ wp_timer_main(void *path)
         while (r != NULL && r->pinned)
             r = r->newer;
         if (r == NULL) {
-            /* Pinned ones are finished by their stage if they are late; whoever queues one signals. */
+            /* Pinned ones are finished by their stage if they are late; whoever queues one
+             * signals. */
             w->timer_idle = true;
             pthread_cond_wait(&w->timer_cv, &w->mu);
             w->timer_idle = false;

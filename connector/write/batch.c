@@ -1,8 +1,8 @@
 /*
  * batch.c - the points of many requests as one sorted sequence per tenant, then rows.
  *
- * Arrival order decides which of two samples of the same series and time stays: requests are put in order
- * of arrival and the sort is stable.
+ * Arrival order decides which of two samples of the same series and time stays: requests are put in
+ * order of arrival and the sort is stable.
  */
 #include "connector/write/internal.h"
 
@@ -86,7 +86,8 @@ wp_batch_requests(wp_batch *b, wp_request **requests, size_t n, ps_err *err)
         size_t filled = 0;
         for (; at < end; at++) {
             if (requests[at]->n_points > 0)
-                memcpy(b->points + filled, requests[at]->points, requests[at]->n_points * sizeof(*b->points));
+                memcpy(b->points + filled, requests[at]->points,
+                       requests[at]->n_points * sizeof(*b->points));
             filled += requests[at]->n_points;
         }
         if (filled == 0)

@@ -1,9 +1,9 @@
 /*
- * conn.c - one thread's connection: opened when needed, checked for who is at the other end, closed or
- * mended after an error.
+ * conn.c - one thread's connection: opened when needed, checked for who is at the other end, closed
+ * or mended after an error.
  *
- * The session has a lock_timeout, so that a table lock held by somebody turns into an error here (and a
- * retry) while the connection stays usable, and no heap of stuck backends grows.
+ * The session has a lock_timeout, so that a table lock held by somebody turns into an error here
+ * (and a retry) while the connection stays usable, and no heap of stuck backends grows.
  */
 #include "connector/write/internal.h"
 
@@ -20,7 +20,8 @@ on_notice(void *self, const PGresult *res)
     if (text == NULL || text[0] == '\0')
         text = "without words";
     if (severity != NULL && strcmp(severity, "WARNING") == 0)
-        snprintf(c->warning, sizeof(c->warning), "%.*s", (int)ps_utf8_prefix(ps_str_c(text), sizeof(c->warning) - 1), text);
+        snprintf(c->warning, sizeof(c->warning), "%.*s",
+                 (int)ps_utf8_prefix(ps_str_c(text), sizeof(c->warning) - 1), text);
 }
 
 /* Longer than any request waits: by then they are answered, and the connection counts as dead. */

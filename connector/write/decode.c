@@ -1,17 +1,19 @@
 /*
  * decode.c - from a request's body to points with series ids: the hot loop.
  *
- * The message is decompressed into the worker's own buffer and walked once, in place. A series that the
- * cache knows by its label bytes costs one comparison, a look at its samples, and nothing else; whatever
- * has to outlive the walk (labels of new series, exemplars, metadata) is copied into the request. So a
- * request that waits for the database holds 32 bytes a sample and its compressed body, not the message; if
- * its ids become worthless (the catalog moved on) it is simply decoded again from the body.
+ * The message is decompressed into the worker's own buffer and walked once, in place. A series that
+ * the cache knows by its label bytes costs one comparison, a look at its samples, and nothing else;
+ * whatever has to outlive the walk (labels of new series, exemplars, metadata) is copied into the
+ * request. So a request that waits for the database holds 32 bytes a sample and its compressed
+ * body, not the message; if its ids become worthless (the catalog moved on) it is simply decoded
+ * again from the body.
  *
- * The cache's read lock is held while walking, but for a breath every few thousand series. The request
- * remembers the epoch that it began with: if a later one began meanwhile, its ids are stale as a whole.
+ * The cache's read lock is held while walking, but for a breath every few thousand series. The
+ * request remembers the epoch that it began with: if a later one began meanwhile, its ids are stale
+ * as a whole.
  *
- * Bad parts never cost the good ones: they are refused one by one with their reason. Only a message that
- * cannot be read, or one over a limit for whole requests, is refused as a whole.
+ * Bad parts never cost the good ones: they are refused one by one with their reason. Only a message
+ * that cannot be read, or one over a limit for whole requests, is refused as a whole.
  */
 #include "connector/write/internal.h"
 
@@ -47,17 +49,19 @@ over_limit(write_path *w, wp_limit limit, int64_t max, const char *what, ps_err 
     return ps_fail(err, PS_ELIMIT, "the request has more than %lld %s", (long long)max, what);
 }
 
-/* ---- samples -------------------------------------------------------------------------------------- */
+/* ---- samples -------------------------------------------------------------------------------- */
 
 static void
-refuse_times(write_path *w, wp_decoder *d, wp_request *r, const wire_series *s, int64_t n_future, int64_t n_range)
+refuse_times(write_path *w, wp_decoder *d, wp_request *r, const wire_series *s, int64_t n_future,
+             int64_t n_range)
 {
     ps_str text = r->named < WP_REFUSALS_NAMED ? wp_series_text(w, d, s) : (ps_str){0};
     if (n_future > 0) {
         char ahead[32];
         ps_format_duration(ahead, sizeof(ahead), w->set->ingest_max_future_ms);
         wp_refuse(w, r, WP_REASON_FUTURE, n_future, text,
-                  "%lld sample(s) out of bounds: more than %s ahead of the clock", (long long)n_future, ahead);
+                  "%lld sample(s) out of bounds: more than %s ahead of the clock",
+                  (long long)n_future, ahead);
     }
     if (n_range > 0)
         wp_refuse(w, r, WP_REASON_TIME, n_range, text,
@@ -67,13 +71,15 @@ refuse_times(write_path *w, wp_decoder *d, wp_request *r, const wire_series *s, 
 
 /* Appends the samples that can be stored; the others are refused. */
 static ps_status
-take_samples(write_path *w, wp_decoder *d, wp_request *r, const wire_series *s, series_ref ref, ps_err *err)
+take_samples(write_path *w, wp_decoder *d, wp_request *r, const wire_series *s, series_ref ref,
+             ps_err *err)
 {
     size_t n = s->n_samples;
     if (PS_UNLIKELY((int64_t)(r->n_points + n) > w->set->ingest_max_samples))
         return over_limit(w, WP_LIMIT_SAMPLES, w->set->ingest_max_samples, "samples", err);
-    if (PS_UNLIKELY(!wp_grow((void **)&d->samples, &d->cap_samples, n, sizeof(*d->samples)) ||
-                    !wp_grow((void **)&r->points, &r->cap_points, r->n_points + n, sizeof(*r->points))))
+    if (PS_UNLIKELY(
+            !wp_grow((void **)&d->samples, &d->cap_samples, n, sizeof(*d->samples)) ||
+            !wp_grow((void **)&r->points, &r->cap_points, r->n_points + n, sizeof(*r->points))))
         return ps_fail(err, PS_ENOMEM, "out of memory");
     wire_series_samples(s, d->samples);
     blk_point *out = r->points + r->n_points;
@@ -104,11 +110,13 @@ refuse_histograms(write_path *w, wp_decoder *d, wp_request *r, const wire_series
 {
     ps_str text = r->named < WP_REFUSALS_NAMED ? wp_series_text(w, d, s) : (ps_str){0};
     r->samples_received += s->n_histograms;
-    wp_refuse(w, r, WP_REASON_HISTOGRAM, s->n_histograms, text, "native histograms are not in this version");
+    wp_refuse(w, r, WP_REASON_HISTOGRAM, s->n_histograms, text,
+              "native histograms are not in this version");
 }
 
 static ps_status
-take_series(write_path *w, wp_decoder *d, wp_request *r, series_cursor *cur, const wire_series *s, ps_err *err)
+take_series(write_path *w, wp_decoder *d, wp_request *r, series_cursor *cur, const wire_series *s,
+            ps_err *err)
 {
     if (PS_UNLIKELY(s->n_histograms > 0))
         refuse_histograms(w, d, r, s);
@@ -140,7 +148,7 @@ take_series(write_path *w, wp_decoder *d, wp_request *r, series_cursor *cur, con
     return PS_OK;
 }
 
-/* ---- metadata ---------------------------------------------------------------------------------------- */
+/* ---- metadata ------------------------------------------------------------------------------- */
 
 static bool
 is_text(const write_path *w, ps_str s)
@@ -152,13 +160,15 @@ is_text(const write_path *w, ps_str s)
 static ps_status
 take_metadata(write_path *w, wp_request *r, const wire_metadata *m, ps_err *err)
 {
-    if (m->family.len == 0 || !is_text(w, m->family) || !is_text(w, m->help) || !is_text(w, m->unit)) {
+    if (m->family.len == 0 || !is_text(w, m->family) || !is_text(w, m->help) ||
+        !is_text(w, m->unit)) {
         wp_refuse(w, r, WP_REASON_METADATA, 0, (ps_str){0},
                   "metadata with an empty or unusable metric name, help or unit");
         return PS_OK;
     }
     if ((int64_t)r->n_metadata >= w->set->ingest_max_metadata)
-        return over_limit(w, WP_LIMIT_METADATA, w->set->ingest_max_metadata, "metadata entries", err);
+        return over_limit(w, WP_LIMIT_METADATA, w->set->ingest_max_metadata, "metadata entries",
+                          err);
     if (!wp_grow((void **)&r->metadata, &r->cap_metadata, r->n_metadata + 1, sizeof(*r->metadata)))
         return ps_fail(err, PS_ENOMEM, "out of memory");
     catalog_metadata *item = &r->metadata[r->n_metadata];
@@ -171,7 +181,7 @@ take_metadata(write_path *w, wp_request *r, const wire_metadata *m, ps_err *err)
     return PS_OK;
 }
 
-/* ---- the walk ----------------------------------------------------------------------------------------- */
+/* ---- the walk ------------------------------------------------------------------------------- */
 
 static ps_status
 open_message(write_path *w, wp_decoder *d, const wp_request *r, ps_str *ret, ps_err *err)
@@ -179,7 +189,8 @@ open_message(write_path *w, wp_decoder *d, const wp_request *r, ps_str *ret, ps_
     size_t max = (size_t)w->set->ingest_max_decompressed_bytes;
     if (r->in.encoding == WRITE_PLAIN) {
         if (r->in.body.len > max)
-            return ps_fail(err, PS_ELIMIT, "the message has %zu bytes, the limit is %zu", r->in.body.len, max);
+            return ps_fail(err, PS_ELIMIT, "the message has %zu bytes, the limit is %zu",
+                           r->in.body.len, max);
         *ret = r->in.body;
         return PS_OK;
     }
@@ -291,7 +302,8 @@ wp_name_series(write_path *w, wp_decoder *d, const wp_request *r, int64_t series
         if (wire_write_next(&reader, &item, &s, &metadata, NULL) != PS_OK || item == WIRE_END)
             break;
         if (item == WIRE_SERIES && s.label_bytes.len > 0 &&
-            series_cache_find(w->cache, &cur, tenant_id, s.label_bytes, &ref) && ref.series_id == series_id) {
+            series_cache_find(w->cache, &cur, tenant_id, s.label_bytes, &ref) &&
+            ref.series_id == series_id) {
             ps_buf_add_str(out, wp_series_text(w, d, &s));
             found = true;
         }

@@ -1,9 +1,9 @@
 /*
  * encode.c - from sorted points to rows of _prom_data.fresh, in COPY's binary format.
  *
- * A row costs the database the same whatever it holds, so metrics with few samples in this flush share
- * rows: each belongs to one of MDL_BUCKETS buckets by its id, and a bucket's row has a directory. Points
- * are sorted by metric, hence a bucket's are too.
+ * A row costs the database the same whatever it holds, so metrics with few samples in this flush
+ * share rows: each belongs to one of MDL_BUCKETS buckets by its id, and a bucket's row has a
+ * directory. Points are sorted by metric, hence a bucket's are too.
  */
 #include "connector/write/internal.h"
 
@@ -12,7 +12,8 @@ enum { COLUMNS = 13 };
 void
 wp_rows_begin(wp_batch *b)
 {
-    static const char head[] = "PGCOPY\n\377\r\n"; /* and a zero byte, which belongs to the signature */
+    static const char head[] =
+        "PGCOPY\n\377\r\n"; /* and a zero byte, which belongs to the signature */
     ps_buf_clear(&b->copy);
     ps_buf_add(&b->copy, head, sizeof(head));
     pg_put_u32(&b->copy, 0); /* flags */
@@ -48,7 +49,8 @@ put_int8(ps_buf *out, int64_t v)
     pg_put_u64(out, (uint64_t)v);
 }
 
-/* All columns before the data: of fixed length, so that the data can be encoded in place behind them. */
+/* All columns before the data: of fixed length, so that the data can be encoded in place behind
+ * them. */
 static void
 put_meta(ps_buf *out, const blk_meta *m, size_t data_len)
 {
@@ -69,14 +71,16 @@ put_meta(ps_buf *out, const blk_meta *m, size_t data_len)
 }
 
 static ps_status
-put_row(wp_batch *b, int32_t tenant_id, int32_t metric_or_bucket, const blk_point *points, size_t n, ps_err *err)
+put_row(wp_batch *b, int32_t tenant_id, int32_t metric_or_bucket, const blk_point *points, size_t n,
+        ps_err *err)
 {
     ps_buf *out = &b->copy;
     blk_meta meta = {0};
     size_t start = out->len;
     put_meta(out, &meta, 0);
     size_t data = out->len;
-    ps_status status = blk_encode_flush(&ps_malloc, tenant_id, metric_or_bucket, points, n, out, &meta, err);
+    ps_status status =
+        blk_encode_flush(&ps_malloc, tenant_id, metric_or_bucket, points, n, out, &meta, err);
     if (status != PS_OK) {
         out->len = start;
         if (status != PS_ELIMIT || n < 2)
@@ -96,7 +100,8 @@ put_row(wp_batch *b, int32_t tenant_id, int32_t metric_or_bucket, const blk_poin
 }
 
 static ps_status
-put_rows(wp_batch *b, int32_t tenant_id, int32_t metric_or_bucket, const blk_point *points, size_t n, ps_err *err)
+put_rows(wp_batch *b, int32_t tenant_id, int32_t metric_or_bucket, const blk_point *points,
+         size_t n, ps_err *err)
 {
     for (size_t at = 0; at < n; at += WP_ROW_MAX_SAMPLES) {
         size_t part = n - at < WP_ROW_MAX_SAMPLES ? n - at : WP_ROW_MAX_SAMPLES;
@@ -116,9 +121,11 @@ run_of_metric(const blk_point *points, size_t n)
 
 /* points are sorted and unique; scratch holds n. */
 ps_status
-wp_rows_add(wp_batch *b, int32_t tenant_id, const blk_point *points, size_t n, blk_point *scratch, ps_err *err)
+wp_rows_add(wp_batch *b, int32_t tenant_id, const blk_point *points, size_t n, blk_point *scratch,
+            ps_err *err)
 {
-    size_t fill[MDL_BUCKETS + 1] = {0}; /* of bucket -i at [i]: its count, then where its next point goes */
+    size_t fill[MDL_BUCKETS + 1] = {
+        0}; /* of bucket -i at [i]: its count, then where its next point goes */
     for (size_t at = 0; at < n;) {
         size_t run = run_of_metric(points + at, n - at);
         if (run >= WP_PACK_BELOW)

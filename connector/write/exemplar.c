@@ -1,8 +1,8 @@
 /*
  * exemplar.c - exemplars: from the wire into the request, and from there into one SQL call.
  *
- * A bad exemplar never costs anything else and is no reason to answer 400: it is left out and counted, as
- * senders expect.
+ * A bad exemplar never costs anything else and is no reason to answer 400: it is left out and
+ * counted, as senders expect.
  */
 #include "connector/write/internal.h"
 
@@ -57,7 +57,8 @@ put_json(ps_buf *out, const mdl_label *labels, size_t n)
 }
 
 ps_status
-wp_take_exemplars(write_path *w, wp_decoder *d, wp_request *r, const wire_series *s, series_ref ref, ps_err *err)
+wp_take_exemplars(write_path *w, wp_decoder *d, wp_request *r, const wire_series *s, series_ref ref,
+                  ps_err *err)
 {
     size_t n = s->n_exemplars;
     if ((int64_t)(r->n_exemplars + n) > w->set->ingest_max_exemplars) {
@@ -68,7 +69,8 @@ wp_take_exemplars(write_path *w, wp_decoder *d, wp_request *r, const wire_series
     size_t max_labels = n > MAX_LABELS_PER_SERIES / 64 ? MAX_LABELS_PER_SERIES : n * 64;
     if (!wp_grow((void **)&d->exemplars, &d->cap_exemplars, n, sizeof(*d->exemplars)) ||
         !wp_grow((void **)&d->labels, &d->cap_labels, max_labels, sizeof(*d->labels)) ||
-        !wp_grow((void **)&r->exemplars, &r->cap_exemplars, r->n_exemplars + n, sizeof(*r->exemplars)))
+        !wp_grow((void **)&r->exemplars, &r->cap_exemplars, r->n_exemplars + n,
+                 sizeof(*r->exemplars)))
         return ps_fail(err, PS_ENOMEM, "out of memory");
     if (wire_series_exemplars(s, d->exemplars, d->labels, max_labels, NULL) != PS_OK) {
         metric_add(w->stats.refused[WP_REASON_EXEMPLAR], (double)n);
@@ -77,7 +79,8 @@ wp_take_exemplars(write_path *w, wp_decoder *d, wp_request *r, const wire_series
     for (size_t i = 0; i < n; i++) {
         const wire_exemplar *e = &d->exemplars[i];
         wp_exemplar *out = &r->exemplars[r->n_exemplars];
-        if (e->t_ms < d->lo_ms || e->t_ms > d->hi_ms || !put_json(&d->text, e->labels, e->n_labels)) {
+        if (e->t_ms < d->lo_ms || e->t_ms > d->hi_ms ||
+            !put_json(&d->text, e->labels, e->n_labels)) {
             metric_add(w->stats.refused[WP_REASON_EXEMPLAR], 1);
             continue;
         }
@@ -89,7 +92,7 @@ wp_take_exemplars(write_path *w, wp_decoder *d, wp_request *r, const wire_series
     return PS_OK;
 }
 
-/* ---- as SQL ------------------------------------------------------------------------------------------ */
+/* ---- as SQL --------------------------------------------------------------------------------- */
 
 enum { COLUMNS = 7 };
 
@@ -136,13 +139,15 @@ put_value(ps_buf *out, int column, int32_t tenant_id, const wp_exemplar *e)
 void
 wp_exemplars_sql(ps_buf *out, wp_request *const *requests, size_t n)
 {
-    static const char *const types[COLUMNS] = {"int4", "int4", "int8", "int8", "timestamptz", "float8", "jsonb"};
+    static const char *const types[COLUMNS] = {"int4",        "int4",   "int8", "int8",
+                                               "timestamptz", "float8", "jsonb"};
     ps_buf_add_c(out, "SELECT _prom_catalog.insert_exemplars(");
     for (int column = 0; column < COLUMNS; column++) {
         bool first = true;
         ps_buf_add_c(out, column == 0 ? "ARRAY[" : ",ARRAY[");
         for (size_t i = 0; i < n; i++) {
-            int32_t tenant_id = atomic_load_explicit(&requests[i]->tenant->id, memory_order_relaxed);
+            int32_t tenant_id =
+                atomic_load_explicit(&requests[i]->tenant->id, memory_order_relaxed);
             for (size_t k = 0; k < requests[i]->n_exemplars; k++) {
                 if (!first)
                     ps_buf_add_char(out, ',');

@@ -3,22 +3,23 @@
  *
  *     BEGIN; SELECT guard(generation); COPY fresh ...; [SELECT insert_exemplars(...);] COMMIT
  *
- * guard takes the shared lock that deletion takes exclusively and only then compares generations, so ids of
- * deleted series are never committed. The result counts as success only if every part succeeded, the last
- * word was COMMIT (a failed transaction answers ROLLBACK to it), and no WARNING came with it: a commit whose
- * wait for a synchronous standby was cut short reports success with a warning. (libpq hands out notices as
- * soon as it reads them, so which statement one belongs to cannot be told; none of ours sends any.)
+ * guard takes the shared lock that deletion takes exclusively and only then compares generations,
+ * so ids of deleted series are never committed. The result counts as success only if every part
+ * succeeded, the last word was COMMIT (a failed transaction answers ROLLBACK to it), and no WARNING
+ * came with it: a commit whose wait for a synchronous standby was cut short reports success with a
+ * warning. (libpq hands out notices as soon as it reads them, so which statement one belongs to
+ * cannot be told; none of ours sends any.)
  *
- * A commit in doubt (connection lost) is a failure like any other: sending the samples again is harmless,
- * since equal samples are one sample.
+ * A commit in doubt (connection lost) is a failure like any other: sending the samples again is
+ * harmless, since equal samples are one sample.
  */
 #include "connector/write/internal.h"
 
 enum { CHUNK_BYTES = 1 << 20 };
 
 static const char copy_sql[] =
-    "COPY _prom_data.fresh (tenant_id, metric_id, dist_key, level, kind, format, series_lo, series_hi, t_min,"
-    " t_max, n_series, n_samples, data) FROM STDIN (FORMAT binary);";
+    "COPY _prom_data.fresh (tenant_id, metric_id, dist_key, level, kind, format, series_lo,"
+    " series_hi, t_min, t_max, n_series, n_samples, data) FROM STDIN (FORMAT binary);";
 
 static ps_status
 build_sql(wp_batch *b, int64_t generation, wp_request *const *requests, size_t n, ps_err *err)
@@ -82,13 +83,14 @@ collect(wp_conn *c, const wp_batch *b, const pg_wait *wait, ps_err *err)
     if (!committed)
         return ps_fail(err, PS_EUNAVAILABLE, "the transaction did not end with a commit");
     if (c->warning[0] != '\0')
-        return ps_fail(err, PS_EUNAVAILABLE, "the database committed with a warning: %s", c->warning);
+        return ps_fail(err, PS_EUNAVAILABLE, "the database committed with a warning: %s",
+                       c->warning);
     return PS_OK;
 }
 
 ps_status
-wp_send(write_path *w, wp_conn *c, wp_batch *b, int64_t generation, wp_request *const *with_exemplars, size_t n,
-        ps_err *err)
+wp_send(write_path *w, wp_conn *c, wp_batch *b, int64_t generation,
+        wp_request *const *with_exemplars, size_t n, ps_err *err)
 {
     pg_wait wait = wp_wait(w);
     PS_TRY(build_sql(b, generation, with_exemplars, n, err));

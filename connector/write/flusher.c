@@ -1,28 +1,31 @@
 /*
  * flusher.c - when to flush, what, and what to do when it fails.
  *
- * Group commit without a timer: while one flush runs, requests gather; when it ends, all that waits (up to
- * ingest.flush-max-samples, tenants in turn) goes into the next. A second flush starts beside the first only
- * if much waits or the first has been running for a while, since two small transactions cost more than one.
+ * Group commit without a timer: while one flush runs, requests gather; when it ends, all that waits
+ * (up to ingest.flush-max-samples, tenants in turn) goes into the next. A second flush starts
+ * beside the first only if much waits or the first has been running for a while, since two small
+ * transactions cost more than one.
  *
- * Nobody's data may hold up others': a flush that fails because of what is in it is halved until the guilty
- * request stands alone, and that one is taken apart series by series (guilty.c). A failure of the database
- * (or a connection lost in the middle: the commit is in doubt) puts all back in the queue, where they wait
- * for the next try or their deadline. Requests that were aboard when connections broke three times are sent
- * alone from then on: one of them may be what breaks it.
+ * Nobody's data may hold up others': a flush that fails because of what is in it is halved until
+ * the guilty request stands alone, and that one is taken apart series by series (guilty.c). A
+ * failure of the database (or a connection lost in the middle: the commit is in doubt) puts all
+ * back in the queue, where they wait for the next try or their deadline. Requests that were aboard
+ * when connections broke three times are sent alone from then on: one of them may be what breaks
+ * it.
  */
 #include "connector/write/flusher.h"
 
 #include <stdlib.h>
 
-#define SLOW_NS INT64_C(20000000) /* a flush that runs longer no longer keeps the second one waiting */
+#define SLOW_NS                                                                                    \
+    INT64_C(20000000) /* a flush that runs longer no longer keeps the second one waiting */
 enum {
     SUSPECT_LOSSES = 3,
     EXEMPLAR_WEIGHT = 10, /* samples that an exemplar counts for: it is a row, and text */
     STUBBORN_FAILURES = 3 /* in a row: then the connection is given up, too */
 };
 
-/* ---- when and what --------------------------------------------------------------------------------- */
+/* ---- when and what -------------------------------------------------------------------------- */
 
 /* Under mu. False: not before *ret_wake_ns (INT64_MAX: not before something changes). */
 static bool
@@ -109,13 +112,14 @@ drop_stale(flusher *f)
     f->n = kept;
 }
 
-/* ---- one flush -------------------------------------------------------------------------------------- */
+/* ---- one flush ------------------------------------------------------------------------------ */
 
 static ps_status
 ensure_connection(flusher *f, ps_err *err)
 {
     write_path *w = f->w;
-    PS_TRY(wp_conn_open(w, &f->conn, f->index == 0 ? "promscale flusher 0" : "promscale flusher 1", err));
+    PS_TRY(wp_conn_open(w, &f->conn, f->index == 0 ? "promscale flusher 0" : "promscale flusher 1",
+                        err));
     pthread_mutex_lock(&w->mu);
     bool same = strcmp(f->conn.identity, w->identity) == 0;
     if (!same) { /* one of the two talks to a database that is no longer the one */
@@ -126,7 +130,8 @@ ensure_connection(flusher *f, ps_err *err)
     if (same)
         return PS_OK;
     wp_conn_close(&f->conn);
-    return ps_fail(err, PS_EUNAVAILABLE, "connected to another database than the one that series were resolved in");
+    return ps_fail(err, PS_EUNAVAILABLE,
+                   "connected to another database than the one that series were resolved in");
 }
 
 ps_status
@@ -136,7 +141,8 @@ flusher_attempt(flusher *f, wp_request **requests, size_t n, bool exemplars, ps_
     int64_t start = pg_now_ns();
     ps_status status = wp_batch_requests(&f->batch, requests, n, err);
     if (status == PS_OK)
-        status = wp_send(w, &f->conn, &f->batch, requests[0]->generation, requests, exemplars ? n : 0, err);
+        status = wp_send(w, &f->conn, &f->batch, requests[0]->generation, requests,
+                         exemplars ? n : 0, err);
     if (status != PS_OK)
         return flusher_failed(f, status);
     metric_observe(w->stats.flush_requests, (double)n);
@@ -145,8 +151,8 @@ flusher_attempt(flusher *f, wp_request **requests, size_t n, bool exemplars, ps_
     return PS_OK;
 }
 
-/* Counts a failed transaction and puts the connection in order. Statuses that say nothing about the data
- * become PS_EUNAVAILABLE; so does everything if the connection is gone. */
+/* Counts a failed transaction and puts the connection in order. Statuses that say nothing about
+ * the data become PS_EUNAVAILABLE; so does everything if the connection is gone. */
 ps_status
 flusher_failed(flusher *f, ps_status status)
 {
@@ -168,8 +174,8 @@ flusher_failed(flusher *f, ps_status status)
     return status == PS_ENOMEM ? PS_ENOMEM : PS_EUNAVAILABLE;
 }
 
-/* Stores the requests or finds out which cannot be stored. Those that are done with are NULL afterwards;
- * PS_OK: all are. */
+/* Stores the requests or finds out which cannot be stored. Those that are done with are NULL
+ * afterwards; PS_OK: all are. */
 static ps_status
 flush_some(flusher *f, wp_request **requests, size_t n, ps_err *err)
 {
@@ -185,7 +191,8 @@ flush_some(flusher *f, wp_request **requests, size_t n, ps_err *err)
     }
     if (status != PS_EINVAL && status != PS_EINTERNAL)
         return status;
-    log_limited(w->log, status == PS_EINTERNAL ? LOG_ERROR : LOG_WARN, 1000, "a flush failed, looking for the guilty",
+    log_limited(w->log, status == PS_EINTERNAL ? LOG_ERROR : LOG_WARN, 1000,
+                "a flush failed, looking for the guilty",
                 (log_field[]){LOG_STR("reason", err->text), LOG_INT("requests", n)}, 2);
     if (n > 1 && f->calls++ < WP_SPLIT_CALLS) {
         PS_TRY(flush_some(f, requests, n / 2, err));
@@ -202,7 +209,7 @@ flush_some(flusher *f, wp_request **requests, size_t n, ps_err *err)
     return PS_OK;
 }
 
-/* ---- after it ----------------------------------------------------------------------------------------- */
+/* ---- after it ------------------------------------------------------------------------------- */
 
 static void
 put_back(flusher *f, wp_queue queue, bool lost)

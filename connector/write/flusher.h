@@ -1,5 +1,6 @@
 /*
- * flusher.h - shared by flusher.c (when, what, again) and guilty.c (a request that cannot be stored).
+ * flusher.h - shared by flusher.c (when, what, again) and guilty.c (a request that cannot be
+ * stored).
  */
 #ifndef PROMSCALE_CONNECTOR_WRITE_FLUSHER_H
 #define PROMSCALE_CONNECTOR_WRITE_FLUSHER_H
@@ -19,11 +20,12 @@ typedef struct flusher { /* of its thread */
 } flusher;
 
 /* One transaction with all points (and exemplars) of the requests; sorts the list. */
-ps_status flusher_attempt(flusher *f, wp_request **requests, size_t n, bool exemplars, ps_err *err) PS_MUST_CHECK;
+ps_status flusher_attempt(flusher *f, wp_request **requests, size_t n, bool exemplars,
+                          ps_err *err) PS_MUST_CHECK;
 ps_status flusher_failed(flusher *f, ps_status status);
 
-/* A request that failed alone, with `why`: stores what can be stored of it and notes the rest in its answer.
- * PS_OK: it is ready to be finished. */
+/* A request that failed alone, with `why`: stores what can be stored of it and notes the rest in
+ * its answer. PS_OK: it is ready to be finished. */
 ps_status flusher_alone(flusher *f, wp_request *r, ps_status why, ps_err *err) PS_MUST_CHECK;
 
 #endif

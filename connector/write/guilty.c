@@ -1,9 +1,9 @@
 /*
  * guilty.c - a request that the database does not take: what of it can be stored all the same?
  *
- * First without its exemplars. Then its points, halved at borders between series until the guilty series
- * stands alone; that one is refused by name. Its body is read once more for the name, so the request is
- * pinned meanwhile.
+ * First without its exemplars. Then its points, halved at borders between series until the guilty
+ * series stands alone; that one is refused by name. Its body is read once more for the name, so the
+ * request is pinned meanwhile.
  */
 #include "connector/write/flusher.h"
 
@@ -28,7 +28,8 @@ unpin(write_path *w, wp_request *r)
     pthread_mutex_unlock(&w->mu);
 }
 
-/* Start of the series that holds the middle of [lo, hi), or of the one after it; hi if it is one series. */
+/* Start of the series that holds the middle of [lo, hi), or of the one after it; hi if it is one
+ * series. */
 static size_t
 series_border(const blk_point *points, size_t lo, size_t hi)
 {
@@ -47,9 +48,11 @@ refuse_points(flusher *f, wp_request *r, size_t lo, size_t hi, const char *why)
 {
     ps_buf name;
     ps_buf_init(&name, &ps_malloc);
-    if (r->named >= WP_REFUSALS_NAMED || !wp_name_series(f->w, &f->decoder, r, r->points[lo].series_id, &name))
+    if (r->named >= WP_REFUSALS_NAMED ||
+        !wp_name_series(f->w, &f->decoder, r, r->points[lo].series_id, &name))
         ps_buf_addf(&name, "with id %lld", (long long)r->points[lo].series_id);
-    wp_refuse(f->w, r, WP_REASON_DATABASE, (int64_t)(hi - lo), ps_buf_str(&name), "refused by the database: %s", why);
+    wp_refuse(f->w, r, WP_REASON_DATABASE, (int64_t)(hi - lo), ps_buf_str(&name),
+              "refused by the database: %s", why);
     ps_buf_done(&name);
 }
 

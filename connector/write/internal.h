@@ -1,11 +1,11 @@
 /*
- * internal.h - what the stages of the write path share: the request on its way, the queues between the
- * stages, and the path itself.
+ * internal.h - what the stages of the write path share: the request on its way, the queues between
+ * the stages, and the path itself.
  *
- * A request is always in exactly one hand: in a queue (under path->mu) or with the stage that took it from
- * there. Only that stage touches its data. Two things cut across: `answered` (the timer may answer a
- * request that waits or is being sent; whoever holds it then drops it) and `pinned` (a stage reads the
- * request's body, which dies with the answer, so the timer must wait).
+ * A request is always in exactly one hand: in a queue (under path->mu) or with the stage that took
+ * it from there. Only that stage touches its data. Two things cut across: `answered` (the timer may
+ * answer a request that waits or is being sent; whoever holds it then drops it) and `pinned` (a
+ * stage reads the request's body, which dies with the answer, so the timer must wait).
  *
  * Threads: ingest.workers decoders, one resolver, two flushers, one timer.
  */
@@ -27,16 +27,16 @@ typedef enum wp_queue { WP_DECODE, WP_RESOLVE, WP_FLUSH, WP_QUEUES } wp_queue;
 enum {
     WP_MAX_WORKERS = 64,
     WP_FLUSHERS = 2,
-    WP_PACK_BELOW = 32,              /* a metric with fewer samples in a flush shares a bucket's row */
-    WP_ROW_MAX_SAMPLES = 65536,      /* a row holds at most as many; about 1 MB at worst */
+    WP_PACK_BELOW = 32,         /* a metric with fewer samples in a flush shares a bucket's row */
+    WP_ROW_MAX_SAMPLES = 65536, /* a row holds at most as many; about 1 MB at worst */
     WP_RESOLVE_MAX_SERIES = 10000,   /* in one call */
     WP_RESOLVE_MAX_BYTES = 16 << 20, /* of label text in one call */
-    WP_SPLIT_CALLS = 2000,           /* calls spent on finding the guilty in one batch, then all get 503 */
-    WP_REFUSALS_NAMED = 5,           /* series named in an answer; the others are counted */
+    WP_SPLIT_CALLS = 2000, /* calls spent on finding the guilty in one batch, then all get 503 */
+    WP_REFUSALS_NAMED = 5, /* series named in an answer; the others are counted */
     WP_REFUSAL_TEXT = 1536,
-    WP_SERIES_TEXT = 256,            /* of a series' text in answers and logs */
-    WP_EXEMPLAR_MAX_BYTES = 1024,    /* label text of one exemplar */
-    WP_MAX_TENANTS = 10000,          /* remembered */
+    WP_SERIES_TEXT = 256,         /* of a series' text in answers and logs */
+    WP_EXEMPLAR_MAX_BYTES = 1024, /* label text of one exemplar */
+    WP_MAX_TENANTS = 10000,       /* remembered */
     WP_MAX_BATCH_REQUESTS = 4096,
 };
 
@@ -50,22 +50,39 @@ typedef enum wp_reason {
     WP_REASON_HISTOGRAM,   /* not in this version */
     WP_REASON_EXEMPLAR,    /* exemplar that cannot be kept */
     WP_REASON_METADATA,
-    WP_REASON_DATABASE,    /* the database will never take it */
+    WP_REASON_DATABASE, /* the database will never take it */
     WP_REASONS
 } wp_reason;
 
-typedef enum wp_limit { /* limits of a whole request */
-    WP_LIMIT_BODY, WP_LIMIT_DECOMPRESSED, WP_LIMIT_SERIES, WP_LIMIT_SAMPLES, WP_LIMIT_EXEMPLARS,
-    WP_LIMIT_METADATA, WP_LIMITS
+/* Limits of a whole request. */
+typedef enum wp_limit {
+    WP_LIMIT_BODY,
+    WP_LIMIT_DECOMPRESSED,
+    WP_LIMIT_SERIES,
+    WP_LIMIT_SAMPLES,
+    WP_LIMIT_EXEMPLARS,
+    WP_LIMIT_METADATA,
+    WP_LIMITS
 } wp_limit;
 
-typedef enum wp_rejection { /* answered PS_EUNAVAILABLE */
-    WP_REJECT_QUEUE_REQUESTS, WP_REJECT_QUEUE_BYTES, WP_REJECT_TENANT_SHARE, WP_REJECT_STOPPING,
-    WP_REJECT_TIMEOUT, WP_REJECT_FAULT, WP_REJECTIONS
+/* Answered PS_EUNAVAILABLE. */
+typedef enum wp_rejection {
+    WP_REJECT_QUEUE_REQUESTS,
+    WP_REJECT_QUEUE_BYTES,
+    WP_REJECT_TENANT_SHARE,
+    WP_REJECT_STOPPING,
+    WP_REJECT_TIMEOUT,
+    WP_REJECT_FAULT,
+    WP_REJECTIONS
 } wp_rejection;
 
 typedef enum wp_stage {
-    WP_STAGE_RECEIVE, WP_STAGE_DECODE, WP_STAGE_RESOLVE, WP_STAGE_BATCH, WP_STAGE_FLUSH, WP_STAGES
+    WP_STAGE_RECEIVE,
+    WP_STAGE_DECODE,
+    WP_STAGE_RESOLVE,
+    WP_STAGE_BATCH,
+    WP_STAGE_FLUSH,
+    WP_STAGES
 } wp_stage;
 
 typedef struct wp_stats { /* set at start; the metrics themselves are lock-free */
@@ -109,14 +126,14 @@ typedef struct wp_request {
     struct wp_request *q_prev, *q_next; /* in its tenant's queue */
     bool queued, pinned, answered;
     wp_queue queue;
-    size_t held_bytes; /* counted in path->held_bytes */
+    size_t held_bytes;  /* counted in path->held_bytes */
     int64_t entered_ns; /* when it came into its queue: stage latency */
 
     /* Of the stage that holds it. */
     uint64_t epoch; /* of the ids in points and exemplars */
     int64_t generation;
-    bool decode_again;  /* the catalog moved on: its ids mean nothing any more */
-    uint32_t losses;    /* connections lost with it on board: from 3 on it is sent alone */
+    bool decode_again; /* the catalog moved on: its ids mean nothing any more */
+    uint32_t losses;   /* connections lost with it on board: from 3 on it is sent alone */
     blk_point *points;
     size_t n_points, cap_points;
     wp_new_series *fresh; /* n_fresh; malloc'd */
@@ -175,13 +192,13 @@ struct write_path {
     int64_t timeout_ns;
     size_t held_max; /* decoders pause while decoded requests hold more */
 
-    pthread_mutex_t mu; /* guards the rest */
+    pthread_mutex_t mu;                                              /* guards the rest */
     pthread_cond_t work_cv, resolve_cv, flush_cv, timer_cv, idle_cv; /* CLOCK_MONOTONIC */
-    bool stopping; /* no new requests */
-    bool aborting; /* threads end */
+    bool stopping;                                                   /* no new requests */
+    bool aborting;                                                   /* threads end */
     uint64_t next_seq;
     wp_request *oldest, *newest;
-    int n_flushers; /* numbered as they come */
+    int n_flushers;  /* numbered as they come */
     bool timer_idle; /* nothing that it might have to answer was there */
     size_t n_inside, bytes_inside, held_bytes;
     wp_request *spare;
@@ -196,10 +213,11 @@ struct write_path {
     size_t waiting_samples; /* in the flush queue */
 
     int64_t flush_started_ns[WP_FLUSHERS]; /* 0: that one is idle */
-    int64_t flush_pause_until_ns; /* back-off after a failure */
+    int64_t flush_pause_until_ns;          /* back-off after a failure */
     int64_t resolve_pause_until_ns;
     bool poll_wanted, reconnect_wanted;
-    char identity[CATALOG_IDENTITY_BYTES]; /* of the database that cached ids belong to; set by the resolver */
+    /* Of the database that cached ids belong to; set by the resolver. */
+    char identity[CATALOG_IDENTITY_BYTES];
 
     _Atomic bool probe_ok, flush_ok;
     _Atomic int64_t last_ok_ns;
@@ -208,7 +226,7 @@ struct write_path {
     size_t n_threads;
 };
 
-/* ---- queue.c: under path->mu ------------------------------------------------------------------ */
+/* ---- queue.c: under path->mu ---------------------------------------------------------------- */
 
 void wp_push(write_path *w, wp_request *r, wp_queue queue, bool front);
 wp_request *wp_take(write_path *w, wp_queue queue); /* tenants in turn; NULL if empty */
@@ -218,7 +236,7 @@ void wp_remove(write_path *w, wp_request *r);       /* from the queue that it is
 wp_tenant *wp_tenant_get(write_path *w, ps_str name, int64_t now_ns);
 void wp_tenants_free(write_path *w);
 
-/* ---- one function or two a stage ----------------------------------------------------------------- */
+/* ---- one function or two a stage ------------------------------------------------------------ */
 
 void *wp_worker_main(void *path);   /* worker.c */
 void *wp_resolver_main(void *path); /* resolver.c */
@@ -236,7 +254,8 @@ typedef struct wp_decoder { /* a thread's scratch memory */
     size_t cap_samples;
     wire_exemplar *exemplars;
     size_t cap_exemplars;
-    series_cache_item *aliases; /* other spellings of known sets: for the cache, keys in the message */
+    /* Other spellings of known sets, for the cache; keys in the message. */
+    series_cache_item *aliases;
     size_t n_aliases, cap_aliases;
     int64_t lo_ms, hi_ms; /* times that are accepted */
 } wp_decoder;
@@ -245,32 +264,35 @@ void wp_decoder_done(wp_decoder *d);
 /* Fills r from its body; r->fatal says if that failed. Needs no lock; r is the caller's. */
 void wp_decode(write_path *w, wp_decoder *d, wp_request *r);
 /* Text of the series in r's body that has this id, for an answer; false if it is not found. */
-bool wp_name_series(write_path *w, wp_decoder *d, const wp_request *r, int64_t series_id, ps_buf *out);
+bool wp_name_series(write_path *w, wp_decoder *d, const wp_request *r, int64_t series_id,
+                    ps_buf *out);
 /* Wire form of canonical labels (the cache's key). */
 void wp_put_key(ps_buf *out, const mdl_label *labels, size_t n);
 
-typedef struct wp_lookup { /* what became of a series: refused, new (its number in r->fresh), or known */
+/* What became of a series: refused, new (its number in r->fresh), or known. */
+typedef struct wp_lookup {
     series_ref ref;
     size_t fresh; /* SIZE_MAX: known */
     bool refused;
 } wp_lookup;
 
 /* labels.c: the way of a series that the cache does not know by its bytes */
-ps_status wp_lookup_slow(write_path *w, wp_decoder *d, wp_request *r, series_cursor *cur, const wire_series *s,
-                         wp_lookup *ret, ps_err *err) PS_MUST_CHECK;
+ps_status wp_lookup_slow(write_path *w, wp_decoder *d, wp_request *r, series_cursor *cur,
+                         const wire_series *s, wp_lookup *ret, ps_err *err) PS_MUST_CHECK;
 /* Text of a series for answers and logs, in d->text. */
 ps_str wp_series_text(const write_path *w, wp_decoder *d, const wire_series *s);
 
 /* exemplar.c */
-ps_status wp_take_exemplars(write_path *w, wp_decoder *d, wp_request *r, const wire_series *s, series_ref ref,
-                            ps_err *err) PS_MUST_CHECK;
-void wp_exemplars_sql(ps_buf *out, wp_request *const *requests, size_t n); /* a call of insert_exemplars */
+ps_status wp_take_exemplars(write_path *w, wp_decoder *d, wp_request *r, const wire_series *s,
+                            series_ref ref, ps_err *err) PS_MUST_CHECK;
+/* A call of insert_exemplars. */
+void wp_exemplars_sql(ps_buf *out, wp_request *const *requests, size_t n);
 
 /* request.c: memory of a request */
-wp_request *wp_request_new(write_path *w);             /* under mu */
-void wp_request_reset(wp_request *r);                  /* forgets what decoding found */
-void wp_request_trim(wp_request *r);                   /* and gives the memory back */
-void wp_request_free(write_path *w, wp_request *r);    /* under mu */
+wp_request *wp_request_new(write_path *w);          /* under mu */
+void wp_request_reset(wp_request *r);               /* forgets what decoding found */
+void wp_request_trim(wp_request *r);                /* and gives the memory back */
+void wp_request_free(write_path *w, wp_request *r); /* under mu */
 size_t wp_request_bytes(const wp_request *r);
 bool wp_grow(void **array, size_t *cap, size_t need, size_t item_size);
 /* Notes a refusal: series (may be empty) and reason go into the answer while there is room. */
@@ -282,8 +304,8 @@ void wp_fatal(wp_request *r, ps_status status, const char *fmt, ...) PS_PRINTF(3
 /* ack.c */
 /* Answers a request that the caller holds, once, and gives its memory back. Takes mu. */
 void wp_finish(write_path *w, wp_request *r);
-/* Passes a request that the caller holds on to the next stage; finishes it if the path gives up or it is
- * past its deadline. Takes mu. */
+/* Passes a request that the caller holds on to the next stage; finishes it if the path gives up
+ * or it is past its deadline. Takes mu. */
 void wp_route(write_path *w, wp_request *r, wp_queue queue, bool front);
 void wp_timed_wait(pthread_cond_t *cv, pthread_mutex_t *mu, int64_t until_ns);
 
@@ -299,7 +321,8 @@ typedef struct wp_batch { /* a flusher's; reused */
 void wp_batch_init(wp_batch *b);
 void wp_batch_done(wp_batch *b);
 /* Rows for all points of the requests (sorted by tenant in place). */
-ps_status wp_batch_requests(wp_batch *b, wp_request **requests, size_t n, ps_err *err) PS_MUST_CHECK;
+ps_status wp_batch_requests(wp_batch *b, wp_request **requests, size_t n,
+                            ps_err *err) PS_MUST_CHECK;
 /* Rows for points that are sorted and unique already. */
 ps_status wp_batch_points(wp_batch *b, int32_t tenant_id, const blk_point *points, size_t n,
                           ps_err *err) PS_MUST_CHECK;
@@ -308,7 +331,6 @@ ps_status wp_rows_add(wp_batch *b, int32_t tenant_id, const blk_point *points, s
                       blk_point *scratch, ps_err *err) PS_MUST_CHECK;
 ps_status wp_rows_end(wp_batch *b, ps_err *err) PS_MUST_CHECK;
 
-
 /* conn.c: a connection of one thread */
 typedef struct wp_conn {
     PGconn *pg; /* NULL: not connected */
@@ -316,9 +338,11 @@ typedef struct wp_conn {
     char warning[128]; /* the last WARNING since this was cleared */
     int64_t backoff_ns;
 } wp_conn;
-ps_status wp_conn_open(write_path *w, wp_conn *c, const char *application, ps_err *err) PS_MUST_CHECK;
+ps_status wp_conn_open(write_path *w, wp_conn *c, const char *application,
+                       ps_err *err) PS_MUST_CHECK;
 void wp_conn_close(wp_conn *c);
-/* After an error: closes the connection unless it is in order and idle. True if it is still open. */
+/* After an error: closes the connection unless it is in order and idle. True if it is still
+ * open. */
 bool wp_conn_settle(write_path *w, wp_conn *c);
 pg_wait wp_wait(const write_path *w);
 int64_t wp_backoff(wp_conn *c); /* ns to pause; doubles from call to call, wp_conn_open resets it */
@@ -350,17 +374,17 @@ typedef struct wp_resolve { /* the resolver's, reused */
 } wp_resolve;
 void wp_resolve_done(wp_resolve *x);
 /*
- * Finds ids for all new series of the requests (all of one epoch); series that the database refuses are
- * refused in their requests. PS_ECONFLICT: the catalog moved on, nothing was filled in. Other errors: try
- * again.
+ * Finds ids for all new series of the requests (all of one epoch); series that the database refuses
+ * are refused in their requests. PS_ECONFLICT: the catalog moved on, nothing was filled in. Other
+ * errors: try again.
  */
-ps_status wp_resolve_series(write_path *w, wp_conn *c, wp_resolve *x, wp_decoder *d, wp_request *const *requests,
-                            size_t n, ps_err *err) PS_MUST_CHECK;
+ps_status wp_resolve_series(write_path *w, wp_conn *c, wp_resolve *x, wp_decoder *d,
+                            wp_request *const *requests, size_t n, ps_err *err) PS_MUST_CHECK;
 
-/* flush.c: one transaction. Status as in pg_run: PS_EINVAL data, PS_ECONFLICT generation, PS_EINTERNAL,
- * else try again. PS_OK only after COMMIT came back without a word of warning. */
-ps_status wp_send(write_path *w, wp_conn *c, wp_batch *b, int64_t generation, wp_request *const *with_exemplars,
-                  size_t n, ps_err *err) PS_MUST_CHECK;
+/* flush.c: one transaction. Status as in pg_run: PS_EINVAL data, PS_ECONFLICT generation,
+ * PS_EINTERNAL, else try again. PS_OK only after COMMIT came back without a word of warning. */
+ps_status wp_send(write_path *w, wp_conn *c, wp_batch *b, int64_t generation,
+                  wp_request *const *with_exemplars, size_t n, ps_err *err) PS_MUST_CHECK;
 
 /* stats.c */
 void wp_stats_init(write_path *w, metrics *m);

@@ -1,6 +1,7 @@
 /*
- * labels.c - the way of a series that the cache does not know by its bytes: parse, check, make canonical,
- * look again, and if even that fails note it for the resolver. A label set that is refused is never cached.
+ * labels.c - the way of a series that the cache does not know by its bytes: parse, check, make
+ * canonical, look again, and if even that fails note it for the resolver. A label set that is
+ * refused is never cached.
  */
 #include "connector/write/internal.h"
 
@@ -66,13 +67,14 @@ static void
 refuse_labels(write_path *w, wp_decoder *d, wp_request *r, const wire_series *s, const ps_err *why)
 {
     ps_str text = r->named < WP_REFUSALS_NAMED ? wp_series_text(w, d, s) : (ps_str){0};
-    wp_refuse(w, r, why->code == PS_ELIMIT ? WP_REASON_LABEL_LIMIT : WP_REASON_LABELS, s->n_samples, text, "%s",
-              why->text);
+    wp_refuse(w, r, why->code == PS_ELIMIT ? WP_REASON_LABEL_LIMIT : WP_REASON_LABELS, s->n_samples,
+              text, "%s", why->text);
 }
 
 /* Notes the series (key in d->key) for the resolver. */
 static ps_status
-note_fresh(wp_decoder *d, wp_request *r, const wire_series *s, size_t n_labels, size_t *ret, ps_err *err)
+note_fresh(wp_decoder *d, wp_request *r, const wire_series *s, size_t n_labels, size_t *ret,
+           ps_err *err)
 {
     if (!wp_grow((void **)&r->fresh, &r->cap_fresh, r->n_fresh + 1, sizeof(*r->fresh)))
         return ps_fail(err, PS_ENOMEM, "out of memory");
@@ -88,12 +90,14 @@ note_fresh(wp_decoder *d, wp_request *r, const wire_series *s, size_t n_labels, 
 }
 
 ps_status
-wp_lookup_slow(write_path *w, wp_decoder *d, wp_request *r, series_cursor *cur, const wire_series *s,
-               wp_lookup *ret, ps_err *err)
+wp_lookup_slow(write_path *w, wp_decoder *d, wp_request *r, series_cursor *cur,
+               const wire_series *s, wp_lookup *ret, ps_err *err)
 {
     const mdl_label_limits limits = {.max_labels = (uint32_t)w->set->ingest_max_labels,
-                                     .max_name_bytes = (uint32_t)w->set->ingest_max_label_name_bytes,
-                                     .max_value_bytes = (uint32_t)w->set->ingest_max_label_value_bytes,
+                                     .max_name_bytes =
+                                         (uint32_t)w->set->ingest_max_label_name_bytes,
+                                     .max_value_bytes =
+                                         (uint32_t)w->set->ingest_max_label_value_bytes,
                                      .max_set_bytes = (uint32_t)w->set->ingest_max_label_set_bytes};
     int32_t tenant_id = atomic_load_explicit(&r->tenant->id, memory_order_relaxed);
     ps_err why;
@@ -102,8 +106,8 @@ wp_lookup_slow(write_path *w, wp_decoder *d, wp_request *r, series_cursor *cur, 
     if (parse_labels(w, d, s))
         status = mdl_labels_canonical(d->labels, s->n_labels, &limits, &n, &why);
     else
-        status = ps_fail(&why, PS_ELIMIT, "the series has %u labels, the limit is %lld", s->n_labels,
-                         (long long)w->set->ingest_max_labels);
+        status = ps_fail(&why, PS_ELIMIT, "the series has %u labels, the limit is %lld",
+                         s->n_labels, (long long)w->set->ingest_max_labels);
     if (status != PS_OK) {
         refuse_labels(w, d, r, s, &why);
         ret->refused = true;

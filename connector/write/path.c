@@ -1,8 +1,8 @@
 /*
  * path.c - the write path's life: threads started, drained, ended.
  *
- * Stopping: no new requests; those inside get their time; then `aborting` ends the threads (an eventfd
- * wakes those that wait for the database), and what is left is answered with "send again".
+ * Stopping: no new requests; those inside get their time; then `aborting` ends the threads (an
+ * eventfd wakes those that wait for the database), and what is left is answered with "send again".
  */
 #include "connector/write/internal.h"
 
@@ -29,7 +29,8 @@ init_locks(write_path *w)
     pthread_mutex_init(&w->mu, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_t *const all[] = {&w->work_cv, &w->resolve_cv, &w->flush_cv, &w->timer_cv, &w->idle_cv};
+    pthread_cond_t *const all[] = {&w->work_cv, &w->resolve_cv, &w->flush_cv, &w->timer_cv,
+                                   &w->idle_cv};
     for (size_t i = 0; i < PS_ARRAY_LEN(all); i++)
         pthread_cond_init(all[i], &attr);
     pthread_condattr_destroy(&attr);
@@ -60,7 +61,8 @@ end_threads(write_path *w)
 {
     pthread_mutex_lock(&w->mu);
     w->stopping = w->aborting = true;
-    pthread_cond_t *const all[] = {&w->work_cv, &w->resolve_cv, &w->flush_cv, &w->timer_cv, &w->idle_cv};
+    pthread_cond_t *const all[] = {&w->work_cv, &w->resolve_cv, &w->flush_cv, &w->timer_cv,
+                                   &w->idle_cv};
     for (size_t i = 0; i < PS_ARRAY_LEN(all); i++)
         pthread_cond_broadcast(all[i]);
     pthread_mutex_unlock(&w->mu);
@@ -170,7 +172,8 @@ write_path_free(write_path *w)
     if (w->cancel_fd >= 0)
         close(w->cancel_fd);
     free(w->conninfo);
-    pthread_cond_t *const all[] = {&w->work_cv, &w->resolve_cv, &w->flush_cv, &w->timer_cv, &w->idle_cv};
+    pthread_cond_t *const all[] = {&w->work_cv, &w->resolve_cv, &w->flush_cv, &w->timer_cv,
+                                   &w->idle_cv};
     for (size_t i = 0; i < PS_ARRAY_LEN(all); i++)
         pthread_cond_destroy(all[i]);
     pthread_mutex_destroy(&w->mu);

@@ -1,9 +1,10 @@
 /*
- * queue.c - the queues between stages, each shared fairly: a tenant has a list of its own in each queue,
- * tenants with something in it form a ring, and taking goes round the ring. All under path->mu.
+ * queue.c - the queues between stages, each shared fairly: a tenant has a list of its own in each
+ * queue, tenants with something in it form a ring, and taking goes round the ring. All under
+ * path->mu.
  *
- * Tenants are remembered for as long as they were heard of in the last seconds (active) or requests of
- * theirs are inside; the rest are forgotten when too many are known.
+ * Tenants are remembered for as long as they were heard of in the last seconds (active) or requests
+ * of theirs are inside; the rest are forgotten when too many are known.
  */
 #include "connector/write/internal.h"
 
@@ -11,7 +12,7 @@
 
 #define WP_ACTIVE_NS INT64_C(10000000000)
 
-/* ---- queues ----------------------------------------------------------------------------------- */
+/* ---- queues --------------------------------------------------------------------------------- */
 
 static void
 ring_add(write_path *w, wp_tenant *t, wp_queue q)
@@ -108,7 +109,7 @@ wp_take(write_path *w, wp_queue queue)
     return r;
 }
 
-/* ---- tenants ----------------------------------------------------------------------------------- */
+/* ---- tenants -------------------------------------------------------------------------------- */
 
 static void
 age_unlink(write_path *w, wp_tenant *t)

@@ -1,8 +1,8 @@
 /*
  * request.c - a request's memory, and the answer that grows with it.
  *
- * Decoded requests keep their arrays when they are done and go on a short list of spare ones, since the
- * next request is likely of the same size; large ones are given back.
+ * Decoded requests keep their arrays when they are done and go on a short list of spare ones, since
+ * the next request is likely of the same size; large ones are given back.
  */
 #include "connector/write/internal.h"
 
@@ -76,11 +76,16 @@ wp_request_free(write_path *w, wp_request *r)
 {
     wp_request_reset(r);
     if (w->n_spare < WP_MAX_SPARE && wp_request_bytes(r) <= SPARE_MAX_BYTES) {
-        wp_request kept = {.points = r->points,       .cap_points = r->cap_points,
-                           .fresh = r->fresh,         .cap_fresh = r->cap_fresh,
-                           .exemplars = r->exemplars, .cap_exemplars = r->cap_exemplars,
-                           .metadata = r->metadata,   .cap_metadata = r->cap_metadata,
-                           .arena = r->arena,         .next_spare = w->spare};
+        wp_request kept = {.points = r->points,
+                           .cap_points = r->cap_points,
+                           .fresh = r->fresh,
+                           .cap_fresh = r->cap_fresh,
+                           .exemplars = r->exemplars,
+                           .cap_exemplars = r->cap_exemplars,
+                           .metadata = r->metadata,
+                           .cap_metadata = r->cap_metadata,
+                           .arena = r->arena,
+                           .next_spare = w->spare};
         *r = kept;
         w->spare = r;
         w->n_spare++;
@@ -112,7 +117,8 @@ wp_grow(void **array, size_t *cap, size_t need, size_t item_size)
 enum { TAIL_BYTES = 48 };
 
 void
-wp_refuse(write_path *w, wp_request *r, wp_reason reason, int64_t n_samples, ps_str series, const char *fmt, ...)
+wp_refuse(write_path *w, wp_request *r, wp_reason reason, int64_t n_samples, ps_str series,
+          const char *fmt, ...)
 {
     char why[320];
     va_list args;
@@ -128,8 +134,8 @@ wp_refuse(write_path *w, wp_request *r, wp_reason reason, int64_t n_samples, ps_
     vsnprintf(why, sizeof(why), fmt, args);
     va_end(args);
     int n = snprintf(r->text + r->text_len, room, "%s%s%.*s%s%s", r->named > 0 ? "; " : "",
-                     series.len > 0 ? "series " : "", (int)series.len, series.ptr != NULL ? series.ptr : "",
-                     series.len > 0 ? ": " : "", why);
+                     series.len > 0 ? "series " : "", (int)series.len,
+                     series.ptr != NULL ? series.ptr : "", series.len > 0 ? ": " : "", why);
     if (n > 0) {
         size_t end = r->text_len + ((size_t)n < room ? (size_t)n : room - 1);
         r->text_len = ps_utf8_prefix((ps_str){r->text, end}, end);

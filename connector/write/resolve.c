@@ -1,10 +1,10 @@
 /*
  * resolve.c - ids for new series of many requests, in as few calls as possible.
  *
- * Distinct series are gathered first (thousands of requests may bring the same ones when a connector
- * starts), then asked for in calls of bounded size, a tenant at a time. What comes back fills the cache and
- * the points that wait for it. A call that fails because of its data is halved until the guilty series
- * stands alone; only that one is refused.
+ * Distinct series are gathered first (thousands of requests may bring the same ones when a
+ * connector starts), then asked for in calls of bounded size, a tenant at a time. What comes back
+ * fills the cache and the points that wait for it. A call that fails because of its data is halved
+ * until the guilty series stands alone; only that one is refused.
  */
 #include "connector/write/internal.h"
 
@@ -33,7 +33,7 @@ forget(wp_resolve *x)
         wp_resolve_done(x);
 }
 
-/* ---- gathering ------------------------------------------------------------------------------------ */
+/* ---- gathering ------------------------------------------------------------------------------ */
 
 static ps_status
 add_series(const write_path *w, wp_resolve *x, int32_t tenant_id, wp_new_series *fresh, ps_err *err)
@@ -84,10 +84,11 @@ gather(const write_path *w, wp_resolve *x, wp_request *const *requests, size_t n
     return PS_OK;
 }
 
-/* ---- asking ----------------------------------------------------------------------------------------- */
+/* ---- asking --------------------------------------------------------------------------------- */
 
 static ps_status
-call(write_path *w, wp_conn *c, wp_resolve *x, size_t lo, size_t hi, int64_t generation, ps_err *err)
+call(write_path *w, wp_conn *c, wp_resolve *x, size_t lo, size_t hi, int64_t generation,
+     ps_err *err)
 {
     size_t n = hi - lo, n_labels = 0;
     for (size_t i = lo; i < hi; i++)
@@ -106,7 +107,8 @@ call(write_path *w, wp_conn *c, wp_resolve *x, size_t lo, size_t hi, int64_t gen
     }
     pg_wait wait = wp_wait(w);
     int64_t got;
-    PS_TRY(catalog_resolve(c->pg, &wait, w->seed, x->series[lo].tenant_id, x->sets, n, &got, x->refs, err));
+    PS_TRY(catalog_resolve(c->pg, &wait, w->seed, x->series[lo].tenant_id, x->sets, n, &got,
+                           x->refs, err));
     if (got != generation)
         return ps_fail(err, PS_ECONFLICT, "the catalog moved on");
     for (size_t i = 0; i < n; i++)
@@ -126,7 +128,8 @@ blame(wp_resolve *x, size_t lo, size_t hi, ps_status status, const char *why)
 }
 
 static ps_status
-call_split(write_path *w, wp_conn *c, wp_resolve *x, size_t lo, size_t hi, int64_t generation, ps_err *err)
+call_split(write_path *w, wp_conn *c, wp_resolve *x, size_t lo, size_t hi, int64_t generation,
+           ps_err *err)
 {
     ps_status status = PS_EUNAVAILABLE;
     /* A deadlock or a lock time-out leaves the connection in order: worth another try at once. */
@@ -159,8 +162,8 @@ ask(write_path *w, wp_conn *c, wp_resolve *x, int64_t generation, ps_err *err)
 {
     for (size_t lo = 0; lo < x->n_series;) {
         size_t hi = lo, bytes = 0;
-        while (hi < x->n_series && hi - lo < WP_RESOLVE_MAX_SERIES && bytes < WP_RESOLVE_MAX_BYTES &&
-               x->series[hi].tenant_id == x->series[lo].tenant_id)
+        while (hi < x->n_series && hi - lo < WP_RESOLVE_MAX_SERIES &&
+               bytes < WP_RESOLVE_MAX_BYTES && x->series[hi].tenant_id == x->series[lo].tenant_id)
             bytes += x->series[hi++].key.len;
         PS_TRY(call_split(w, c, x, lo, hi, generation, err));
         lo = hi;
@@ -168,7 +171,7 @@ ask(write_path *w, wp_conn *c, wp_resolve *x, int64_t generation, ps_err *err)
     return PS_OK;
 }
 
-/* ---- filling in --------------------------------------------------------------------------------------- */
+/* ---- filling in ----------------------------------------------------------------------------- */
 
 static bool
 fill_cache(write_path *w, wp_resolve *x, uint64_t epoch)
@@ -180,15 +183,18 @@ fill_cache(write_path *w, wp_resolve *x, uint64_t epoch)
         const wp_distinct *s = &x->series[i];
         if (s->status != PS_OK)
             continue;
-        x->items[n++] = (series_cache_item){.key = s->key, .tenant_id = s->tenant_id, .ref = s->ref};
+        x->items[n++] =
+            (series_cache_item){.key = s->key, .tenant_id = s->tenant_id, .ref = s->ref};
         if (s->alias.len > 0)
-            x->items[n++] = (series_cache_item){.key = s->alias, .tenant_id = s->tenant_id, .ref = s->ref};
+            x->items[n++] =
+                (series_cache_item){.key = s->alias, .tenant_id = s->tenant_id, .ref = s->ref};
     }
     return series_cache_insert(w->cache, epoch, x->items, n);
 }
 
 static void
-refuse_series(write_path *w, wp_decoder *d, wp_request *r, const wp_new_series *fresh, const wp_distinct *s)
+refuse_series(write_path *w, wp_decoder *d, wp_request *r, const wp_new_series *fresh,
+              const wp_distinct *s)
 {
     const char *why = s->why != NULL ? s->why : "refused by the database";
     if (s->status == PS_EINTERNAL) {
@@ -201,7 +207,8 @@ refuse_series(write_path *w, wp_decoder *d, wp_request *r, const wp_new_series *
     wp_refuse(w, r, WP_REASON_DATABASE, fresh->n_points, text, "refused by the database: %s", why);
 }
 
-/* Writes ids into the points that wait for them and takes out those of refused series (metric 0). */
+/* Writes ids into the points that wait for them and takes out those of refused series (metric
+ * 0). */
 static void
 fill_request(write_path *w, wp_resolve *x, wp_decoder *d, wp_request *r)
 {
@@ -239,8 +246,8 @@ fill_request(write_path *w, wp_resolve *x, wp_decoder *d, wp_request *r)
 }
 
 ps_status
-wp_resolve_series(write_path *w, wp_conn *c, wp_resolve *x, wp_decoder *d, wp_request *const *requests, size_t n,
-                  ps_err *err)
+wp_resolve_series(write_path *w, wp_conn *c, wp_resolve *x, wp_decoder *d,
+                  wp_request *const *requests, size_t n, ps_err *err)
 {
     if (n == 0)
         return PS_OK;

@@ -1,9 +1,10 @@
 /*
- * resolver.c - the one thread that talks to the catalog: new series, tenants, metadata, and the feed.
+ * resolver.c - the one thread that talks to the catalog: new series, tenants, metadata, and the
+ * feed.
  *
  * It takes what waits, in batches. It alone follows the feed and decides which database and which
- * generation the cache's ids belong to; whoever finds that ids no longer hold sends the request here
- * (decode_again), and from here it goes back to be decoded once the feed was read.
+ * generation the cache's ids belong to; whoever finds that ids no longer hold sends the request
+ * here (decode_again), and from here it goes back to be decoded once the feed was read.
  *
  * When nothing waits it polls the feed every few seconds, which is also the health probe.
  */
@@ -26,7 +27,7 @@ typedef struct resolver {
     size_t n;
 } resolver;
 
-/* ---- the feed ---------------------------------------------------------------------------------------- */
+/* ---- the feed ------------------------------------------------------------------------------- */
 
 static void
 note_identity(resolver *rs)
@@ -83,7 +84,7 @@ poll_feed(resolver *rs, ps_err *err)
     return PS_OK;
 }
 
-/* ---- a batch ------------------------------------------------------------------------------------------- */
+/* ---- a batch -------------------------------------------------------------------------------- */
 
 static ps_status
 ensure_tenants(resolver *rs, ps_err *err)
@@ -94,7 +95,8 @@ ensure_tenants(resolver *rs, ps_err *err)
         int32_t id = atomic_load(&t->id);
         if (id < 0) {
             pg_wait wait = wp_wait(rs->w);
-            ps_status status = catalog_tenant_id(rs->conn.pg, &wait, (ps_str){t->name, t->name_len}, &id, err);
+            ps_status status =
+                catalog_tenant_id(rs->conn.pg, &wait, (ps_str){t->name, t->name_len}, &id, err);
             if (status == PS_EINVAL && wp_conn_settle(rs->w, &rs->conn)) {
                 rs->requests[i] = rs->requests[--rs->n];
                 wp_fatal(r, PS_EINVAL, "the tenant is refused by the database: %s", err->text);
@@ -110,7 +112,8 @@ ensure_tenants(resolver *rs, ps_err *err)
     return PS_OK;
 }
 
-/* Requests whose ids are of another epoch go back; returns how many stay (at the front of the list). */
+/* Requests whose ids are of another epoch go back; returns how many stay (at the front of the
+ * list). */
 static size_t
 send_back_stale(resolver *rs)
 {
@@ -132,7 +135,8 @@ store_metadata(resolver *rs, wp_request *r, size_t lo, size_t hi, ps_err *err)
     write_path *w = rs->w;
     pg_wait wait = wp_wait(w);
     int32_t tenant_id = atomic_load(&r->tenant->id);
-    ps_status status = catalog_upsert_metadata(rs->conn.pg, &wait, tenant_id, r->metadata + lo, hi - lo, err);
+    ps_status status =
+        catalog_upsert_metadata(rs->conn.pg, &wait, tenant_id, r->metadata + lo, hi - lo, err);
     if (status == PS_OK) {
         metric_add(w->stats.metadata_written, (double)(hi - lo));
         return PS_OK;
@@ -233,7 +237,8 @@ take_batch(resolver *rs)
 {
     size_t n_series = 0;
     wp_request *r;
-    while (rs->n < MAX_REQUESTS && n_series < WP_RESOLVE_MAX_SERIES && (r = wp_take(rs->w, WP_RESOLVE)) != NULL) {
+    while (rs->n < MAX_REQUESTS && n_series < WP_RESOLVE_MAX_SERIES &&
+           (r = wp_take(rs->w, WP_RESOLVE)) != NULL) {
         rs->requests[rs->n++] = r;
         n_series += r->n_fresh;
     }
@@ -247,9 +252,11 @@ on_failure(resolver *rs, ps_status status, const ps_err *err)
     if (!wp_conn_settle(w, &rs->conn) || !conflict) {
         int64_t pause = wp_backoff(&rs->conn);
         if (++rs->failures >= STUBBORN_FAILURES)
-            wp_conn_close(&rs->conn); /* perhaps a server that has become a standby: find the primary */
+            wp_conn_close(
+                &rs->conn); /* perhaps a server that has become a standby: find the primary */
         log_limited(w->log, LOG_WARN, 5000, "cannot resolve series, trying again",
-                    (log_field[]){LOG_STR("reason", err->text), LOG_INT("waiting_requests", rs->n)}, 2);
+                    (log_field[]){LOG_STR("reason", err->text), LOG_INT("waiting_requests", rs->n)},
+                    2);
         pthread_mutex_lock(&w->mu);
         w->resolve_pause_until_ns = pg_now_ns() + pause;
         pthread_mutex_unlock(&w->mu);

@@ -1,9 +1,9 @@
 /*
  * submit.c - admission: whether a request is let in at all.
  *
- * Two limits, requests and bytes of bodies, and within each a fair share: with n tenants heard of in the
- * last seconds none may hold more than an n-th. A tenant that has nothing inside is let in a little beyond
- * the limits, so that one that has filled everything cannot keep the others out.
+ * Two limits, requests and bytes of bodies, and within each a fair share: with n tenants heard of
+ * in the last seconds none may hold more than an n-th. A tenant that has nothing inside is let in a
+ * little beyond the limits, so that one that has filled everything cannot keep the others out.
  */
 #include "connector/write/internal.h"
 
@@ -19,8 +19,8 @@ check_request(write_path *w, const write_request *request, ps_err *err)
 {
     if ((int64_t)request->body.len > w->set->ingest_max_body_bytes) {
         metric_add(w->stats.limits[WP_LIMIT_BODY], 1);
-        return ps_fail(err, PS_ELIMIT, "the body has %zu bytes, the limit is %lld", request->body.len,
-                       (long long)w->set->ingest_max_body_bytes);
+        return ps_fail(err, PS_ELIMIT, "the body has %zu bytes, the limit is %lld",
+                       request->body.len, (long long)w->set->ingest_max_body_bytes);
     }
     ps_str tenant = request->tenant;
     if (tenant.len > 1024 || !ps_utf8_valid(tenant) ||
@@ -33,14 +33,16 @@ check_request(write_path *w, const write_request *request, ps_err *err)
 static ps_status
 admit(write_path *w, const wp_tenant *t, size_t len, ps_err *err)
 {
-    size_t max_requests = (size_t)w->set->ingest_queue_requests, max_bytes = (size_t)w->set->ingest_queue_bytes;
+    size_t max_requests = (size_t)w->set->ingest_queue_requests,
+           max_bytes = (size_t)w->set->ingest_queue_bytes;
     size_t tenants = w->n_active > 0 ? w->n_active : 1;
     if (t->n_requests == 0) { /* at least one for everybody */
         max_requests += tenants > 1 ? max_requests / 8 + 1 : 0;
         max_bytes += tenants > 1 ? max_bytes / 8 : 0;
     } else if (tenants > 1) {
         if (t->n_requests + 1 > max_requests / tenants || t->n_bytes + len > max_bytes / tenants)
-            return reject(w, WP_REJECT_TENANT_SHARE, err, "the tenant's share of the ingest queue is full");
+            return reject(w, WP_REJECT_TENANT_SHARE, err,
+                          "the tenant's share of the ingest queue is full");
     }
     if (w->n_inside + 1 > max_requests)
         return reject(w, WP_REJECT_QUEUE_REQUESTS, err, "the ingest queue is full (requests)");
@@ -72,7 +74,8 @@ enter(write_path *w, wp_request *r, wp_tenant *t, int64_t now)
 }
 
 ps_status
-write_submit(write_path *w, const write_request *request, write_done_fn done, void *self, ps_err *err)
+write_submit(write_path *w, const write_request *request, write_done_fn done, void *self,
+             ps_err *err)
 {
     PS_TRY(check_request(w, request, err));
     int64_t now = pg_now_ns();
@@ -81,7 +84,8 @@ write_submit(write_path *w, const write_request *request, write_done_fn done, vo
     wp_tenant *t = NULL;
     wp_request *r = NULL;
     if (w->stopping) {
-        status = reject(w, WP_REJECT_STOPPING, err, "the server is shutting down, send the samples again");
+        status = reject(w, WP_REJECT_STOPPING, err,
+                        "the server is shutting down, send the samples again");
         goto out;
     }
     t = wp_tenant_get(w, request->tenant, now);

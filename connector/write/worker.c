@@ -1,9 +1,10 @@
 /*
- * worker.c - the threads that decode: take a request, decode it, pass it to the stage that it needs next.
+ * worker.c - the threads that decode: take a request, decode it, pass it to the stage that it needs
+ * next.
  *
- * Decoded requests hold memory until they are answered. When all together hold more than held_max, workers
- * pause; the queue in front of them then fills and admission refuses. One request is always let through,
- * however large.
+ * Decoded requests hold memory until they are answered. When all together hold more than held_max,
+ * workers pause; the queue in front of them then fills and admission refuses. One request is always
+ * let through, however large.
  */
 #include "connector/write/internal.h"
 

@@ -1,9 +1,10 @@
 /*
- * write.h - a sample's way: receive -> decode -> resolve -> batch -> flush -> ack. One file a stage.
+ * write.h - a sample's way: receive -> decode -> resolve -> batch -> flush -> ack. One file a
+ * stage.
  *
- * write_submit hands a request in; workers decode it and look its series up, new series are resolved
- * in their own short transaction, a flusher groups what waits into one transaction, and `done` is
- * called once the data is committed and flushed (or refused).
+ * write_submit hands a request in; workers decode it and look its series up, new series are
+ * resolved in their own short transaction, a flusher groups what waits into one transaction, and
+ * `done` is called once the data is committed and flushed (or refused).
  */
 #ifndef PROMSCALE_CONNECTOR_WRITE_H
 #define PROMSCALE_CONNECTOR_WRITE_H
@@ -29,8 +30,9 @@ typedef struct write_request {
 
 typedef struct write_result {
     ps_status status; /* PS_OK: everything is committed and flushed.
-                         PS_EINVAL, PS_ELIMIT: what is good is committed and flushed, the rest refused.
-                         PS_ECORRUPT: nothing was stored. PS_EUNAVAILABLE: send again later. */
+                         PS_EINVAL: what is good is committed and flushed, the rest refused.
+                         PS_ELIMIT, PS_ECORRUPT: nothing was stored (too large as a whole, or
+                         unreadable). PS_EUNAVAILABLE: send again later. */
     int64_t samples_written, samples_refused, exemplars_written;
     const char *text; /* what was wrong, NUL-terminated; borrowed during the call; "" if nothing */
 } write_result;
@@ -47,8 +49,10 @@ typedef struct write_path_config {
     void *now_self;
 } write_path_config;
 
-ps_status write_path_start(const write_path_config *config, write_path **ret, ps_err *err) PS_MUST_CHECK;
-/* PS_EUNAVAILABLE when the queue is full or the path is stopping: then done is not called. */
+ps_status write_path_start(const write_path_config *config, write_path **ret,
+                           ps_err *err) PS_MUST_CHECK;
+/* PS_EUNAVAILABLE when the queue is full or the path is stopping, PS_ELIMIT when the body is too
+ * large, PS_EINVAL for an impossible tenant: then done is not called. */
 ps_status write_submit(write_path *w, const write_request *request, write_done_fn done, void *self,
                        ps_err *err) PS_MUST_CHECK;
 /* True while the database answers (last flush or probe succeeded): for /-/ready and /healthz. */

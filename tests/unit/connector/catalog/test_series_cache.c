@@ -1,6 +1,6 @@
 /*
- * test_series_cache.c - the cache finds what was put in and nothing else, whatever clients send, and never
- * takes more memory than its budget.
+ * test_series_cache.c - the cache finds what was put in and nothing else, whatever clients send,
+ * and never takes more memory than its budget.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -29,7 +29,9 @@ key_of(char *dst, size_t cap, uint64_t n)
 static bool
 insert(series_cache *c, int32_t tenant_id, ps_str key, int64_t id)
 {
-    series_cache_item item = {.key = key, .tenant_id = tenant_id, .ref = {.series_id = id, .metric_id = (int32_t)(id % 97) + 1}};
+    series_cache_item item = {.key = key,
+                              .tenant_id = tenant_id,
+                              .ref = {.series_id = id, .metric_id = (int32_t)(id % 97) + 1}};
     return series_cache_insert(c, series_cache_now(c).epoch, &item, 1);
 }
 
@@ -105,7 +107,8 @@ test_tenants_are_apart(void **state)
     series_cache_free(c);
 }
 
-/* All keys in one bucket: found by their bytes alone, and the bucket gives way instead of growing. */
+/* All keys in one bucket: found by their bytes alone, and the bucket gives way instead of
+ * growing. */
 static void
 test_forced_collisions(void **state)
 {
@@ -228,7 +231,7 @@ test_deleting_and_generations(void **state)
     series_cache_free(c);
 }
 
-/* ---- many threads --------------------------------------------------------------------------------------- */
+/* ---- many threads --------------------------------------------------------------------------- */
 
 typedef struct reader_arg {
     series_cache *c;
@@ -275,7 +278,8 @@ test_readers_beside_writers(void **state)
     test_random random = {99};
     for (int64_t round = 1; round < 20000; round++) {
         int64_t n = 1 + (int64_t)test_random_below(&random, 450);
-        series_cache_item item = {.key = key_of(text, sizeof(text), (uint64_t)n), .ref = {n + round * 1000, 1}};
+        series_cache_item item = {.key = key_of(text, sizeof(text), (uint64_t)n),
+                                  .ref = {n + round * 1000, 1}};
         series_cache_insert(c, series_cache_now(c).epoch, &item, 1);
         if (round % 100 == 0)
             series_cache_advance(c, round, &item.ref.series_id, 1);
@@ -297,9 +301,12 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_finds_what_was_put_in),  cmocka_unit_test(test_tenants_are_apart),
-        cmocka_unit_test(test_forced_collisions),      cmocka_unit_test(test_budget_holds_and_clock_evicts),
-        cmocka_unit_test(test_memory_is_given_back),   cmocka_unit_test(test_deleting_and_generations),
+        cmocka_unit_test(test_finds_what_was_put_in),
+        cmocka_unit_test(test_tenants_are_apart),
+        cmocka_unit_test(test_forced_collisions),
+        cmocka_unit_test(test_budget_holds_and_clock_evicts),
+        cmocka_unit_test(test_memory_is_given_back),
+        cmocka_unit_test(test_deleting_and_generations),
         cmocka_unit_test(test_readers_beside_writers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 /*
- * test_pg.c - verdicts, connection strings, binary arrays: what needs no server. (What needs one is tested
- * with the write path.)
+ * test_pg.c - verdicts, connection strings, binary arrays: what needs no server. (What needs one is
+ * tested with the write path.)
  */
 #include "connector/pg/pg.h"
 #include "tests/unit/support.h"
@@ -14,20 +14,35 @@ test_verdicts(void **state)
         pg_verdict verdict;
     } cases[] = {
         {"PS001", PG_VERDICT_GENERATION}, /* guard */
-        {"", PG_VERDICT_RETRY},           {NULL, PG_VERDICT_RETRY},
-        {"08006", PG_VERDICT_RETRY},      {"40001", PG_VERDICT_RETRY},
-        {"40P01", PG_VERDICT_RETRY},      {"53100", PG_VERDICT_RETRY}, /* disk full */
-        {"53200", PG_VERDICT_RETRY},      {"53300", PG_VERDICT_RETRY},
-        {"55P03", PG_VERDICT_RETRY},      {"57014", PG_VERDICT_RETRY},
-        {"57P01", PG_VERDICT_RETRY},      {"57P03", PG_VERDICT_RETRY},
-        {"58030", PG_VERDICT_RETRY},      {"25006", PG_VERDICT_RETRY}, /* read-only */
-        {"22003", PG_VERDICT_DATA},       {"22021", PG_VERDICT_DATA},  /* bad encoding */
-        {"22023", PG_VERDICT_DATA},       {"22P05", PG_VERDICT_DATA},
-        {"23514", PG_VERDICT_DATA},       {"54000", PG_VERDICT_DATA},
+        {"", PG_VERDICT_RETRY},
+        {NULL, PG_VERDICT_RETRY},
+        {"08006", PG_VERDICT_RETRY},
+        {"40001", PG_VERDICT_RETRY},
+        {"40P01", PG_VERDICT_RETRY},
+        {"53100", PG_VERDICT_RETRY}, /* disk full */
+        {"53200", PG_VERDICT_RETRY},
+        {"53300", PG_VERDICT_RETRY},
+        {"55P03", PG_VERDICT_RETRY},
+        {"57014", PG_VERDICT_RETRY},
+        {"57P01", PG_VERDICT_RETRY},
+        {"57P03", PG_VERDICT_RETRY},
+        {"58030", PG_VERDICT_RETRY},
+        {"25006", PG_VERDICT_RETRY}, /* read-only */
+        {"22003", PG_VERDICT_DATA},
+        {"22021", PG_VERDICT_DATA}, /* bad encoding */
+        {"22023", PG_VERDICT_DATA},
+        {"22P05", PG_VERDICT_DATA},
+        {"23514", PG_VERDICT_DATA},
+        {"54000", PG_VERDICT_DATA},
         {"22P03", PG_VERDICT_BUG}, /* our own encoding: never a reason to throw samples away */
-        {"22P04", PG_VERDICT_BUG},        {"23505", PG_VERDICT_BUG},   /* a sequence behind its table */
-        {"23502", PG_VERDICT_BUG},        {"42P01", PG_VERDICT_BUG},   {"42501", PG_VERDICT_BUG},
-        {"XX000", PG_VERDICT_BUG},        {"XX001", PG_VERDICT_BUG},   {"P0001", PG_VERDICT_BUG},
+        {"22P04", PG_VERDICT_BUG},
+        {"23505", PG_VERDICT_BUG}, /* a sequence behind its table */
+        {"23502", PG_VERDICT_BUG},
+        {"42P01", PG_VERDICT_BUG},
+        {"42501", PG_VERDICT_BUG},
+        {"XX000", PG_VERDICT_BUG},
+        {"XX001", PG_VERDICT_BUG},
+        {"P0001", PG_VERDICT_BUG},
     };
     for (size_t i = 0; i < PS_ARRAY_LEN(cases); i++) {
         if (pg_verdict_of_state(cases[i].sqlstate) != cases[i].verdict)
@@ -44,7 +59,12 @@ test_verdicts(void **state)
 static settings
 no_settings(void)
 {
-    return (settings){.db_uri = "", .db_app = "", .db_host = "", .db_user = "", .db_password = "", .db_name = "",
+    return (settings){.db_uri = "",
+                      .db_app = "",
+                      .db_host = "",
+                      .db_user = "",
+                      .db_password = "",
+                      .db_name = "",
                       .db_ssl_mode = ""};
 }
 
@@ -97,7 +117,8 @@ test_conninfo_from_uri(void **state)
 {
     (void)state;
     settings s = no_settings();
-    s.db_uri = "postgres://me:s%27ecret@h1:1,h2:2/db%20name?target_session_attrs=read-write&sslmode=require";
+    s.db_uri = "postgres://me:s%27ecret@h1:1,h2:2/db%20name"
+               "?target_session_attrs=read-write&sslmode=require";
     PQconninfoOption *options = parsed(&s);
     assert_string_equal(option(options, "host"), "h1,h2");
     assert_string_equal(option(options, "port"), "1,2");
@@ -121,9 +142,12 @@ test_secrets_stay_out_of_errors(void **state)
     s.db_uri = "postgres://me:hunter2%zz@host/";
     assert_int_equal(pg_conninfo(&s, &out, &err), PS_EINVAL);
     assert_null(strstr(err.text, "hunter2"));
-    assert_int_equal(pg_connect("hunter2 without an equals sign", "test", 1000, &conn, &err), PS_EINVAL);
+    assert_int_equal(pg_connect("hunter2 without an equals sign", "test", 1000, &conn, &err),
+                     PS_EINVAL);
     assert_null(strstr(err.text, "hunter2"));
-    assert_int_equal(pg_connect("host=/nonexistent password=hunter2 dbname=x", "test", 1000, &conn, &err), PS_EUNAVAILABLE);
+    assert_int_equal(pg_connect("host=/nonexistent password=hunter2 dbname=x", "test", 1000, &conn,
+                                &err),
+                     PS_EUNAVAILABLE);
     assert_null(strstr(err.text, "hunter2"));
     assert_null(strchr(err.text, '\n'));
     ps_buf_done(&out);
@@ -145,7 +169,8 @@ test_binary_arrays(void **state)
     }
     assert_int_equal(pg_array_length(ps_buf_str(&out)), 3);
     assert_int_equal(pg_get_int8_array(ps_buf_str(&out), 3, numbers, &err), PS_OK);
-    assert_true(numbers[0] == INT64_C(-1000000000000) && numbers[1] == 0 && numbers[2] == INT64_C(1000000000000));
+    assert_true(numbers[0] == INT64_C(-1000000000000) && numbers[1] == 0 &&
+                numbers[2] == INT64_C(1000000000000));
     assert_int_equal(pg_get_int8_array(ps_buf_str(&out), 2, numbers, &err), PS_ECORRUPT);
     assert_int_equal(pg_get_int4_array(ps_buf_str(&out), 3, small, &err), PS_ECORRUPT);
     for (size_t cut = 0; cut < out.len; cut++) { /* never read beyond a cut */
@@ -173,9 +198,9 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_verdicts),           cmocka_unit_test(test_conninfo_from_parts),
-        cmocka_unit_test(test_conninfo_from_uri),  cmocka_unit_test(test_secrets_stay_out_of_errors),
-        cmocka_unit_test(test_binary_arrays),      cmocka_unit_test(test_times),
+        cmocka_unit_test(test_verdicts),          cmocka_unit_test(test_conninfo_from_parts),
+        cmocka_unit_test(test_conninfo_from_uri), cmocka_unit_test(test_secrets_stay_out_of_errors),
+        cmocka_unit_test(test_binary_arrays),     cmocka_unit_test(test_times),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 /*
- * cluster.h - a throw-away PostgreSQL with the extension, for tests that need a real one: own folder under
- * /tmp, unix socket only, gone at the end. As root it runs as the user postgres.
+ * cluster.h - a throw-away PostgreSQL with the extension, for tests that need a real one: own
+ * folder under /tmp, unix socket only, gone at the end. As root it runs as the user postgres.
  */
 #ifndef PROMSCALE_TESTS_CLUSTER_H
 #define PROMSCALE_TESTS_CLUSTER_H
@@ -19,8 +19,7 @@ typedef struct cluster {
     PGconn *admin; /* the test's own connection */
 } cluster;
 
-static inline int
-cluster_run(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+static inline int cluster_run(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* Runs a shell command as the database's user; output goes to <dir>/log or nowhere. */
 static inline int
@@ -31,22 +30,26 @@ cluster_run(const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(inner, sizeof(inner), fmt, args);
     va_end(args);
-    snprintf(full, sizeof(full), geteuid() == 0 ? "setpriv --reuid=postgres --regid=postgres --init-groups sh -c '%s'"
-                                                : "sh -c '%s'", inner);
+    snprintf(full, sizeof(full),
+             geteuid() == 0 ? "setpriv --reuid=postgres --regid=postgres --init-groups sh -c '%s'"
+                            : "sh -c '%s'",
+             inner);
     return system(full);
 }
 
 static inline int
 cluster_start(const cluster *c)
 {
-    return cluster_run(CLUSTER_BIN "/pg_ctl -D %s/data -w -t 60 -l %s/log start >/dev/null 2>&1", c->dir, c->dir);
+    return cluster_run(CLUSTER_BIN "/pg_ctl -D %s/data -w -t 60 -l %s/log start >/dev/null 2>&1",
+                       c->dir, c->dir);
 }
 
 /* mode: fast or immediate */
 static inline int
 cluster_stop(const cluster *c, const char *mode)
 {
-    return cluster_run(CLUSTER_BIN "/pg_ctl -D %s/data -w -t 60 -m %s stop >/dev/null 2>&1", c->dir, mode);
+    return cluster_run(CLUSTER_BIN "/pg_ctl -D %s/data -w -t 60 -m %s stop >/dev/null 2>&1", c->dir,
+                       mode);
 }
 
 static inline void
@@ -59,10 +62,10 @@ cluster_connect(cluster *c)
         fprintf(stderr, "cluster: %s\n", PQerrorMessage(c->admin));
 }
 
-/* One or more statements; the first column of the last row as text, malloc'd; NULL if there is none. Prints
- * errors and returns NULL. */
-static inline char *
-cluster_sql(PGconn *conn, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* One or more statements; the first column of the last row as text, malloc'd; NULL if there is
+ * none. Prints errors and returns NULL. */
+static inline char *cluster_sql(PGconn *conn, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
 
 static inline char *
 cluster_sql(PGconn *conn, const char *fmt, ...)
@@ -126,16 +129,20 @@ cluster_create(cluster *c)
         snprintf(command, sizeof(command), "chown postgres: %s", c->dir);
     if (system(command) != 0)
         return -1;
-    if (cluster_run(CLUSTER_BIN "/initdb -D %s/data -A trust -U postgres -E UTF8 --locale=C -k >%s/initdb.log 2>&1",
-                    c->dir, c->dir) != 0)
+    if (cluster_run(
+            CLUSTER_BIN
+            "/initdb -D %s/data -A trust -U postgres -E UTF8 --locale=C -k >%s/initdb.log 2>&1",
+            c->dir, c->dir) != 0)
         return -1;
     snprintf(command, sizeof(command), "%s/data/postgresql.conf", c->dir);
     snprintf(c->conninfo, sizeof(c->conninfo), "host=%s user=postgres dbname=ingest", c->dir);
     FILE *f = fopen(command, "a");
     if (f == NULL)
         return -1;
-    fprintf(f, "listen_addresses = ''\nunix_socket_directories = '%s'\nshared_buffers = 64MB\n"
-               "max_connections = 50\nlog_min_messages = warning\n", c->dir);
+    fprintf(f,
+            "listen_addresses = ''\nunix_socket_directories = '%s'\nshared_buffers = 64MB\n"
+            "max_connections = 50\nlog_min_messages = warning\n",
+            c->dir);
     fclose(f);
     return cluster_start(c) == 0 && cluster_database(c) == 0 ? 0 : -1;
 }

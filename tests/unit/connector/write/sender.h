@@ -1,6 +1,6 @@
 /*
- * sender.h - for tests of the write path: requests built sample by sample, sent, and their answers awaited;
- * and a reader of everything that the database holds.
+ * sender.h - for tests of the write path: requests built sample by sample, sent, and their answers
+ * awaited; and a reader of everything that the database holds.
  */
 #ifndef PROMSCALE_TESTS_SENDER_H
 #define PROMSCALE_TESTS_SENDER_H
@@ -14,7 +14,7 @@
 #include "tests/unit/connector/write/cluster.h"
 #include "tests/unit/support.h"
 
-/* ---- settings as a test needs them ------------------------------------------------------------------- */
+/* ---- settings as a test needs them ---------------------------------------------------------- */
 
 static inline settings
 sender_settings(void)
@@ -39,7 +39,7 @@ sender_settings(void)
                       .cache_series_max_bytes = 64 << 20};
 }
 
-/* ---- one request --------------------------------------------------------------------------------------- */
+/* ---- one request ---------------------------------------------------------------------------- */
 
 typedef struct sent {
     ps_buf message, body;
@@ -70,9 +70,10 @@ sent_done(sent *s)
     pthread_cond_destroy(&s->cv);
 }
 
-/* Adds a series: "name", then pairs of label name and value, then NULL. Labels as given, in that order. */
-static inline void
-sent_series(sent *s, const wire_sample *samples, size_t n, const char *name, ...) __attribute__((sentinel));
+/* Adds a series: "name", then pairs of label name and value, then NULL. Labels as given, in that
+ * order. */
+static inline void sent_series(sent *s, const wire_sample *samples, size_t n, const char *name, ...)
+    __attribute__((sentinel));
 
 static inline void
 sent_series(sent *s, const wire_sample *samples, size_t n, const char *name, ...)
@@ -81,7 +82,8 @@ sent_series(sent *s, const wire_sample *samples, size_t n, const char *name, ...
     size_t n_labels = 1;
     va_list args;
     va_start(args, name);
-    for (const char *key = va_arg(args, const char *); key != NULL; key = va_arg(args, const char *)) {
+    for (const char *key = va_arg(args, const char *); key != NULL;
+         key = va_arg(args, const char *)) {
         labels[n_labels].name = ps_str_c(key);
         labels[n_labels++].value = ps_str_c(va_arg(args, const char *));
     }
@@ -114,7 +116,9 @@ sent_submit(write_path *w, sent *s, const char *tenant, ps_err *err)
     if (s->body.len == 0)
         assert_int_equal(wire_snappy_encode(ps_buf_str(&s->message), &s->body, NULL), PS_OK);
     s->answers = 0;
-    write_request r = {.tenant = ps_str_c(tenant), .body = ps_buf_str(&s->body), .encoding = WRITE_SNAPPY};
+    write_request r = {.tenant = ps_str_c(tenant),
+                       .body = ps_buf_str(&s->body),
+                       .encoding = WRITE_SNAPPY};
     ps_status status = write_submit(w, &r, on_answer, s, err);
     s->accepted = status == PS_OK;
     return status;
@@ -144,7 +148,7 @@ sent_until_taken(write_path *w, sent *s, const char *tenant)
     }
 }
 
-/* ---- what the database holds ---------------------------------------------------------------------------- */
+/* ---- what the database holds ---------------------------------------------------------------- */
 
 typedef struct stored { /* one sample of one block row */
     char series[96];    /* "tenant/metric/value of label a" */
@@ -181,20 +185,23 @@ store_add_block(store *st, PGconn *conn, const char *hex)
         int64_t *t = calloc(s.n_samples, sizeof(*t));
         double *v = calloc(s.n_samples, sizeof(*v));
         assert_int_equal(blk_reader_decode(reader, i, INT64_MIN, INT64_MAX, t, v, &n, &err), PS_OK);
-        char *name = cluster_sql(conn,
-                                 "SELECT concat_ws('/', t.name, m.metric_name, (SELECT l.value FROM _prom_catalog.label l"
-                                 " JOIN _prom_catalog.label_key k ON k.id = l.key_id AND k.key = 'a'"
-                                 " WHERE l.id = ANY (s.labels))) FROM _prom_catalog.series s"
-                                 " JOIN _prom_catalog.metric m ON m.id = s.metric_id AND m.id = %d"
-                                 " JOIN _prom_catalog.tenant t ON t.id = s.tenant_id WHERE s.id = %lld",
-                                 (int)s.metric_id, (long long)s.series_id);
+        char *name =
+            cluster_sql(conn,
+                        "SELECT concat_ws('/', t.name, m.metric_name, (SELECT l.value"
+                        " FROM _prom_catalog.label l"
+                        " JOIN _prom_catalog.label_key k ON k.id = l.key_id AND k.key = 'a'"
+                        " WHERE l.id = ANY (s.labels))) FROM _prom_catalog.series s"
+                        " JOIN _prom_catalog.metric m ON m.id = s.metric_id AND m.id = %d"
+                        " JOIN _prom_catalog.tenant t ON t.id = s.tenant_id WHERE s.id = %lld",
+                        (int)s.metric_id, (long long)s.series_id);
         for (size_t k = 0; k < n; k++) {
             if (st->n == st->cap) {
                 st->cap = st->cap * 2 + 1024;
                 st->items = realloc(st->items, st->cap * sizeof(stored));
             }
             stored *item = &st->items[st->n++];
-            snprintf(item->series, sizeof(item->series), "%s", name != NULL ? name : "(no such series)");
+            snprintf(item->series, sizeof(item->series), "%s",
+                     name != NULL ? name : "(no such series)");
             item->t_ms = t[k];
             item->value = v[k];
         }
@@ -207,8 +214,8 @@ store_add_block(store *st, PGconn *conn, const char *hex)
     PQfreemem(data);
 }
 
-/* Everything in fresh. Samples that were sent twice may be there twice (readers count them once), but then
- * with one value. */
+/* Everything in fresh. Samples that were sent twice may be there twice (readers count them
+ * once), but then with one value. */
 static inline void
 store_load(store *st, PGconn *conn)
 {

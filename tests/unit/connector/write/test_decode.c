@@ -1,6 +1,6 @@
 /*
- * test_decode.c - decoding without a database: every reason to refuse a series, every limit, and the two
- * levels of the cache. The path is only as much of one as decoding needs.
+ * test_decode.c - decoding without a database: every reason to refuse a series, every limit, and
+ * the two levels of the cache. The path is only as much of one as decoding needs.
  */
 #include <stdio.h>
 
@@ -31,10 +31,17 @@ set_up(void **state)
 {
     fixture *f = calloc(1, sizeof(*f));
     ps_err err;
-    f->set = (settings){.ingest_max_decompressed_bytes = 1 << 20, .ingest_max_series = 100, .ingest_max_samples = 1000,
-                        .ingest_max_labels = 5, .ingest_max_label_name_bytes = 20, .ingest_max_label_value_bytes = 100,
-                        .ingest_max_label_set_bytes = 200, .ingest_max_exemplars = 3, .ingest_max_metadata = 2,
-                        .ingest_max_future_ms = 600000, .ingest_queue_requests = 10};
+    f->set = (settings){.ingest_max_decompressed_bytes = 1 << 20,
+                        .ingest_max_series = 100,
+                        .ingest_max_samples = 1000,
+                        .ingest_max_labels = 5,
+                        .ingest_max_label_name_bytes = 20,
+                        .ingest_max_label_value_bytes = 100,
+                        .ingest_max_label_set_bytes = 200,
+                        .ingest_max_exemplars = 3,
+                        .ingest_max_metadata = 2,
+                        .ingest_max_future_ms = 600000,
+                        .ingest_queue_requests = 10};
     series_cache_config cache = {.max_bytes = 1 << 20, .seed = 3};
     f->registry = metrics_new();
     f->tenant = calloc(1, sizeof(*f->tenant) + 1);
@@ -79,7 +86,8 @@ decode(fixture *f)
 static void
 add(fixture *f, const mdl_label *labels, size_t n_labels, int64_t t_ms, double v)
 {
-    wire_write_series(&f->message, (mdl_labels){labels, n_labels}, &(wire_sample){t_ms, v}, 1, NULL, 0);
+    wire_write_series(&f->message, (mdl_labels){labels, n_labels}, &(wire_sample){t_ms, v}, 1, NULL,
+                      0);
 }
 
 static double
@@ -90,9 +98,15 @@ counter(fixture *f, const char *name, const char *labels)
 
 static const mdl_label good[] = {{PS_STR("__name__"), PS_STR("good")}, {PS_STR("a"), PS_STR("1")}};
 
-/* ---- one bad series beside good ones ----------------------------------------------------------------- */
+/* ---- one bad series beside good ones -------------------------------------------------------- */
 
-#define L(name, value) {{name, sizeof(name) - 1}, {value, sizeof(value) - 1}}
+#define L(name, value)                                                                             \
+    {                                                                                              \
+        {name, sizeof(name) - 1},                                                                  \
+        {                                                                                          \
+            value, sizeof(value) - 1                                                               \
+        }                                                                                          \
+    }
 #define X10 "xxxxxxxxxx"
 #define X100 X10 X10 X10 X10 X10 X10 X10 X10 X10 X10
 
@@ -108,22 +122,66 @@ static const struct {
     {"empty name", {L("__name__", ""), L("a", "1")}, 2, NOW, "__name__", "labels"},
     {"only empty values", {L("__name__", ""), L("a", "")}, 2, NOW, "empty", "labels"},
     {"label name empty", {L("__name__", "m"), L("", "1")}, 2, NOW, "label name is empty", "labels"},
-    {"same label twice", {L("__name__", "m"), L("a", "1"), L("a", "1")}, 3, NOW, "more than once", "labels"},
+    {"same label twice",
+     {L("__name__", "m"), L("a", "1"), L("a", "1")},
+     3,
+     NOW,
+     "more than once",
+     "labels"},
     {"name twice", {L("__name__", "m"), L("__name__", "n")}, 2, NOW, "more than once", "labels"},
     {"value not UTF-8", {L("__name__", "m"), L("a", "\xff")}, 2, NOW, "UTF-8", "labels"},
     {"label name not UTF-8", {L("__name__", "m"), L("\xc3", "1")}, 2, NOW, "UTF-8", "labels"},
-    {"metric name not UTF-8", {L("__name__", "\xed\xa0\x80"), L("a", "1")}, 2, NOW, "UTF-8", "labels"},
+    {"metric name not UTF-8",
+     {L("__name__", "\xed\xa0\x80"), L("a", "1")},
+     2,
+     NOW,
+     "UTF-8",
+     "labels"},
     {"NUL in value", {L("__name__", "m"), L("a", "x\0y")}, 2, NOW, "NUL", "labels"},
     {"NUL in label name", {L("__name__", "m"), L("a\0b", "1")}, 2, NOW, "NUL", "labels"},
-    {"too many labels", {L("__name__", "m"), L("a", "1"), L("b", "1"), L("c", "1"), L("d", "1"), L("e", "1")}, 6, NOW,
-     "limit is 5", "label-limit"},
-    {"label name too long", {L("__name__", "m"), L("a" X10 X10, "1")}, 2, NOW, "limit is 20", "label-limit"},
-    {"value too long", {L("__name__", "m"), L("a", "1" X100)}, 2, NOW, "limit is 100", "label-limit"},
-    {"set too long", {L("__name__", "m"), L("a", X100), L("b", X100)}, 3, NOW, "limit is 200", "label-limit"},
-    {"too far ahead", {L("__name__", "m"), L("a", "1")}, 2, NOW + 600001, "out of bounds", "future"},
-    {"after timestamptz", {L("__name__", "m"), L("a", "1")}, 2, MDL_TIME_MAX_MS + 1, "out of bounds", "time"},
+    {"too many labels",
+     {L("__name__", "m"), L("a", "1"), L("b", "1"), L("c", "1"), L("d", "1"), L("e", "1")},
+     6,
+     NOW,
+     "limit is 5",
+     "label-limit"},
+    {"label name too long",
+     {L("__name__", "m"), L("a" X10 X10, "1")},
+     2,
+     NOW,
+     "limit is 20",
+     "label-limit"},
+    {"value too long",
+     {L("__name__", "m"), L("a", "1" X100)},
+     2,
+     NOW,
+     "limit is 100",
+     "label-limit"},
+    {"set too long",
+     {L("__name__", "m"), L("a", X100), L("b", X100)},
+     3,
+     NOW,
+     "limit is 200",
+     "label-limit"},
+    {"too far ahead",
+     {L("__name__", "m"), L("a", "1")},
+     2,
+     NOW + 600001,
+     "out of bounds",
+     "future"},
+    {"after timestamptz",
+     {L("__name__", "m"), L("a", "1")},
+     2,
+     MDL_TIME_MAX_MS + 1,
+     "out of bounds",
+     "time"},
     {"end of int64", {L("__name__", "m"), L("a", "1")}, 2, INT64_MAX, "out of bounds", "time"},
-    {"before timestamptz", {L("__name__", "m"), L("a", "1")}, 2, MDL_TIME_MIN_MS - 1, "out of bounds", "time"},
+    {"before timestamptz",
+     {L("__name__", "m"), L("a", "1")},
+     2,
+     MDL_TIME_MIN_MS - 1,
+     "out of bounds",
+     "time"},
     {"start of int64", {L("__name__", "m"), L("a", "1")}, 2, INT64_MIN, "out of bounds", "time"},
 };
 
@@ -140,8 +198,9 @@ test_bad_series_cost_nothing_else(void **state)
         decode(f);
         char labels[64];
         snprintf(labels, sizeof(labels), "type=\"metric\",reason=\"%s\"", bad_series[i].reason);
-        bool ok = f->r.fatal == PS_OK && f->r.n_points == 2 && f->r.samples_refused == 1 && f->r.refused &&
-                  strstr(f->r.text, bad_series[i].text) != NULL && ps_utf8_valid(ps_str_c(f->r.text)) &&
+        bool ok = f->r.fatal == PS_OK && f->r.n_points == 2 && f->r.samples_refused == 1 &&
+                  f->r.refused && strstr(f->r.text, bad_series[i].text) != NULL &&
+                  ps_utf8_valid(ps_str_c(f->r.text)) &&
                   counter(f, "promscale_ingest_items_refused_total", labels) == 1;
         if (!ok)
             print_message("%s: %zu points, %s\n", bad_series[i].what, f->r.n_points, f->r.text);
@@ -187,7 +246,7 @@ test_only_the_first_are_named(void **state)
     assert_int_equal(series_cache_get_stats(f->w.cache).elements, 0);
 }
 
-/* ---- limits of a request ---------------------------------------------------------------------------------- */
+/* ---- limits of a request -------------------------------------------------------------------- */
 
 static void
 expect_limit(fixture *f, const char *limit)
@@ -238,7 +297,8 @@ test_limit_metadata(void **state)
         decode(f);
         assert_int_equal(f->r.fatal, PS_OK);
         assert_int_equal(f->r.n_metadata, i);
-        wire_write_metadata(&f->message, &(wire_metadata){WIRE_METRIC_GAUGE, PS_STR("m"), PS_STR("h"), PS_STR("u")});
+        wire_write_metadata(&f->message, &(wire_metadata){WIRE_METRIC_GAUGE, PS_STR("m"),
+                                                          PS_STR("h"), PS_STR("u")});
     }
     decode(f);
     expect_limit(f, "metadata");
@@ -261,7 +321,8 @@ test_limit_exemplars(void **state)
     assert_false(f->r.refused);
     assert_int_equal(f->r.n_exemplars, 0);
     assert_int_equal(f->r.n_points, 1);
-    assert_true(counter(f, "promscale_ingest_limit_hits_total", "type=\"metric\",limit=\"exemplars\"") == 1);
+    assert_true(counter(f, "promscale_ingest_limit_hits_total",
+                        "type=\"metric\",limit=\"exemplars\"") == 1);
 }
 
 static void
@@ -277,14 +338,17 @@ test_limit_decompressed(void **state)
                 add(f, good, 2, NOW - i, 1);
             f->set.ingest_max_decompressed_bytes = (int64_t)f->message.len - over;
             assert_int_equal(wire_snappy_encode(ps_buf_str(&f->message), &body, NULL), PS_OK);
-            f->r.in = encoding == 0 ? (write_request){.body = ps_buf_str(&body), .encoding = WRITE_SNAPPY}
-                                    : (write_request){.body = ps_buf_str(&f->message), .encoding = WRITE_PLAIN};
+            f->r.in =
+                encoding == 0
+                    ? (write_request){.body = ps_buf_str(&body), .encoding = WRITE_SNAPPY}
+                    : (write_request){.body = ps_buf_str(&f->message), .encoding = WRITE_PLAIN};
             wp_decode(&f->w, &f->d, &f->r);
             assert_int_equal(f->r.fatal, over ? PS_ELIMIT : PS_OK);
             assert_int_equal(f->r.n_points, over ? 0 : 50);
         }
     }
-    assert_true(counter(f, "promscale_ingest_limit_hits_total", "type=\"metric\",limit=\"decompressed-bytes\"") == 2);
+    assert_true(counter(f, "promscale_ingest_limit_hits_total",
+                        "type=\"metric\",limit=\"decompressed-bytes\"") == 2);
     ps_buf_done(&body);
 }
 
@@ -308,7 +372,7 @@ test_corrupt_stores_nothing(void **state)
     assert_int_equal(f->r.fatal, PS_ECORRUPT);
 }
 
-/* ---- the two levels of the cache --------------------------------------------------------------------------- */
+/* ---- the two levels of the cache ------------------------------------------------------------ */
 
 static void
 test_spellings_of_one_series(void **state)
@@ -324,7 +388,8 @@ test_spellings_of_one_series(void **state)
     assert_int_equal(f->r.n_fresh, 3);
     for (int i = 1; i < 3; i++)
         assert_true(ps_str_eq(f->r.fresh[0].key, f->r.fresh[i].key));
-    assert_true(f->r.fresh[0].alias.len > 0 && f->r.fresh[1].alias.len == 0 && f->r.fresh[2].alias.len > 0);
+    assert_true(f->r.fresh[0].alias.len > 0 && f->r.fresh[1].alias.len == 0 &&
+                f->r.fresh[2].alias.len > 0);
     assert_int_equal(f->r.fresh[2].first_point, 2);
 
     series_cache_item item = {.key = f->r.fresh[1].key, .ref = {77, 5}};

@@ -1,6 +1,6 @@
 /*
- * test_ingest.c - the write path against a real PostgreSQL: what is answered "committed" is there, once;
- * what is refused says why; nobody's data holds up others'.
+ * test_ingest.c - the write path against a real PostgreSQL: what is answered "committed" is there,
+ * once; what is refused says why; nobody's data holds up others'.
  */
 #include "tests/unit/connector/write/sender.h"
 
@@ -26,9 +26,13 @@ start(fixture *f, const settings *set)
     f->set = *set;
     f->registry = metrics_new();
     assert_non_null(f->registry);
-    assert_int_equal(log_new(2, "logfmt", getenv("TEST_LOG") != NULL ? getenv("TEST_LOG") : "error", &f->log, &err),
+    assert_int_equal(log_new(2, "logfmt", getenv("TEST_LOG") != NULL ? getenv("TEST_LOG") : "error",
+                             &f->log, &err),
                      PS_OK);
-    write_path_config config = {.settings = &f->set, .conninfo = db.conninfo, .log = f->log, .metrics = f->registry};
+    write_path_config config = {.settings = &f->set,
+                                .conninfo = db.conninfo,
+                                .log = f->log,
+                                .metrics = f->registry};
     assert_int_equal(write_path_start(&config, &f->w, &err), PS_OK);
 }
 
@@ -51,7 +55,8 @@ static void
 expect(const sent *s, ps_status status)
 {
     if (s->answers != 1 || s->result.status != status)
-        print_message("answers %d, status %s: %s\n", s->answers, ps_status_name(s->result.status), s->text);
+        print_message("answers %d, status %s: %s\n", s->answers, ps_status_name(s->result.status),
+                      s->text);
     assert_int_equal(s->answers, 1);
     assert_int_equal(s->result.status, status);
 }
@@ -64,7 +69,7 @@ fresh_database(void **state)
     return cluster_database(&db);
 }
 
-/* ---- acknowledged means present -------------------------------------------------------------------------- */
+/* ---- acknowledged means present ------------------------------------------------------------- */
 
 static void
 test_acknowledged_is_present_once(void **state)
@@ -114,21 +119,28 @@ test_acknowledged_is_present_once(void **state)
     store_load(&st, db.admin);
     assert_int_equal(st.n, REQUESTS * SERIES);
     store_done(&st);
-    assert_int_equal(cluster_number(db.admin, "SELECT count(*) FROM _prom_catalog.series"), 2 * SERIES);
-    assert_true(counter(&f, "promscale_ingest_items_total", "type=\"metric\",kind=\"sample\"") == 2 * REQUESTS * SERIES);
+    assert_int_equal(cluster_number(db.admin, "SELECT count(*) FROM _prom_catalog.series"),
+                     2 * SERIES);
+    assert_true(counter(&f, "promscale_ingest_items_total", "type=\"metric\",kind=\"sample\"") ==
+                2 * REQUESTS * SERIES);
     assert_true(write_path_healthy(f.w));
     stop(&f);
 }
 
-/* ---- what is refused ---------------------------------------------------------------------------------------- */
+/* ---- what is refused ------------------------------------------------------------------------ */
 
 static void
 test_values_survive_to_the_bit(void **state)
 {
     (void)state;
-    static const uint64_t bits[] = {MDL_STALE_NAN_BITS, MDL_NORMAL_NAN_BITS, UINT64_C(0xfff8000000000123),
-                                    UINT64_C(0x8000000000000000), UINT64_C(0x7ff0000000000000),
-                                    UINT64_C(0xfff0000000000000), 1, UINT64_C(0x4340000000000001)};
+    static const uint64_t bits[] = {MDL_STALE_NAN_BITS,
+                                    MDL_NORMAL_NAN_BITS,
+                                    UINT64_C(0xfff8000000000123),
+                                    UINT64_C(0x8000000000000000),
+                                    UINT64_C(0x7ff0000000000000),
+                                    UINT64_C(0xfff0000000000000),
+                                    1,
+                                    UINT64_C(0x4340000000000001)};
     fixture f;
     settings set = sender_settings();
     start(&f, &set);
@@ -171,7 +183,8 @@ test_the_good_part_is_stored(void **state)
     sent_one(&s, "", "2", MS(0), 1);
     sent_series(&s, &(wire_sample){MS(0), 1}, 1, "twice", "a", "1", "a", "2", NULL);
     sent_one(&s, "latin", "\xe9", MS(0), 1);
-    sent_series(&s, (wire_sample[]){{MS(0), 7}, {INT64_C(1) << 60, 8}, {MDL_TIME_MAX_MS, 9}}, 3, "times", "a", "t", NULL);
+    sent_series(&s, (wire_sample[]){{MS(0), 7}, {INT64_C(1) << 60, 8}, {MDL_TIME_MAX_MS, 9}}, 3,
+                "times", "a", "t", NULL);
     sent_one(&s, "good", "3", MS(0), 3);
     assert_int_equal(sent_submit(f.w, &s, "", NULL), PS_OK);
     sent_wait(&s);
@@ -214,13 +227,15 @@ test_first_write_wins(void **state)
     assert_int_equal(st.n, 1);
     assert_true(st.items[0].value == 1);
     store_done(&st);
-    assert_true(counter(&f, "promscale_ingest_conflicts_total", "type=\"metric\",kind=\"sample\"") == 1);
-    assert_true(counter(&f, "promscale_ingest_duplicates_total", "type=\"metric\",kind=\"sample\"") == 1);
+    assert_true(
+        counter(&f, "promscale_ingest_conflicts_total", "type=\"metric\",kind=\"sample\"") == 1);
+    assert_true(
+        counter(&f, "promscale_ingest_duplicates_total", "type=\"metric\",kind=\"sample\"") == 1);
     sent_done(&s);
     stop(&f);
 }
 
-/* ---- nobody poisons others -------------------------------------------------------------------------------------- */
+/* ---- nobody poisons others ------------------------------------------------------------------ */
 
 enum { INNOCENT = 50 };
 
@@ -265,7 +280,8 @@ static void
 test_poison_label(void **state)
 {
     (void)state;
-    free(cluster_sql(db.admin, "ALTER TABLE _prom_catalog.label ADD CONSTRAINT poison CHECK (value <> 'poison') NOT VALID"));
+    free(cluster_sql(db.admin, "ALTER TABLE _prom_catalog.label ADD CONSTRAINT poison"
+                               " CHECK (value <> 'poison') NOT VALID"));
     fixture f;
     settings set = sender_settings();
     start(&f, &set);
@@ -278,7 +294,9 @@ test_poison_flush(void **state)
 {
     (void)state;
     /* One series of one request has a time that the table does not take. */
-    free(cluster_sql(db.admin, "ALTER TABLE _prom_data.fresh ADD CONSTRAINT poison CHECK (t_min > '2001-01-01')"));
+    free(cluster_sql(
+        db.admin,
+        "ALTER TABLE _prom_data.fresh ADD CONSTRAINT poison CHECK (t_min > '2001-01-01')"));
     fixture f;
     settings set = sender_settings();
     start(&f, &set);
@@ -286,9 +304,10 @@ test_poison_flush(void **state)
     stop(&f);
 }
 
-/* ---- the database fails ------------------------------------------------------------------------------------------- */
+/* ---- the database fails --------------------------------------------------------------------- */
 
-/* A commit that comes with a warning (as when a synchronous standby was not waited for) is no commit. */
+/* A commit that comes with a warning (as when a synchronous standby was not waited for) is no
+ * commit. */
 static void
 test_commit_with_a_warning_is_not_acknowledged(void **state)
 {
@@ -300,10 +319,11 @@ test_commit_with_a_warning_is_not_acknowledged(void **state)
     sent s;
     sent_init(&s);
     sent_one(&s, "m", "1", MS(0), 1);
-    free(cluster_sql(db.admin, "CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS"
-                               " $$BEGIN RAISE WARNING 'not sure'; RETURN NULL; END$$;"
-                               "CREATE CONSTRAINT TRIGGER warn AFTER INSERT ON _prom_data.fresh"
-                               " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION warn()"));
+    free(cluster_sql(db.admin,
+                     "CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS"
+                     " $$BEGIN RAISE WARNING 'not sure'; RETURN NULL; END$$;"
+                     "CREATE CONSTRAINT TRIGGER warn AFTER INSERT ON _prom_data.fresh"
+                     " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION warn()"));
     assert_int_equal(sent_submit(f.w, &s, "", NULL), PS_OK);
     sent_wait(&s);
     expect(&s, PS_EUNAVAILABLE);
@@ -317,7 +337,8 @@ test_commit_with_a_warning_is_not_acknowledged(void **state)
     stop(&f);
 }
 
-/* One request kills every connection that carries it: the others are stored all the same, and in time. */
+/* One request kills every connection that carries it: the others are stored all the same, and in
+ * time. */
 static void
 test_request_that_kills_its_connection(void **state)
 {
@@ -328,10 +349,11 @@ test_request_that_kills_its_connection(void **state)
     settings set = sender_settings();
     set.ingest_timeout_ms = 8000;
     start(&f, &set);
-    free(cluster_sql(db.admin, "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS"
-                               " $$BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END$$;"
-                               "CREATE TRIGGER die AFTER INSERT ON _prom_data.fresh FOR EACH ROW"
-                               " WHEN (NEW.t_min < '2001-01-01') EXECUTE FUNCTION die()"));
+    free(cluster_sql(db.admin,
+                     "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS"
+                     " $$BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END$$;"
+                     "CREATE TRIGGER die AFTER INSERT ON _prom_data.fresh FOR EACH ROW"
+                     " WHEN (NEW.t_min < '2001-01-01') EXECUTE FUNCTION die()"));
     for (int i = 0; i <= REQUESTS; i++) {
         sent_init(&requests[i]);
         sent_one(&requests[i], "m", "1", i == 3 ? 1000 : MS(i), i);
@@ -453,8 +475,8 @@ test_server_crashes_while_writing(void **state)
     stop(&f);
 }
 
-/* Deletes series again and again under the writers' feet. What was acknowledged before a deletion may be
- * gone with its series; what is acknowledged afterwards must have a series. */
+/* Deletes series again and again under the writers' feet. What was acknowledged before a
+ * deletion may be gone with its series; what is acknowledged afterwards must have a series. */
 static void
 test_generation_moves_on(void **state)
 {
@@ -483,9 +505,10 @@ test_generation_moves_on(void **state)
         }
         store_done(&st);
         /* k = 0..4: gone */
-        free(cluster_sql(db.admin,
-                         "SELECT _prom_catalog.delete_series_rows((SELECT array_agg(s.id) FROM _prom_catalog.series s"
-                         " JOIN _prom_catalog.label l ON l.id = ANY (s.labels) WHERE l.value IN ('0','1','2','3','4')))"));
+        free(cluster_sql(db.admin, "SELECT _prom_catalog.delete_series_rows("
+                                   "(SELECT array_agg(s.id) FROM _prom_catalog.series s"
+                                   " JOIN _prom_catalog.label l ON l.id = ANY (s.labels)"
+                                   " WHERE l.value IN ('0','1','2','3','4')))"));
     }
     assert_true(counter(&f, "promscale_ingest_generation_changes_total", "type=\"metric\"") >= 19);
     stop(&f);
@@ -505,7 +528,8 @@ test_stalled_database(void **state)
         sent_init(&requests[i]);
         sent_one(&requests[i], "m", "1", MS(i), i);
     }
-    assert_int_equal(sent_until_taken(f.w, &requests[0], "")->status, PS_OK); /* the series is known */
+    assert_int_equal(sent_until_taken(f.w, &requests[0], "")->status,
+                     PS_OK); /* the series is known */
     free(cluster_sql(db.admin, "BEGIN; LOCK TABLE _prom_data.fresh IN ACCESS EXCLUSIVE MODE"));
     struct timespec before, after;
     clock_gettime(CLOCK_MONOTONIC, &before);
@@ -517,7 +541,8 @@ test_stalled_database(void **state)
         assert_true(strlen(requests[i].text) > 0);
     }
     clock_gettime(CLOCK_MONOTONIC, &after);
-    double waited = (double)(after.tv_sec - before.tv_sec) + (double)(after.tv_nsec - before.tv_nsec) / 1e9;
+    double waited =
+        (double)(after.tv_sec - before.tv_sec) + (double)(after.tv_nsec - before.tv_nsec) / 1e9;
     assert_true(waited > 1.4 && waited < 3);
     assert_false(write_path_healthy(f.w));
     free(cluster_sql(db.admin, "COMMIT"));
@@ -550,7 +575,8 @@ test_another_database(void **state)
         sent_one(&s, "m", a, MS(0), k);
     }
     assert_int_equal(sent_until_taken(f.w, &s, "t")->status, PS_OK);
-    assert_int_equal(cluster_database(&db), 0); /* dropped and made anew: ids mean nothing any more */
+    assert_int_equal(cluster_database(&db),
+                     0); /* dropped and made anew: ids mean nothing any more */
     free(cluster_sql(db.admin, "SELECT _prom_catalog.tenant_id('somebody else')"));
     assert_int_equal(sent_until_taken(f.w, &s, "t")->status, PS_OK);
     store st;
@@ -568,7 +594,7 @@ test_another_database(void **state)
     stop(&f);
 }
 
-/* ---- admission -------------------------------------------------------------------------------------------------- */
+/* ---- admission ------------------------------------------------------------------------------ */
 
 static void
 test_queue_limits_and_shares(void **state)
@@ -589,8 +615,10 @@ test_queue_limits_and_shares(void **state)
         ps_status status = sent_submit(f.w, &hog[i], "hog", &err);
         assert_int_equal(status, i < QUEUE ? PS_OK : PS_EUNAVAILABLE);
     }
-    assert_true(counter(&f, "promscale_ingest_rejected_total", "type=\"metric\",reason=\"queue-requests\"") == 1);
-    /* Everything is full of one tenant; another gets in all the same, and the first's share is halved. */
+    assert_true(counter(&f, "promscale_ingest_rejected_total",
+                        "type=\"metric\",reason=\"queue-requests\"") == 1);
+    /* Everything is full of one tenant; another gets in all the same, and the first's share is
+     * halved. */
     sent_init(&late);
     sent_one(&late, "m", "2", MS(0), 1);
     assert_int_equal(sent_submit(f.w, &late, "late", &err), PS_OK);
@@ -640,14 +668,17 @@ test_queue_bytes(void **state)
             sent_one(&requests[i], "m", "1", MS(k * 3 + i), k);
     }
     assert_int_equal(sent_submit(f.w, &requests[0], "", NULL), PS_OK);
-    f.set.ingest_queue_bytes = (int64_t)requests[0].body.len * 5 / 2; /* read under no lock, by this thread only */
+    f.set.ingest_queue_bytes =
+        (int64_t)requests[0].body.len * 5 / 2; /* read under no lock, by this thread only */
     assert_int_equal(sent_submit(f.w, &requests[1], "", NULL), PS_OK);
     assert_int_equal(sent_submit(f.w, &requests[2], "", NULL), PS_EUNAVAILABLE);
-    assert_true(counter(&f, "promscale_ingest_rejected_total", "type=\"metric\",reason=\"queue-bytes\"") == 1);
+    assert_true(counter(&f, "promscale_ingest_rejected_total",
+                        "type=\"metric\",reason=\"queue-bytes\"") == 1);
     f.set.ingest_max_body_bytes = 100;
     ps_err err;
     assert_int_equal(sent_submit(f.w, &requests[2], "", &err), PS_ELIMIT);
-    assert_true(counter(&f, "promscale_ingest_limit_hits_total", "type=\"metric\",limit=\"body-bytes\"") == 1);
+    assert_true(counter(&f, "promscale_ingest_limit_hits_total",
+                        "type=\"metric\",limit=\"body-bytes\"") == 1);
     free(cluster_sql(db.admin, "COMMIT"));
     for (int i = 0; i < 2; i++) {
         sent_wait(&requests[i]);
@@ -658,7 +689,7 @@ test_queue_bytes(void **state)
     stop(&f);
 }
 
-/* ---- stopping ------------------------------------------------------------------------------------------------------ */
+/* ---- stopping ------------------------------------------------------------------------------- */
 
 static void
 test_stop_drains_or_gives_up(void **state)
@@ -675,7 +706,8 @@ test_stop_drains_or_gives_up(void **state)
             sent_one(&requests[i], stalled ? "s" : "m", "1", MS(i), i);
         }
         if (stalled)
-            free(cluster_sql(db.admin, "BEGIN; LOCK TABLE _prom_data.fresh IN ACCESS EXCLUSIVE MODE"));
+            free(cluster_sql(db.admin,
+                             "BEGIN; LOCK TABLE _prom_data.fresh IN ACCESS EXCLUSIVE MODE"));
         for (int i = 0; i < REQUESTS; i++)
             assert_int_equal(sent_submit(f.w, &requests[i], "", NULL), PS_OK);
         write_path_stop(f.w, stalled ? 200 : 10000);
@@ -695,7 +727,7 @@ test_stop_drains_or_gives_up(void **state)
     }
 }
 
-/* ---- metadata and exemplars ----------------------------------------------------------------------------------------- */
+/* ---- metadata and exemplars ----------------------------------------------------------------- */
 
 static void
 test_metadata_and_exemplars(void **state)
@@ -709,20 +741,28 @@ test_metadata_and_exemplars(void **state)
     const mdl_label labels[] = {{PS_STR("__name__"), PS_STR("m")}, {PS_STR("a"), PS_STR("1")}};
     const mdl_label trace[] = {{PS_STR("trace_id"), PS_STR("it's \"quoted\" \\ and \n split")}};
     const mdl_label bad[] = {{PS_STR("trace_id"), PS_STR("\xff")}};
-    const wire_exemplar exemplars[] = {{trace, 1, MS(1), 0.25}, {bad, 1, MS(1), 1}, {trace, 1, MS(2), NAN}};
-    wire_write_series(&s.message, (mdl_labels){labels, 2}, &(wire_sample){MS(0), 1}, 1, exemplars, 3);
-    wire_write_metadata(&s.message, &(wire_metadata){WIRE_METRIC_COUNTER, PS_STR("m"), PS_STR("What it's for."), PS_STR("s")});
+    const wire_exemplar exemplars[] = {{trace, 1, MS(1), 0.25},
+                                       {bad, 1, MS(1), 1},
+                                       {trace, 1, MS(2), NAN}};
+    wire_write_series(&s.message, (mdl_labels){labels, 2}, &(wire_sample){MS(0), 1}, 1, exemplars,
+                      3);
+    wire_write_metadata(&s.message, &(wire_metadata){WIRE_METRIC_COUNTER, PS_STR("m"),
+                                                     PS_STR("What it's for."), PS_STR("s")});
     assert_int_equal(sent_submit(f.w, &s, "", NULL), PS_OK);
     sent_wait(&s);
     expect(&s, PS_OK);
     assert_int_equal(s.result.samples_written, 1);
     assert_int_equal(s.result.exemplars_written, 2);
     assert_int_equal(cluster_number(db.admin, "SELECT count(*) FROM _prom_data.exemplar"), 2);
-    char *text = cluster_sql(db.admin, "SELECT (labels->>'trace_id') || extract(epoch FROM time) || value FROM _prom_data.exemplar"
-                                       " WHERE value = 0.25");
+    char *text = cluster_sql(
+        db.admin,
+        "SELECT (labels->>'trace_id') || extract(epoch FROM time) || value FROM _prom_data.exemplar"
+        " WHERE value = 0.25");
     assert_string_equal(text, "it's \"quoted\" \\ and \n split1700000001.0000000.25");
     free(text);
-    text = cluster_sql(db.admin, "SELECT concat_ws('/', metric_family, type, unit, help) FROM _prom_catalog.metadata");
+    text = cluster_sql(
+        db.admin,
+        "SELECT concat_ws('/', metric_family, type, unit, help) FROM _prom_catalog.metadata");
     assert_string_equal(text, "m/counter/s/What it's for.");
     free(text);
     sent_done(&s);

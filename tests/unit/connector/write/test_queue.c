@@ -1,6 +1,6 @@
 /*
- * test_queue.c - the queues between stages: order within a tenant, turns between tenants, and tenants that
- * come and go.
+ * test_queue.c - the queues between stages: order within a tenant, turns between tenants, and
+ * tenants that come and go.
  */
 #include <stdio.h>
 
