@@ -264,7 +264,7 @@ merge_runs(fdw_merge *m, fdw_run *runs, size_t n_runs)
         decode(m, &runs[i], from);
         ends[i + 1] = from->n;
     }
-    while (n > 1) {
+    while (n > 1 && from->n > 0) {
         size_t merged = 0;
 
         to->n = 0;
@@ -283,6 +283,8 @@ merge_runs(fdw_merge *m, fdw_run *runs, size_t n_runs)
         to = other;
     }
     pfree(ends);
+    if (from->n == 0)
+        return;
     samples_reserve(m, &m->out, from->n);
     memcpy(m->out.t_ms + m->out.n, from->t_ms, from->n * sizeof(int64));
     if (with_values)

@@ -61,13 +61,16 @@ class Server:
         conn.autocommit = True
         return conn
 
-    def create(self, database):
+    def create(self, database, everything=False):
+        """everything: also catalog functions, views, maintenance; without what CREATE EXTENSION must do."""
         conn = self.connect()
         conn.cursor().execute(f"CREATE DATABASE {database}")
         conn.close()
         conn = self.connect(database)
-        for part in PARTS:
-            text = (ROOT / "extension" / "sql" / f"{part}.sql").read_text()
+        for path in sorted((ROOT / "extension" / "sql").glob("[0-9]*.sql")):
+            if path.stem == "095-dump" or not (everything or path.stem in PARTS):
+                continue
+            text = path.read_text()
             conn.cursor().execute(text.replace("MODULE_PATHNAME", str(self.library)))
         conn.close()
 
