@@ -39,9 +39,9 @@ END $$;
 GRANT EXECUTE ON FUNCTION _prom_catalog.guard(int8), _prom_catalog.tenant_id(text),
     _prom_catalog.resolve_series(int4, text[], text[], text[], int4[], int4[], int4[]),
     _prom_catalog.upsert_metadata(int4, text[], text[], text[], text[]),
-    _prom_catalog.insert_exemplars(int4[], int4[], int8[], int8[], timestamptz[], float8[], jsonb[]),
-    _prom_catalog.make_metric_views(int4)
-    TO prom_writer, prom_maintenance;
+    _prom_catalog.insert_exemplars(int4[], int4[], int8[], int8[], timestamptz[], float8[], jsonb[])
+    TO prom_writer;
+GRANT EXECUTE ON FUNCTION _prom_catalog.make_metric_views(int4) TO prom_writer, prom_maintenance;
 GRANT INSERT ON _prom_data.fresh, _prom_data.exemplar TO prom_writer;
 GRANT INSERT, UPDATE ON _prom_catalog.metric TO prom_writer;
 GRANT INSERT ON _prom_catalog.tenant, _prom_catalog.label, _prom_catalog.label_key,
