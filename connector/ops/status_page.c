@@ -98,8 +98,11 @@ add_figures(ps_buf *out, connector *c)
 
     recent_figures_get(c->recent, &f);
     double per_second = f.seconds > 0 ? f.delta[RECENT_SAMPLES] / f.seconds : 0;
-    ps_buf_addf(out, "<h2>The last %s</h2>\n<div class=\"grid\">\n",
-                f.seconds < 55 ? "seconds" : "minute");
+    if (f.seconds < 55)
+        ps_buf_addf(out, "<h2>The last %.0f seconds</h2>\n", f.seconds);
+    else
+        ps_buf_add_c(out, "<h2>The last minute</h2>\n");
+    ps_buf_add_c(out, "<div class=\"grid\">\n");
     add_card(out, "Samples stored", f.delta[RECENT_SAMPLES], round(per_second), "per second");
     add_card(out, "Write requests", f.delta[RECENT_REQUESTS], f.delta[RECENT_FAILED],
              "not answered 2xx");
