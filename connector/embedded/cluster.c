@@ -288,10 +288,10 @@ emb_initdb(const emb_folder *f, const emb_binaries *b, ps_err *err)
 /* ---- configuration ----------------------------------------------------------------------- */
 
 static bool
-small_shm(void)
+bad_shm(const emb_user *user)
 {
     struct statvfs v;
-    if (statvfs("/dev/shm", &v) != 0)
+    if (statvfs("/dev/shm", &v) != 0 || !emb_can_write(user, "/dev/shm"))
         return true;
     return (int64_t)v.f_blocks * (int64_t)v.f_frsize < SMALL_SHM_BYTES;
 }
@@ -317,7 +317,7 @@ render_ident(const emb_folder *f, ps_buf *out)
 }
 
 static void
-render_conf(const emb_binaries *b, const settings *s, ps_buf *out)
+render_conf(const emb_folder *f, const emb_binaries *b, const settings *s, ps_buf *out)
 {
     ps_buf_add_c(
         out,
@@ -338,7 +338,7 @@ render_conf(const emb_binaries *b, const settings *s, ps_buf *out)
     ps_buf_addf(out, "shared_buffers = %" PRId64 "kB\n", s->embedded_shared_buffers / 1024);
     ps_buf_add_c(out, "huge_pages = off\n");
     /* System V memory does not live in /dev/shm, and not in files of the data folder as mmap does. */
-    ps_buf_addf(out, "dynamic_shared_memory_type = %s\n", small_shm() ? "sysv" : "posix");
+    ps_buf_addf(out, "dynamic_shared_memory_type = %s\n", bad_shm(&f->user) ? "sysv" : "posix");
     ps_buf_add_c(out, "jit = off\n"
                       "autovacuum_naptime = 10s\n"
                       "\n# locale and time never depend on the machine\n"
@@ -364,7 +364,7 @@ emb_configure(const emb_folder *f, const emb_binaries *b, const settings *s, cha
 
     ps_buf_init(&conf, &ps_malloc);
     ps_buf_init(&ident, &ps_malloc);
-    render_conf(b, s, &conf);
+    render_conf(f, b, s, &conf);
     render_ident(f, &ident);
     if (conf.failed || ident.failed) {
         st = ps_fail(err, PS_ENOMEM, "out of memory");

@@ -48,6 +48,7 @@ ps_status emb_run(const emb_user *user, const char *const *argv, char *tail, siz
                   int *ret_exit_code, ps_err *err) PS_MUST_CHECK;
 /* True if `user` can enter the folder. */
 bool emb_can_enter(const emb_user *user, const char *folder);
+bool emb_can_write(const emb_user *user, const char *folder);
 /* Counts the user's processes whose working folder is `folder` (only_pid 0: any process) and sends
  * each the signal (0 = none). Zombies do not count. -1 if it cannot be told. */
 int emb_scan(const emb_user *user, const char *folder, pid_t only_pid, int signal_no);

@@ -25,8 +25,8 @@
 #include "connector/embedded/internal.h"
 
 enum {
-    LEFTOVERS_MS = 60000,      /* processes of a killed postmaster */
-    LEFTOVERS_ASK_MS = 2000,   /* then SIGQUIT */
+    LEFTOVERS_MS = 60000,     /* processes of a killed postmaster */
+    LEFTOVERS_ASK_MS = 2000,  /* then SIGQUIT */
     LEFTOVERS_KILL_MS = 8000, /* then SIGKILL */
     WAIT_TELL_MS = 5000,
     QUIT_MS = 15000
@@ -256,8 +256,9 @@ emb_postmaster_start(emb_postmaster *p, const char *bin_dir, const char *socket_
         /* Where /proc cannot be read the leftovers show only like this. */
         bool leftovers = strstr(reason, "shared memory block") || strstr(reason, "already exists");
         if (!leftovers || emb_now_ms() > deadline)
-            return ps_fail(err, PS_EUNAVAILABLE, "PostgreSQL does not start: %s (more in %.60s)",
-                           reason, p->folder->log_path);
+            return ps_fail(err, PS_EUNAVAILABLE,
+                           "PostgreSQL does not start: %s (more in pg.log in the data folder)",
+                           reason);
         emb_sleep_ms(500);
     }
 }

@@ -196,6 +196,18 @@ emb_can_enter(const emb_user *user, const char *folder)
     return as_user(user, enter_fn, (void *)folder) == 1;
 }
 
+static int
+write_fn(void *arg)
+{
+    return access(arg, W_OK | X_OK) == 0 ? 1 : 0;
+}
+
+bool
+emb_can_write(const emb_user *user, const char *folder)
+{
+    return as_user(user, write_fn, (void *)folder) == 1;
+}
+
 typedef struct scan_args {
     const char *folder;
     pid_t only_pid;

@@ -139,6 +139,8 @@ test_root_becomes_somebody_else(void **state)
     assert_string_equal(tail, "65534\n");
     assert_true(emb_can_enter(&nobody, "/tmp"));
     assert_false(emb_can_enter(&nobody, "/proc/1/fd"));
+    assert_true(emb_can_write(&nobody, "/tmp"));
+    assert_false(emb_can_write(&nobody, "/usr"));
 }
 
 static void
