@@ -159,7 +159,57 @@ blk_columns_close(blk_reader *r)
 {
     ps_alloc_free(&r->alloc, r->tcols, r->n_tcols * sizeof *r->tcols);
     ps_alloc_free(&r->alloc, r->cseries, r->n_series * sizeof *r->cseries);
+    blk_scratch_done(&r->alloc, &r->times);
     blk_codec_scratch_done(&r->scratch, &r->alloc);
+}
+
+/* The part of the kept column that lies in the range. */
+static void
+slice_kept(const blk_reader *r, const blk_tcol *c, int64_t from_ms, int64_t to_ms, int64_t *t_ms, size_t *ret_lo,
+           size_t *ret_n)
+{
+    const int64_t *t = r->times.ptr;
+    size_t bounds[2];
+
+    for (unsigned k = 0; k < 2; k++) { /* first time >= from, first time > to */
+        size_t lo = 0, hi = c->n;
+        while (lo < hi) {
+            size_t mid = lo + (hi - lo) / 2;
+            if (k == 0 ? t[mid] < from_ms : t[mid] <= to_ms)
+                lo = mid + 1;
+            else
+                hi = mid;
+        }
+        bounds[k] = lo;
+    }
+    *ret_lo = bounds[0];
+    *ret_n = bounds[1] > bounds[0] ? bounds[1] - bounds[0] : 0;
+    memcpy(t_ms, t + bounds[0], *ret_n * sizeof *t);
+}
+
+/* Times of series i in the range. A column that is wanted whole and that the next series shares is kept. */
+static ps_status
+decode_times(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int64_t *t_ms, size_t *ret_lo, size_t *ret_n)
+{
+    const uint32_t tcol = r->cseries[i].tcol;
+    const blk_tcol *c = &r->tcols[tcol];
+
+    if (r->times_tcol == tcol + 1) {
+        slice_kept(r, c, from_ms, to_ms, t_ms, ret_lo, ret_n);
+        return PS_OK;
+    }
+    if (!blk_tcol_decode(c, r->body, r->body_len, from_ms, to_ms, t_ms, ret_lo, ret_n))
+        return PS_ECORRUPT;
+    if (c->frames == NULL || c->n > BLK_KEPT_TIMES || *ret_n != c->n || i + 1 >= r->n_series ||
+        r->cseries[i + 1].tcol != tcol)
+        return PS_OK;
+    r->times_tcol = 0;
+    void *kept = blk_scratch_get(&r->alloc, &r->times, c->n, sizeof *t_ms);
+    if (kept == NULL)
+        return PS_ENOMEM;
+    memcpy(kept, t_ms, c->n * sizeof *t_ms);
+    r->times_tcol = tcol + 1;
+    return PS_OK;
 }
 
 ps_status
@@ -167,18 +217,19 @@ blk_columns_decode(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, in
                    size_t *ret_n, ps_err *err)
 {
     const blk_columns_series *s = &r->cseries[i];
-    const blk_tcol *c = &r->tcols[s->tcol];
+    ps_status status;
     size_t lo, n;
 
     if (r->head_only)
         return ps_fail(err, PS_EINVAL, "the block was opened without its body");
-    if (!blk_tcol_decode(c, r->body, r->body_len, from_ms, to_ms, t_ms, &lo, &n))
-        return damaged(err, "times");
+    status = decode_times(r, i, from_ms, to_ms, t_ms, &lo, &n);
+    if (status != PS_OK)
+        return status == PS_ENOMEM ? ps_fail(err, status, "out of memory") : damaged(err, "times");
     if (values != NULL && n > 0) {
-        ps_status status = blk_codec_decode(&r->alloc, &r->scratch, &s->values, c->n, r->body, r->body_len, lo, n,
-                                            values);
+        status = blk_codec_decode(&r->alloc, &r->scratch, &s->values, r->tcols[s->tcol].n, r->body, r->body_len, lo, n,
+                                  values);
         if (status != PS_OK)
-            return ps_fail(err, status, status == PS_ENOMEM ? "out of memory" : "block is damaged: values");
+            return status == PS_ENOMEM ? ps_fail(err, status, "out of memory") : damaged(err, "values");
     }
     *ret_n = n;
     return PS_OK;

@@ -151,12 +151,20 @@ plan_frame(const uint64_t *res, unsigned m, bool plain)
     count_lengths(res, m, (uint64_t)low, &l);
     plan_width(&l, m, (uint64_t)low, false, &best);
     /*
-     * When residuals fill their range evenly, a twelfth or so lies in its lowest eighth and a good part in its
-     * upper half, and no other reference can win. Where it looks otherwise, try.
+     * When residuals fill their range evenly, about a tenth lies in its lowest eighth, a good part in its upper
+     * half and as much between; then no other reference can win. Where it looks otherwise, try.
      */
+    if (zeros * 2 >= m) { /* mostly zero: nothing else can be the reference */
+        if (low < 0) {
+            count_lengths_around(res, m, 0, &l);
+            plan_width(&l, m, 0, false, &best);
+        }
+        return best;
+    }
     for (unsigned k = 0; k + 3 <= l.max; k++)
         near_low += l.count[k];
-    if (m >= 8 && (near_low <= 3 || l.count[l.max] * 8u < m || (low < 0 && zeros * 4 >= m)))
+    unsigned top = l.count[l.max], between = m - near_low - top;
+    if (m >= 8 && (near_low * 40 <= m || top * 8 < m || between * 8 < m || (low < 0 && zeros * 4 >= m)))
         plan_around_outliers(res, m, &best);
     return best;
 }

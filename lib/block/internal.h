@@ -358,6 +358,9 @@ ps_status blk_zstd_decode(const ps_alloc *alloc, blk_codec_scratch *s, const uin
                           size_t lo, size_t count, double *out) PS_MUST_CHECK;
 void blk_zstd_free(blk_zstd *z, const ps_alloc *alloc);
 
+/* Longest time column that a reader keeps decoded. */
+enum { BLK_KEPT_TIMES = 65536 };
+
 /* ---- readers ------------------------------------------------------------------------------- */
 
 typedef struct blk_flush_series {
@@ -385,6 +388,8 @@ struct blk_reader {
     const uint8_t *body;
     size_t body_len;
     blk_codec_scratch scratch;
+    blk_scratch times;    /* the last time column decoded whole, since its neighbours may share it */
+    uint32_t times_tcol;  /* its index + 1, 0 = none */
     /* format FLUSH: everything decoded when opened */
     blk_flush_series *fseries;
     uint32_t *vec_start; /* n_vecs + 1 offsets into vec_times */

@@ -1,7 +1,9 @@
 /*
  * merge.c - folds many blocks of one metric into few, sorted by series and time.
  *
- * A heap over the inputs' next series gives all inputs that hold the smallest id, in order of precedence.
+ * Each input has a cursor on its next series. One pass over all cursors serves the smallest id and finds the
+ * next one: inputs mostly hold the same series, and then a pass costs less per input than keeping a heap. When
+ * most cursors are looked at in vain, a heap takes over. Either way the inputs of a series come by precedence.
  * Their samples are decoded behind each other; usually that is already in time order, otherwise the
  * sorted runs are merged, stable, so that of equal times the first input's comes first and stays. The
  * result is cut at the given boundaries, each slot between two cuts having a writer of its own.
@@ -12,8 +14,8 @@
 
 typedef struct cursor { /* one input: its next series of the metric */
     int64_t series_id;
-    uint32_t index; /* in the reader */
-    uint32_t input; /* precedence: lower wins */
+    uint32_t index, end; /* in the reader; index < end */
+    uint32_t input;      /* precedence: lower wins */
 } cursor;
 
 typedef struct slot { /* an open output between two cuts */
@@ -28,8 +30,8 @@ typedef struct merge_state {
     int64_t series_lo, series_hi; /* those of opts, or everything */
     blk_emit_fn emit;
     void *self;
-    cursor *heap;
-    size_t heap_len;
+    cursor *cursors; /* by input, later a heap */
+    size_t n_cursors;
     blk_scratch t[2], v[2]; /* samples of the current series; the second is for merging runs */
     size_t n;
     size_t *runs; /* starts of ascending runs; room for one per input and the end */
@@ -49,7 +51,43 @@ no_memory(ps_err *err)
     return ps_fail(err, PS_ENOMEM, "out of memory");
 }
 
-/* ---- heap of cursors ----------------------------------------------------------------------- */
+/* ---- cursors ------------------------------------------------------------------------------- */
+
+static int64_t
+series_id_at(const blk_reader *r, uint32_t i)
+{
+    return r->meta.format == BLK_FORMAT_COLUMNS ? r->cseries[i].series_id : r->fseries[i].series_id;
+}
+
+static void
+cursors_open(merge_state *m, size_t n_inputs)
+{
+    const int32_t metric = m->opts->metric_id;
+
+    for (size_t i = 0; i < n_inputs; i++) {
+        const blk_reader *r = m->inputs[i];
+        cursor c = {.input = (uint32_t)i};
+        c.index = blk_reader_seek(r, metric, m->series_lo);
+        if (m->series_hi < INT64_MAX)
+            c.end = blk_reader_seek(r, metric, m->series_hi + 1);
+        else
+            c.end = metric < INT32_MAX ? blk_reader_seek(r, metric + 1, INT64_MIN) : blk_reader_n_series(r);
+        if (c.index >= c.end)
+            continue;
+        c.series_id = series_id_at(r, c.index);
+        m->cursors[m->n_cursors++] = c;
+    }
+}
+
+/* False if the input has no further series. */
+static bool
+cursor_advance(const merge_state *m, cursor *c)
+{
+    if (++c->index >= c->end)
+        return false;
+    c->series_id = series_id_at(m->inputs[c->input], c->index);
+    return true;
+}
 
 static bool
 cursor_before(const cursor *a, const cursor *b)
@@ -72,41 +110,20 @@ heap_sift(cursor *heap, size_t len, size_t i)
     heap[i] = moving;
 }
 
-/* Loads the series at c->index; false if the input has no more of this metric. */
-static bool
-cursor_load(const merge_state *m, cursor *c)
-{
-    const blk_reader *r = m->inputs[c->input];
-    blk_series s;
-
-    if (c->index >= blk_reader_n_series(r))
-        return false;
-    blk_reader_series(r, c->index, &s);
-    c->series_id = s.series_id;
-    return s.metric_id == m->opts->metric_id && s.series_id <= m->series_hi;
-}
-
 static void
-heap_build(merge_state *m, size_t n_inputs)
+heap_build(merge_state *m)
 {
-    for (size_t i = 0; i < n_inputs; i++) {
-        cursor c = {.input = (uint32_t)i};
-        c.index = blk_reader_seek(m->inputs[i], m->opts->metric_id, m->series_lo);
-        if (cursor_load(m, &c))
-            m->heap[m->heap_len++] = c;
-    }
-    for (size_t i = m->heap_len / 2; i-- > 0;)
-        heap_sift(m->heap, m->heap_len, i);
+    for (size_t i = m->n_cursors / 2; i-- > 0;)
+        heap_sift(m->cursors, m->n_cursors, i);
 }
 
 static void
 heap_advance(merge_state *m)
 {
-    m->heap[0].index++;
-    if (!cursor_load(m, &m->heap[0]))
-        m->heap[0] = m->heap[--m->heap_len];
-    if (m->heap_len > 0)
-        heap_sift(m->heap, m->heap_len, 0);
+    if (!cursor_advance(m, &m->cursors[0]))
+        m->cursors[0] = m->cursors[--m->n_cursors];
+    if (m->n_cursors > 0)
+        heap_sift(m->cursors, m->n_cursors, 0);
 }
 
 /* ---- the samples of one series ------------------------------------------------------------- */
@@ -129,6 +146,42 @@ samples_reserve(merge_state *m, size_t more)
     return true;
 }
 
+static ps_status
+gathered(merge_state *m, size_t got)
+{
+    const int64_t *t = m->t[0].ptr;
+
+    if (got == 0)
+        return PS_OK;
+    if (m->n == 0 || t[m->n] <= t[m->n - 1])
+        m->runs[m->n_runs++] = m->n;
+    m->n += got;
+    m->stats.samples_in += got;
+    return PS_OK;
+}
+
+/* A flush block lies decoded in memory. */
+static ps_status
+gather_flush(merge_state *m, const blk_reader *r, uint32_t index, ps_err *err)
+{
+    const blk_flush_series *s = &r->fseries[index];
+    const int64_t *t = r->vec_times + r->vec_start[s->vec];
+    const double *v = r->values + s->first_value;
+    size_t n = r->vec_start[s->vec + 1] - r->vec_start[s->vec], lo = 0;
+
+    while (lo < n && t[lo] < m->opts->from_ms)
+        lo++;
+    while (n > lo && t[n - 1] >= m->opts->to_ms)
+        n--;
+    if (!samples_reserve(m, n - lo))
+        return no_memory(err);
+    for (size_t i = lo; i < n; i++) {
+        ((int64_t *)m->t[0].ptr)[m->n + i - lo] = t[i];
+        ((double *)m->v[0].ptr)[m->n + i - lo] = v[i];
+    }
+    return gathered(m, n - lo);
+}
+
 /* Decodes one input's samples of the current series behind those already there. */
 static ps_status
 gather_one(merge_state *m, const cursor *c, ps_err *err)
@@ -138,20 +191,16 @@ gather_one(merge_state *m, const cursor *c, ps_err *err)
     blk_series s;
     size_t got;
 
+    if (r->meta.format == BLK_FORMAT_FLUSH)
+        return gather_flush(m, r, c->index, err);
     blk_reader_series(r, c->index, &s);
     if (s.t_last_ms < o->from_ms || s.t_first_ms >= o->to_ms)
         return PS_OK;
     if (!samples_reserve(m, s.n_samples))
         return no_memory(err);
-    int64_t *t = (int64_t *)m->t[0].ptr + m->n;
-    PS_TRY(blk_reader_decode(r, c->index, o->from_ms, o->to_ms - 1, t, (double *)m->v[0].ptr + m->n, &got, err));
-    if (got == 0)
-        return PS_OK;
-    if (m->n == 0 || t[0] <= t[-1])
-        m->runs[m->n_runs++] = m->n;
-    m->n += got;
-    m->stats.samples_in += got;
-    return PS_OK;
+    PS_TRY(blk_reader_decode(r, c->index, o->from_ms, o->to_ms - 1, (int64_t *)m->t[0].ptr + m->n,
+                             (double *)m->v[0].ptr + m->n, &got, err));
+    return gathered(m, got);
 }
 
 static void
@@ -336,17 +385,10 @@ write_series(merge_state *m, int64_t series_id, ps_err *err)
 
 /* ---- the whole ----------------------------------------------------------------------------- */
 
+/* Sorts out what was gathered for one series and writes it. */
 static ps_status
-merge_series(merge_state *m, ps_err *err)
+finish_series(merge_state *m, int64_t series_id, ps_err *err)
 {
-    const int64_t series_id = m->heap[0].series_id;
-
-    m->n = 0;
-    m->n_runs = 0;
-    do {
-        PS_TRY(gather_one(m, &m->heap[0], err));
-        heap_advance(m);
-    } while (m->heap_len > 0 && m->heap[0].series_id == series_id);
     if (m->n == 0)
         return PS_OK;
     if (m->n_runs > 1) {
@@ -356,18 +398,78 @@ merge_series(merge_state *m, ps_err *err)
     return write_series(m, series_id, err);
 }
 
+/* One pass over all cursors: gathers series `id`, finds the smallest id behind it, drops exhausted
+ * cursors. Returns the number of inputs that held the series in *ret_hits. */
+static ps_status
+pass_series(merge_state *m, int64_t id, int64_t *ret_next, size_t *ret_hits, ps_err *err)
+{
+    int64_t next = INT64_MAX;
+    size_t kept = 0, hits = 0;
+
+    m->n = 0;
+    m->n_runs = 0;
+    for (size_t i = 0; i < m->n_cursors; i++) {
+        cursor *c = &m->cursors[i];
+        if (c->series_id == id) {
+            hits++;
+            PS_TRY(gather_one(m, c, err));
+            if (!cursor_advance(m, c))
+                continue;
+        }
+        next = c->series_id < next ? c->series_id : next;
+        if (kept != i)
+            m->cursors[kept] = *c;
+        kept++;
+    }
+    m->n_cursors = kept;
+    *ret_next = next;
+    *ret_hits = hits;
+    return finish_series(m, id, err);
+}
+
+static ps_status
+heap_series(merge_state *m, ps_err *err)
+{
+    const int64_t series_id = m->cursors[0].series_id;
+
+    m->n = 0;
+    m->n_runs = 0;
+    do {
+        PS_TRY(gather_one(m, &m->cursors[0], err));
+        heap_advance(m);
+    } while (m->n_cursors > 0 && m->cursors[0].series_id == series_id);
+    return finish_series(m, series_id, err);
+}
+
 static ps_status
 merge_all(merge_state *m, size_t n_inputs, bool (*should_stop)(void *self), ps_err *err)
 {
-    m->heap = ps_alloc_array(m->alloc, n_inputs, sizeof *m->heap);
+    enum { MISSES_PER_HIT = 48, SLACK = 4096 }; /* above this a heap is cheaper */
+    size_t looked = 0, hits = 0, found = 0;
+    int64_t next = INT64_MAX;
+    bool heap = false;
+
+    m->cursors = ps_alloc_array(m->alloc, n_inputs, sizeof *m->cursors);
     m->runs = ps_alloc_array(m->alloc, n_inputs + 1, sizeof *m->runs);
-    if (m->heap == NULL || m->runs == NULL)
+    if (m->cursors == NULL || m->runs == NULL)
         return no_memory(err);
-    heap_build(m, n_inputs);
-    while (m->heap_len > 0) {
+    cursors_open(m, n_inputs);
+    for (size_t i = 0; i < m->n_cursors; i++)
+        next = m->cursors[i].series_id < next ? m->cursors[i].series_id : next;
+    while (m->n_cursors > 0) {
         if (should_stop != NULL && should_stop(m->self))
             return ps_fail(err, PS_ECANCELED, "canceled");
-        PS_TRY(merge_series(m, err));
+        if (heap) {
+            PS_TRY(heap_series(m, err));
+            continue;
+        }
+        looked += m->n_cursors;
+        PS_TRY(pass_series(m, next, &next, &found, err));
+        hits += found;
+        if (looked > hits * MISSES_PER_HIT + SLACK) {
+            heap = true;
+            heap_build(m);
+        }
     }
     for (size_t i = 0; i < m->n_slots; i++)
         PS_TRY(finish_block(m, m->slots[i].writer, err));
@@ -396,7 +498,7 @@ blk_merge(const ps_alloc *alloc, blk_reader *const *inputs, size_t n_inputs, con
     for (size_t i = 0; i < m.n_slots; i++)
         blk_writer_free(m.slots[i].writer);
     ps_alloc_free(alloc, m.slots, m.slots_cap * sizeof *m.slots);
-    ps_alloc_free(alloc, m.heap, n_inputs * sizeof *m.heap);
+    ps_alloc_free(alloc, m.cursors, n_inputs * sizeof *m.cursors);
     ps_alloc_free(alloc, m.runs, (n_inputs + 1) * sizeof *m.runs);
     for (unsigned i = 0; i < 2; i++) {
         blk_scratch_done(alloc, &m.t[i]);

@@ -208,6 +208,23 @@ decode_grid(const blk_tcol *c, int64_t from, int64_t to, int64_t *t_ms, size_t *
     *ret_n = n;
 }
 
+/* All times of one frame, which lies wholly in the range; checks as below. */
+static bool
+take_whole(const blk_tcol *c, const uint64_t *dist, size_t at, uint32_t n, int64_t *before, int64_t *t_ms)
+{
+    uint64_t base = (uint64_t)c->t_first + (uint64_t)at * c->step;
+    int64_t last = *before;
+    unsigned falls = 0;
+
+    for (uint32_t i = 0; i < n; i++) {
+        int64_t t = (int64_t)(base + i * c->step + dist[i]);
+        falls |= t <= last;
+        t_ms[i] = last = t;
+    }
+    *before = last;
+    return falls == 0 && last <= c->t_last;
+}
+
 /*
  * Times of one frame that lie in [from, to], appended at t_ms[*ret_n]. Checks that times ascend, also
  * against *before, and stay inside the column's bounds.
@@ -239,7 +256,6 @@ blk_tcol_decode(const blk_tcol *c, const uint8_t *body, size_t body_avail, int64
                 int64_t *t_ms, size_t *ret_lo, size_t *ret_n)
 {
     uint64_t dist[BLK_FRAME_VALUES];
-    blk_in head = {c->frames, c->frames + c->frames_len, false};
     const blk_mode mode = tcol_mode(c);
     size_t off = 0, n = 0, lo = 0;
     blk_chain chain = {0};
@@ -255,6 +271,7 @@ blk_tcol_decode(const blk_tcol *c, const uint8_t *body, size_t body_avail, int64
         decode_grid(c, from, to, t_ms, ret_lo, ret_n);
         return true;
     }
+    blk_in head = {c->frames, c->frames + c->frames_len, false};
     body += c->body_off;
     body_avail -= c->body_off;
     int64_t before = c->t_first - 1;
@@ -272,7 +289,8 @@ blk_tcol_decode(const blk_tcol *c, const uint8_t *body, size_t body_avail, int64
                 return false;
             bound = (int64_t)((uint64_t)c->t_first + (uint64_t)after * c->step + next.start);
         }
-        if (f.n_raw > 0 || f.payload_len > c->body_len - off || first <= before || (at == 0 && f.start != 0))
+        if (f.n_raw > 0 || f.payload_len > c->body_len - off || first <= before || first > c->t_last ||
+            (at == 0 && f.start != 0))
             return false;
         if (first > to)
             break;
@@ -280,9 +298,16 @@ blk_tcol_decode(const blk_tcol *c, const uint8_t *body, size_t body_avail, int64
             before = first;
             continue;
         }
-        if (!blk_frame_decode(&f, mode, 0, body + off, body_avail - off, dist) ||
-            !take_frame(c, dist, at, len, from, to, &before, t_ms, &lo, &n))
+        if (!blk_frame_decode(&f, mode, 0, body + off, body_avail - off, dist))
             return false;
+        if (first >= from && (after < c->n ? bound - 1 : c->t_last) <= to) {
+            lo = n == 0 ? at : lo;
+            if (!take_whole(c, dist, at, len, &before, t_ms + n))
+                return false;
+            n += len;
+        } else if (!take_frame(c, dist, at, len, from, to, &before, t_ms, &lo, &n)) {
+            return false;
+        }
         if (after >= c->n && before != c->t_last)
             return false;
     }
