@@ -8,7 +8,7 @@
 
 #include <stdlib.h>
 
-enum { KEEP_POINTS = 1 << 18, KEEP_BYTES = 16 << 20 };
+enum { KEEP_POINTS = 1 << 17, KEEP_BYTES = 4 << 20 };
 
 void
 wp_batch_init(wp_batch *b)
@@ -54,18 +54,12 @@ reserve(wp_batch *b, size_t n)
            wp_grow((void **)&b->scratch, &b->cap_scratch, n, sizeof(*b->scratch));
 }
 
-static int32_t
-tenant_of(const wp_request *r)
-{
-    return atomic_load_explicit(&r->tenant->id, memory_order_relaxed);
-}
-
 static int
 by_tenant_and_age(const void *a, const void *b)
 {
     const wp_request *x = *(wp_request *const *)a, *y = *(wp_request *const *)b;
-    if (tenant_of(x) != tenant_of(y))
-        return tenant_of(x) < tenant_of(y) ? -1 : 1;
+    if (x->tenant_id != y->tenant_id)
+        return x->tenant_id < y->tenant_id ? -1 : 1;
     return (x->seq > y->seq) - (x->seq < y->seq);
 }
 
@@ -77,9 +71,9 @@ wp_batch_requests(wp_batch *b, wp_request **requests, size_t n, ps_err *err)
     wp_rows_begin(b);
     qsort(requests, n, sizeof(*requests), by_tenant_and_age);
     for (size_t at = 0; at < n;) {
-        int32_t tenant_id = tenant_of(requests[at]);
+        int32_t tenant_id = requests[at]->tenant_id;
         size_t end = at, n_points = 0;
-        for (; end < n && tenant_of(requests[end]) == tenant_id; end++)
+        for (; end < n && requests[end]->tenant_id == tenant_id; end++)
             n_points += requests[end]->n_points;
         if (!reserve(b, n_points))
             return ps_fail(err, PS_ENOMEM, "out of memory");

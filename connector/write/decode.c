@@ -123,9 +123,8 @@ take_series(write_path *w, wp_decoder *d, wp_request *r, series_cursor *cur, con
     if (PS_UNLIKELY(s->n_samples == 0 && s->n_exemplars == 0))
         return PS_OK; /* it carries nothing (more) */
     wp_lookup found = {.fresh = SIZE_MAX};
-    int32_t tenant_id = atomic_load_explicit(&r->tenant->id, memory_order_relaxed);
     if (PS_UNLIKELY(s->label_bytes.len == 0 ||
-                    !series_cache_find(w->cache, cur, tenant_id, s->label_bytes, &found.ref))) {
+                    !series_cache_find(w->cache, cur, r->tenant_id, s->label_bytes, &found.ref))) {
         PS_TRY(wp_lookup_slow(w, d, r, cur, s, &found, err));
         if (found.refused) {
             r->samples_received += s->n_samples;
@@ -270,6 +269,7 @@ wp_decode(write_path *w, wp_decoder *d, wp_request *r)
         series_cache_begin(w->cache, &cur);
         r->epoch = cur.epoch;
         r->generation = cur.generation;
+        r->tenant_id = atomic_load(&r->tenant->id); /* after the epoch: see resolver.c */
         status = walk(w, d, r, &cur, message, &err);
         series_cache_end(w->cache, &cur);
         if (status == PS_OK && d->n_aliases > 0)
@@ -289,7 +289,6 @@ wp_name_series(write_path *w, wp_decoder *d, const wp_request *r, int64_t series
     wire_write_reader reader;
     series_cursor cur;
     bool found = false;
-    int32_t tenant_id = atomic_load_explicit(&r->tenant->id, memory_order_relaxed);
     if (open_message(w, d, r, &message, NULL) != PS_OK)
         return false;
     wire_write_reader_init(&reader, message);
@@ -302,7 +301,7 @@ wp_name_series(write_path *w, wp_decoder *d, const wp_request *r, int64_t series
         if (wire_write_next(&reader, &item, &s, &metadata, NULL) != PS_OK || item == WIRE_END)
             break;
         if (item == WIRE_SERIES && s.label_bytes.len > 0 &&
-            series_cache_find(w->cache, &cur, tenant_id, s.label_bytes, &ref) &&
+            series_cache_find(w->cache, &cur, r->tenant_id, s.label_bytes, &ref) &&
             ref.series_id == series_id) {
             ps_buf_add_str(out, wp_series_text(w, d, &s));
             found = true;

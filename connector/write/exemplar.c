@@ -146,13 +146,11 @@ wp_exemplars_sql(ps_buf *out, wp_request *const *requests, size_t n)
         bool first = true;
         ps_buf_add_c(out, column == 0 ? "ARRAY[" : ",ARRAY[");
         for (size_t i = 0; i < n; i++) {
-            int32_t tenant_id =
-                atomic_load_explicit(&requests[i]->tenant->id, memory_order_relaxed);
             for (size_t k = 0; k < requests[i]->n_exemplars; k++) {
                 if (!first)
                     ps_buf_add_char(out, ',');
                 first = false;
-                put_value(out, column, tenant_id, &requests[i]->exemplars[k]);
+                put_value(out, column, requests[i]->tenant_id, &requests[i]->exemplars[k]);
             }
         }
         ps_buf_addf(out, "]::%s[]", types[column]);

@@ -255,14 +255,15 @@ flush_batch(flusher *f)
 {
     write_path *w = f->w;
     ps_err err;
-    drop_stale(f);
-    if (f->n == 0)
-        return;
     for (size_t i = 0; i < f->n; i++)
         wp_observe(w, WP_STAGE_BATCH, f->requests[i]->entered_ns);
     f->calls = 0;
     ps_status status = ensure_connection(f, &err);
     bool was_open = status == PS_OK;
+    if (was_open)
+        drop_stale(f); /* only now: the ids must be of the database at the other end */
+    if (was_open && f->n == 0)
+        return;
     if (was_open)
         status = flush_some(f, f->requests, f->n, &err);
     if (status == PS_OK) {

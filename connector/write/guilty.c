@@ -60,8 +60,7 @@ refuse_points(flusher *f, wp_request *r, size_t lo, size_t hi, const char *why)
 static ps_status
 store_range(flusher *f, wp_request *r, size_t lo, size_t hi, ps_err *err)
 {
-    int32_t tenant_id = atomic_load(&r->tenant->id);
-    ps_status status = wp_batch_points(&f->batch, tenant_id, r->points + lo, hi - lo, err);
+    ps_status status = wp_batch_points(&f->batch, r->tenant_id, r->points + lo, hi - lo, err);
     if (status == PS_OK)
         status = wp_send(f->w, &f->conn, &f->batch, r->generation, NULL, 0, err);
     if (status != PS_OK)

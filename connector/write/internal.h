@@ -130,7 +130,8 @@ typedef struct wp_request {
     int64_t entered_ns; /* when it came into its queue: stage latency */
 
     /* Of the stage that holds it. */
-    uint64_t epoch; /* of the ids in points and exemplars */
+    uint64_t epoch; /* of all ids below */
+    int32_t tenant_id;
     int64_t generation;
     bool decode_again; /* the catalog moved on: its ids mean nothing any more */
     uint32_t losses;   /* connections lost with it on board: from 3 on it is sent alone */

@@ -99,7 +99,6 @@ wp_lookup_slow(write_path *w, wp_decoder *d, wp_request *r, series_cursor *cur,
                                      .max_value_bytes =
                                          (uint32_t)w->set->ingest_max_label_value_bytes,
                                      .max_set_bytes = (uint32_t)w->set->ingest_max_label_set_bytes};
-    int32_t tenant_id = atomic_load_explicit(&r->tenant->id, memory_order_relaxed);
     ps_err why;
     size_t n = 0;
     ps_status status;
@@ -118,13 +117,13 @@ wp_lookup_slow(write_path *w, wp_decoder *d, wp_request *r, series_cursor *cur,
     if (d->key.failed)
         return ps_fail(err, PS_ENOMEM, "out of memory");
     if (ps_str_eq(ps_buf_str(&d->key), s->label_bytes) ||
-        !series_cache_find(w->cache, cur, tenant_id, ps_buf_str(&d->key), &ret->ref))
+        !series_cache_find(w->cache, cur, r->tenant_id, ps_buf_str(&d->key), &ret->ref))
         return note_fresh(d, r, s, n, &ret->fresh, err);
     if (s->label_bytes.len > 0) {
         if (!wp_grow((void **)&d->aliases, &d->cap_aliases, d->n_aliases + 1, sizeof(*d->aliases)))
             return ps_fail(err, PS_ENOMEM, "out of memory");
         d->aliases[d->n_aliases++] =
-            (series_cache_item){.key = s->label_bytes, .tenant_id = tenant_id, .ref = ret->ref};
+            (series_cache_item){.key = s->label_bytes, .tenant_id = r->tenant_id, .ref = ret->ref};
     }
     return PS_OK;
 }

@@ -77,9 +77,8 @@ gather(const write_path *w, wp_resolve *x, wp_request *const *requests, size_t n
     if (x->slots == NULL)
         return ps_fail(err, PS_ENOMEM, "out of memory");
     for (size_t i = 0; i < n; i++) {
-        int32_t tenant_id = atomic_load_explicit(&requests[i]->tenant->id, memory_order_relaxed);
         for (size_t k = 0; k < requests[i]->n_fresh; k++)
-            PS_TRY(add_series(w, x, tenant_id, &requests[i]->fresh[k], err));
+            PS_TRY(add_series(w, x, requests[i]->tenant_id, &requests[i]->fresh[k], err));
     }
     return PS_OK;
 }

@@ -29,6 +29,12 @@ typedef struct resolver {
 
 /* ---- the feed ------------------------------------------------------------------------------- */
 
+/*
+ * Another database than before: nothing that was known holds. The order matters to those who look at
+ * the same time: tenants first, then the cache and its epoch, then the identity. A decoder reads its
+ * tenant's id after the epoch, a flusher compares the identity before the epoch; so whoever has seen
+ * the new of one has also seen the new of what was changed before it.
+ */
 static void
 note_identity(resolver *rs)
 {
@@ -36,7 +42,6 @@ note_identity(resolver *rs)
     pthread_mutex_lock(&w->mu);
     bool other = strcmp(w->identity, rs->conn.identity) != 0;
     bool first = w->identity[0] == '\0';
-    memcpy(w->identity, rs->conn.identity, sizeof(w->identity));
     w->reconnect_wanted = false;
     for (size_t i = 0; other && i < WP_TENANT_BUCKETS; i++) {
         for (wp_tenant *t = w->tenants[i]; t != NULL; t = t->hash_next)
@@ -47,6 +52,9 @@ note_identity(resolver *rs)
         return;
     rs->feed.cursor = 0;
     series_cache_clear(w->cache, 0);
+    pthread_mutex_lock(&w->mu);
+    memcpy(w->identity, rs->conn.identity, sizeof(w->identity));
+    pthread_mutex_unlock(&w->mu);
     if (!first)
         log_warn(w->log, "this is another database than before, all series are resolved again",
                  LOG_STR("database", rs->conn.identity));
@@ -134,9 +142,8 @@ store_metadata(resolver *rs, wp_request *r, size_t lo, size_t hi, ps_err *err)
 {
     write_path *w = rs->w;
     pg_wait wait = wp_wait(w);
-    int32_t tenant_id = atomic_load(&r->tenant->id);
     ps_status status =
-        catalog_upsert_metadata(rs->conn.pg, &wait, tenant_id, r->metadata + lo, hi - lo, err);
+        catalog_upsert_metadata(rs->conn.pg, &wait, r->tenant_id, r->metadata + lo, hi - lo, err);
     if (status == PS_OK) {
         metric_add(w->stats.metadata_written, (double)(hi - lo));
         return PS_OK;

@@ -39,14 +39,18 @@ decode_one(write_path *w, wp_decoder *d, wp_request *r)
     int64_t start = pg_now_ns();
     wp_decode(w, d, r);
     wp_observe(w, WP_STAGE_DECODE, start);
-    if (r->fatal != PS_OK)
+    if (r->fatal != PS_OK) {
         wp_finish(w, r);
-    else if (r->n_fresh > 0 || r->n_metadata > 0)
+    } else if (r->tenant_id < 0) { /* forgotten meanwhile */
+        r->decode_again = true;
         wp_route(w, r, WP_RESOLVE, false);
-    else if (r->n_points > 0 || r->n_exemplars > 0)
+    } else if (r->n_fresh > 0 || r->n_metadata > 0) {
+        wp_route(w, r, WP_RESOLVE, false);
+    } else if (r->n_points > 0 || r->n_exemplars > 0) {
         wp_route(w, r, WP_FLUSH, false);
-    else
+    } else {
         wp_finish(w, r);
+    }
 }
 
 void *

@@ -560,6 +560,88 @@ test_stalled_database(void **state)
     stop(&f);
 }
 
+/* New series wait for the catalog; series that are known do not. */
+static void
+test_stalled_catalog(void **state)
+{
+    (void)state;
+    fixture f;
+    settings set = sender_settings();
+    set.ingest_timeout_ms = 1500;
+    start(&f, &set);
+    sent known, new_one;
+    sent_init(&known);
+    sent_init(&new_one);
+    sent_one(&known, "m", "1", MS(0), 1);
+    sent_one(&new_one, "m", "2", MS(0), 1);
+    assert_int_equal(sent_until_taken(f.w, &known, "")->status, PS_OK);
+    free(cluster_sql(db.admin, "BEGIN; LOCK TABLE _prom_catalog.series IN ACCESS EXCLUSIVE MODE"));
+    assert_int_equal(sent_submit(f.w, &new_one, "", NULL), PS_OK);
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(sent_submit(f.w, &known, "", NULL), PS_OK);
+        sent_wait(&known);
+        expect(&known, PS_OK);
+    }
+    sent_wait(&new_one);
+    expect(&new_one, PS_EUNAVAILABLE);
+    free(cluster_sql(db.admin, "COMMIT"));
+    assert_int_equal(sent_until_taken(f.w, &new_one, "")->status, PS_OK);
+    sent_done(&known);
+    sent_done(&new_one);
+    stop(&f);
+}
+
+static void
+visit_held_bytes(void *self, const char *name, const char *labels, double value)
+{
+    (void)labels;
+    if (strcmp(name, "promscale_ingest_held_bytes") == 0)
+        *(double *)self = value;
+}
+
+/* Small bodies that decode to much: decoders stop while too much is held, and go on afterwards. */
+static void
+test_decoded_memory_is_bounded(void **state)
+{
+    (void)state;
+    enum { REQUESTS = 40, SAMPLES = 20000 }; /* 640 kB of points each, out of a few kB */
+    static sent requests[REQUESTS];
+    static wire_sample samples[SAMPLES];
+    fixture f;
+    settings set = sender_settings();
+    set.ingest_queue_bytes = 8 << 20;
+    start(&f, &set);
+    for (int i = 0; i < REQUESTS; i++) {
+        sent_init(&requests[i]);
+        for (int k = 0; k < SAMPLES; k++)
+            samples[k] = (wire_sample){MS(i * SAMPLES + k), 1};
+        sent_series(&requests[i], samples, SAMPLES, "m", "a", "1", NULL);
+    }
+    assert_int_equal(sent_until_taken(f.w, &requests[0], "")->status, PS_OK);
+    free(cluster_sql(db.admin, "BEGIN; LOCK TABLE _prom_data.fresh IN ACCESS EXCLUSIVE MODE"));
+    for (int i = 1; i < REQUESTS; i++)
+        assert_int_equal(sent_submit(f.w, &requests[i], "", NULL), PS_OK);
+    double held = 0;
+    for (int i = 0; i < 20; i++) {
+        nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+        metrics_visit(f.registry, visit_held_bytes, &held);
+        assert_true(held <=
+                    (4 << 20) + 3 * (1 << 20)); /* half the queue, and what two workers hold */
+    }
+    assert_true(held > 4 << 20);
+    free(cluster_sql(db.admin, "COMMIT"));
+    for (int i = 1; i < REQUESTS; i++) {
+        sent_wait(&requests[i]);
+        expect(&requests[i], PS_OK);
+        assert_int_equal(requests[i].result.samples_written, SAMPLES);
+    }
+    for (int i = 0; i < REQUESTS; i++)
+        sent_done(&requests[i]);
+    metrics_visit(f.registry, visit_held_bytes, &held);
+    assert_true(held == 0);
+    stop(&f);
+}
+
 static void
 test_another_database(void **state)
 {
@@ -769,6 +851,44 @@ test_metadata_and_exemplars(void **state)
     stop(&f);
 }
 
+/* As many exemplars as a request may have, and ten thousand new series with them. */
+static void
+test_many_new_series_and_exemplars(void **state)
+{
+    (void)state;
+    enum { SERIES = 25000, EXEMPLARS = 5000 };
+    fixture f;
+    settings set = sender_settings();
+    start(&f, &set);
+    sent s;
+    sent_init(&s);
+    for (int i = 0; i < SERIES; i++) {
+        char name[32], a[32];
+        snprintf(name, sizeof(name), "m%d", i % 300);
+        snprintf(a, sizeof(a), "%d", i);
+        const mdl_label labels[] = {{PS_STR("__name__"), ps_str_c(name)},
+                                    {PS_STR("a"), ps_str_c(a)}};
+        const mdl_label trace[] = {{PS_STR("trace_id"), ps_str_c(a)}};
+        const wire_exemplar exemplar = {trace, 1, MS(1), i};
+        wire_write_series(&s.message, (mdl_labels){labels, 2}, &(wire_sample){MS(0), i}, 1,
+                          &exemplar, i < EXEMPLARS);
+    }
+    assert_int_equal(sent_submit(f.w, &s, "", NULL), PS_OK);
+    sent_wait(&s);
+    expect(&s, PS_OK);
+    assert_int_equal(s.result.samples_written, SERIES);
+    assert_int_equal(s.result.exemplars_written, EXEMPLARS);
+    assert_int_equal(cluster_number(db.admin, "SELECT count(*) FROM _prom_catalog.series"), SERIES);
+    assert_int_equal(cluster_number(db.admin, "SELECT count(*) FROM _prom_data.exemplar e"
+                                              " JOIN _prom_catalog.series s ON s.id = e.series_id"
+                                              " AND s.metric_id = e.metric_id"
+                                              " JOIN _prom_catalog.label l ON l.id = ANY (s.labels)"
+                                              " AND l.value = e.value::int::text"),
+                     EXEMPLARS);
+    sent_done(&s);
+    stop(&f);
+}
+
 static int
 create_cluster(void **state)
 {
@@ -800,11 +920,14 @@ main(void)
         cmocka_unit_test_setup(test_server_crashes_while_writing, fresh_database),
         cmocka_unit_test_setup(test_generation_moves_on, fresh_database),
         cmocka_unit_test_setup(test_stalled_database, fresh_database),
+        cmocka_unit_test_setup(test_stalled_catalog, fresh_database),
+        cmocka_unit_test_setup(test_decoded_memory_is_bounded, fresh_database),
         cmocka_unit_test_setup(test_another_database, fresh_database),
         cmocka_unit_test_setup(test_queue_limits_and_shares, fresh_database),
         cmocka_unit_test_setup(test_queue_bytes, fresh_database),
         cmocka_unit_test_setup(test_stop_drains_or_gives_up, fresh_database),
         cmocka_unit_test_setup(test_metadata_and_exemplars, fresh_database),
+        cmocka_unit_test_setup(test_many_new_series_and_exemplars, fresh_database),
     };
     if (getenv("TEST_FILTER") != NULL)
         cmocka_set_test_filter(getenv("TEST_FILTER"));
