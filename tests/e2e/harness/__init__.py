@@ -5,6 +5,7 @@ process.py       a child process with its output in a file; ports; who still liv
 connector.py     build/promscale: start, kill, HTTP, SQL
 postgres.py      a PostgreSQL cluster that is not promscale's
 peers.py         real Prometheus and node_exporter
+compare.py       what Prometheus has against what SQL says
 remote_write.py  remote write 1.0 messages, made by hand
 """
 from .lab import Lab, Template

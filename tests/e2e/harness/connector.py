@@ -11,6 +11,8 @@ from pathlib import Path
 import psycopg2
 
 from . import remote_write
+from .peers import parse_metrics
+from .postgres import BIN, BIN_IS_CHOSEN
 from .process import BUILD, SLOW, Process, alive, children, command_line, free_port, wait_until
 
 Answer = collections.namedtuple("Answer", "status headers body")
@@ -51,6 +53,8 @@ class Promscale:
 
     def environment(self):
         env = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "PROMSCALE_"))}
+        if BIN_IS_CHOSEN:
+            env["PROMSCALE_EMBEDDED_BIN_DIR"] = str(BIN)
         env.update(self.env)
         return env
 
@@ -170,12 +174,7 @@ class Promscale:
 
     def metrics(self):
         """/metrics as {'name{labels}': value}."""
-        out = {}
-        for line in self.get("/metrics").body.decode().splitlines():
-            if line and not line.startswith("#"):
-                key, _, value = line.rpartition(" ")
-                out[key] = float(value)
-        return out
+        return parse_metrics(self.get("/metrics").body.decode())
 
     # ---- SQL -------------------------------------------------------------------------------------
 

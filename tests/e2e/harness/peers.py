@@ -4,6 +4,8 @@ Another Prometheus: PROMSCALE_TEST_PROMETHEUS=/path/to/prometheus.
 """
 import json
 import os
+import signal
+import time
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -20,6 +22,16 @@ def get_json(url, params=None, timeout=30):
         url += "?" + urllib.parse.urlencode(params, doseq=True)
     with urllib.request.urlopen(url, timeout=timeout * SLOW) as r:
         return json.load(r)
+
+
+def parse_metrics(text):
+    """Text exposition as {'name{labels}': value}."""
+    out = {}
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            key, _, value = line.rpartition(" ")
+            out[key] = float(value)
+    return out
 
 
 class NodeExporter:
@@ -44,23 +56,40 @@ class Prometheus:
     """targets: {job: "host:port"}; it scrapes itself too, as job "prometheus"."""
 
     def __init__(self, folder, targets=None, remote_write=None, scrape_interval="1s", name="prometheus", queue_config="",
-                 global_config="", args=()):
+                 global_config="", args=(), send_exemplars=True, more=""):
+        """more: further lines of the remote_write entry. With send_exemplars=False and without any, the entry
+        is the URL alone."""
         self.folder = Path(folder)
         self.name = name
         self.port = free_port()
         self.args = list(args)
         self.starts = 0
         jobs = {"prometheus": f"127.0.0.1:{self.port}", **(targets or {})}
-        lines = ["global:", f"  scrape_interval: {scrape_interval}", *(f"  {x}" for x in global_config.splitlines()),
-                 "scrape_configs:"]
-        for job, target in jobs.items():
-            lines += [f"  - job_name: {job}", f"    static_configs: [{{targets: ['{target}']}}]"]
+        self.head = ["global:", f"  scrape_interval: {scrape_interval}", *(f"  {x}" for x in global_config.splitlines())]
+        self.tail = []
         if remote_write:
-            lines += ["remote_write:", f"  - url: {remote_write}", "    send_exemplars: true"]
+            self.tail = ["remote_write:", f"  - url: {remote_write}", *(f"    {x}" for x in more.splitlines())]
+            if send_exemplars:
+                self.tail += ["    send_exemplars: true"]
             if queue_config:
-                lines += ["    queue_config:", *(f"      {x}" for x in queue_config.splitlines())]
+                self.tail += ["    queue_config:", *(f"      {x}" for x in queue_config.splitlines())]
         self.config = self.folder / f"{name}.yml"
-        self.config.write_text("\n".join(lines) + "\n")
+        self._configure(jobs)
+
+    def _configure(self, jobs):
+        scrapes = ["scrape_configs:"]
+        for job, target in jobs.items():
+            scrapes += [f"  - job_name: {job}", f"    static_configs: [{{targets: [{target}]}}]"]
+        self.config.write_text("\n".join([*self.head, *scrapes, *self.tail]) + "\n")
+        self.jobs = jobs
+
+    def stop_scraping(self):
+        """From now on it scrapes nothing; stale markers end all its series soon. Returns the time, in ms,
+        after which it has no sample other than these."""
+        self._configure({job: "" for job in self.jobs})
+        self.process.signal(signal.SIGHUP)
+        wait_until("Prometheus goes on scraping", lambda: not self.api("targets")["activeTargets"], 30)
+        return int(time.time() * 1000)
 
     @property
     def url(self):
@@ -98,13 +127,17 @@ class Prometheus:
             out[key] = [(int(round(t * 1000)), v) for t, v in series["values"]]
         return out
 
+    def metrics(self):
+        """Its /metrics right now: {'name{labels}': value}."""
+        with urllib.request.urlopen(self.url + "/metrics", timeout=30 * SLOW) as r:
+            return parse_metrics(r.read().decode())
+
     def metric_names(self):
         return self.api("label/__name__/values")
 
-    def remote_write_pending(self):
-        """Samples that wait to be sent, by its own metrics."""
-        result = self.api("query", query="prometheus_remote_storage_samples_pending")["result"]
-        return sum(float(r["value"][1]) for r in result)
+    def remote_write_counter(self, what):
+        """prometheus_remote_storage_<what>: samples_pending, samples_failed_total, samples_dropped_total, ..."""
+        return sum(v for k, v in self.metrics().items() if k.startswith(f"prometheus_remote_storage_{what}{{"))
 
     def stop(self):
         """It sends what it has queued before it ends."""

@@ -7,6 +7,9 @@ import psycopg2
 
 from .process import SLOW, Process, free_port, wait_until
 
+# Another PostgreSQL, with our extension installed in it (tests/tools/private-postgres makes one); the
+# embedded server is then taken from there, too.
+BIN_IS_CHOSEN = "PROMSCALE_TEST_PG_BIN" in os.environ
 BIN = Path(os.environ.get("PROMSCALE_TEST_PG_BIN", "/usr/lib/postgresql/15/bin"))
 
 
