@@ -2,9 +2,9 @@
  * maintenance.c - the thread behind maintenance.h.
  *
  * It looks every few seconds. While a worker of the extension shows in pg_stat_activity it does
- * nothing else. Otherwise it calls prom_api.execute_maintenance, makes views for new metrics, and
- * vacuums what the steps left dead: fresh and merged are emptied all the time, and waiting for
- * autovacuum would let them grow to many times their size.
+ * nothing else. Otherwise it calls prom_api.execute_maintenance and sends the VACUUMs that the round
+ * has made due (they cannot run inside a function): fresh and merged are emptied all the time, and
+ * waiting for autovacuum would let them grow to many times their size.
  *
  * Any number of connectors may do this at once: every step takes the maintenance lock or leaves.
  *
@@ -27,6 +27,7 @@ enum {
     ROUND_MS = 5000, /* while we do */
     CONNECT_MS = 10000,
     LOG_EVERY_MS = 60000,
+    VACUUM_DELAY_MS = 100, /* flushes that were open during the round have ended by then */
     MAX_VACUUMS = 64
 };
 
@@ -42,14 +43,6 @@ struct maintenance {
 
 static const char worker_sql[] =
     "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'promscale maintenance')::int4";
-
-/* fresh and merged: rows that were folded away. Sealed blocks: freeze once, they never change again. */
-static const char vacuum_sql[] =
-    "SELECT format('VACUUM %I.%I', schemaname, relname) FROM pg_stat_all_tables"
-    " WHERE schemaname = '_prom_data' AND n_dead_tup >= 100"
-    " UNION ALL "
-    "SELECT format('VACUUM (FREEZE) %I.%I', schemaname, relname) FROM pg_stat_all_tables"
-    " WHERE schemaname = '_prom_data' AND relname LIKE 'block%' AND n_dead_tup < 100 AND n_ins_since_vacuum >= 1000";
 
 static ps_status
 run(maintenance *m, const char *sql, PGresult **ret, ps_err *err)
@@ -86,6 +79,14 @@ look(maintenance *m, ps_err *err)
     return PS_OK;
 }
 
+/* True when it is time to end. */
+static bool
+wait_for_stop(maintenance *m, int ms)
+{
+    struct pollfd pfd = {.fd = m->stop_fd, .events = POLLIN};
+    return poll(&pfd, 1, ms) > 0;
+}
+
 static ps_status
 vacuum(maintenance *m, ps_err *err)
 {
@@ -93,7 +94,9 @@ vacuum(maintenance *m, ps_err *err)
     PGresult *res = NULL;
     ps_status st = PS_OK;
 
-    PS_TRY(run(m, vacuum_sql, &res, err));
+    if (wait_for_stop(m, VACUUM_DELAY_MS))
+        return PS_OK;
+    PS_TRY(run(m, "SELECT _prom_catalog.take_vacuums()", &res, err));
     int n = PQntuples(res) < MAX_VACUUMS ? PQntuples(res) : MAX_VACUUMS;
     for (int i = 0; i < n; i++)
         statements[i] = strndup(PQgetvalue(res, i, 0), (size_t)PQgetlength(res, i, 0));
@@ -115,16 +118,7 @@ round_of_work(maintenance *m, ps_err *err)
     if (!m->working)
         return PS_OK;
     PS_TRY(run(m, "CALL prom_api.execute_maintenance()", NULL, err));
-    PS_TRY(run(m, "SELECT _prom_catalog.make_metric_views(100)", NULL, err));
     return vacuum(m, err);
-}
-
-/* True when it is time to end. */
-static bool
-wait_for_stop(maintenance *m, int ms)
-{
-    struct pollfd pfd = {.fd = m->stop_fd, .events = POLLIN};
-    return poll(&pfd, 1, ms) > 0;
 }
 
 static void

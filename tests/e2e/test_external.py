@@ -1,5 +1,6 @@
 """Somebody's own database: --db.uri and --db.host, installation, upgrade, and what is refused."""
 import subprocess
+import time
 
 from harness.process import BUILD, SLOW, wait_until
 
@@ -147,3 +148,30 @@ def test_embedded_and_external_exclude_each_other(lab):
     code, said = p.run_to_end()
     assert code != 0
     assert "data-dir" in said
+
+
+def test_maintenance_without_the_worker(lab):
+    """A server that does not preload the library: the connector does what the worker would."""
+    cluster = lab.cluster()
+    p = lab.promscale(uri=database(cluster), args=["--self-scrape=false"])
+    assert cluster.sql("SHOW shared_preload_libraries") == [("",)]
+    now = int(time.time() * 1000)
+    p.write([({"__name__": "cared_for", "n": str(i)}, [(now, i)]) for i in range(500)])
+    assert p.sql("SELECT count(*) > 0 FROM _prom_data.fresh") == [(True,)]
+    wait_until("fresh blocks are not folded", lambda: p.sql("SELECT count(*) FROM _prom_data.fresh") == [(0,)], 60)
+    wait_until("no view", lambda: p.sql("SELECT to_regclass('prom_metric.cared_for')") != [(None,)], 60)
+    assert p.sql("SELECT count(*), sum(value) FROM prom_metric.cared_for") == [(500, 124750.0)]
+    wait_until("fresh is not vacuumed", lambda: p.sql("SELECT vacuum_count > 0 FROM pg_stat_all_tables"
+                                                      " WHERE relid = '_prom_data.fresh'::regclass") == [(True,)], 60)
+    assert "this connector does the maintenance" in p.err
+    assert p.stop() == 0
+
+
+def test_the_worker_is_left_to_it(lab):
+    """With the library preloaded the connector's own maintenance keeps quiet."""
+    cluster = lab.cluster(conf="shared_preload_libraries = 'promscale'\npromscale.database = 'promscale'")
+    p = lab.promscale(uri=database(cluster))
+    wait_until("no worker", lambda: p.sql("SELECT count(*) FROM pg_stat_activity"
+                                          " WHERE backend_type = 'promscale maintenance'") != [(0,)], 30)
+    time.sleep(12)  # it has looked twice by then
+    assert "this connector does the maintenance" not in p.err
