@@ -192,7 +192,9 @@ bench: ## samples/s, CPU, WAL and disk for the standard load
 	@tools/setup test
 	$(AGAIN) build bench-bins
 	@tools/install-extension "$(PG_CONFIG)"
-	@bench/run
+	@set -e; for b in $(filter-out %/bench_load,$(BENCH_BINS)); do echo "== $$b"; $$b; done
+	@echo "== bench/ingest.py"
+	@/usr/bin/python3 bench/ingest.py $(ARGS)
 
 SOAK_ROUNDS ?= 200
 .PHONY: soak
