@@ -1,11 +1,12 @@
 /*
- * bench_block.c - bytes per sample and speed of the block format on data shaped like node_exporter's.
+ * bench_block.c - bytes per sample and speed of the block format on data shaped like
+ * node_exporter's.
  *
- * 100 hosts with 500 series each in 150 metrics (one of 64 series a host, 30 of 6, 20 of 5, 20 of 3, 17 of
- * 2, 62 of 1): 45 % constant, 22 % busy integer counters (25 % noise), 7 % slow counters, 12 % counters
- * with 2 or 3 decimals, 11 % gauges in multiples of 4096, 1 % gauges with 2 decimals, the rest irregular
- * floats (gauges, sums, clocks). Series ids run host by host. Each host scrapes every 15 s at an offset of its
- * own, exactly or with 5 % of scrapes up to 20 ms off.
+ * 100 hosts with 500 series each in 150 metrics (one of 64 series a host, 30 of 6, 20 of 5, 20 of
+ * 3, 17 of 2, 62 of 1): 45 % constant, 22 % busy integer counters (25 % noise), 7 % slow counters,
+ * 12 % counters with 2 or 3 decimals, 11 % gauges in multiples of 4096, 1 % gauges with 2
+ * decimals, the rest irregular floats (gauges, sums, clocks). Series ids run host by host. Each
+ * host scrapes every 15 s at an offset of its own, exactly or with 5 % of scrapes up to 20 ms off.
  *
  * Prints one line per case; figures of one thread, best of several runs for speed.
  */
@@ -18,13 +19,28 @@
 
 enum { HOSTS = 100, PER_HOST = 500, METRICS = 150, STEP_MS = 15000, MAX_N = 1920 };
 
-typedef enum shape { CONST, BUSY, SLOW, CENTI, MILLI, PAGES, GAUGE2, FLOAT_GAUGE, FLOAT_SUM, CLOCK, SHAPES } shape;
+typedef enum shape {
+    CONST,
+    BUSY,
+    SLOW,
+    CENTI,
+    MILLI,
+    PAGES,
+    GAUGE2,
+    FLOAT_GAUGE,
+    FLOAT_SUM,
+    CLOCK,
+    SHAPES
+} shape;
 
-static const char *const shape_names[SHAPES] = {"const",  "busy int", "slow int",    "2-dec ctr", "3-dec ctr",
-                                                "4096s",  "2-dec gauge", "float gauge", "float sum", "clock"};
+static const char *const shape_names[SHAPES] = {"const",       "busy int",    "slow int",
+                                                "2-dec ctr",   "3-dec ctr",   "4096s",
+                                                "2-dec gauge", "float gauge", "float sum",
+                                                "clock"};
 static const unsigned quota[SHAPES] = {225, 110, 35, 32, 32, 55, 5, 2, 2, 2};
 
-static unsigned metric_first[METRICS], metric_width[METRICS]; /* series of a host: index and number */
+static unsigned metric_first[METRICS],
+    metric_width[METRICS]; /* series of a host: index and number */
 static shape series_shape[PER_HOST];
 
 static uint64_t
@@ -97,17 +113,38 @@ fill_values(shape kind, uint64_t seed, double *v, size_t n)
 
     for (size_t i = 0; i < n; i++) {
         switch (kind) {
-        case CONST: v[i] = seed % 3 == 0 ? 0 : x; break;
-        case BUSY: v[i] = x += floor(rate * (0.75 + 0.5 * unit(&s))); break;
-        case SLOW: v[i] = x += unit(&s) < rare; break;
-        case CENTI: v[i] = (centi += floor(250 * unit(&s))) / 100; break;
-        case MILLI: v[i] = (centi += floor(1000 * unit(&s))) / 1000; break;
-        case PAGES: v[i] = 4096 * (x += floor(3000 * (unit(&s) - 0.5))); break;
-        case GAUGE2: v[i] = (centi += floor(60 * (unit(&s) - 0.5))) / 100; break;
-        case FLOAT_GAUGE: v[i] = x * (0.9 + 0.2 * unit(&s)); break;
-        case FLOAT_SUM: v[i] = x += unit(&s) < 0.7 ? unit(&s) * 3 : 0; break;
-        case CLOCK: v[i] = 1.7e9 + STEP_MS / 1000.0 * (double)i + 0.01 * unit(&s); break;
-        case SHAPES: break;
+        case CONST:
+            v[i] = seed % 3 == 0 ? 0 : x;
+            break;
+        case BUSY:
+            v[i] = x += floor(rate * (0.75 + 0.5 * unit(&s)));
+            break;
+        case SLOW:
+            v[i] = x += unit(&s) < rare;
+            break;
+        case CENTI:
+            v[i] = (centi += floor(250 * unit(&s))) / 100;
+            break;
+        case MILLI:
+            v[i] = (centi += floor(1000 * unit(&s))) / 1000;
+            break;
+        case PAGES:
+            v[i] = 4096 * (x += floor(3000 * (unit(&s) - 0.5)));
+            break;
+        case GAUGE2:
+            v[i] = (centi += floor(60 * (unit(&s) - 0.5))) / 100;
+            break;
+        case FLOAT_GAUGE:
+            v[i] = x * (0.9 + 0.2 * unit(&s));
+            break;
+        case FLOAT_SUM:
+            v[i] = x += unit(&s) < 0.7 ? unit(&s) * 3 : 0;
+            break;
+        case CLOCK:
+            v[i] = 1.7e9 + STEP_MS / 1000.0 * (double)i + 0.01 * unit(&s);
+            break;
+        case SHAPES:
+            break;
         }
     }
 }
@@ -125,8 +162,8 @@ fill_times(unsigned host, bool jitter, int64_t *t, size_t n)
     }
 }
 
-static double *all_values;  /* [HOSTS * PER_HOST][MAX_N] */
-static int64_t *all_times;  /* [HOSTS][MAX_N] */
+static double *all_values; /* [HOSTS * PER_HOST][MAX_N] */
+static int64_t *all_times; /* [HOSTS][MAX_N] */
 
 static const double *
 values_of(unsigned host, unsigned series)
@@ -155,7 +192,8 @@ end_block(blocks *b, blk_writer *w)
         die("finish");
 }
 
-/* Series with `only` (SHAPES: all) of n samples; times from `hosts` own columns or one shared grid. */
+/* Series with `only` (SHAPES: all) of n samples; times from `hosts` own columns or one shared
+ * grid. */
 static void
 encode_blocks(blocks *b, shape only, size_t n, int16_t level, bool shared_grid, size_t target)
 {
@@ -170,7 +208,8 @@ encode_blocks(blocks *b, shape only, size_t n, int16_t level, bool shared_grid, 
                 if (only != SHAPES && series_shape[i] != only)
                     continue;
                 const int64_t *t = all_times + (shared_grid ? 0 : (size_t)host * MAX_N);
-                if (blk_writer_add(w, (int64_t)host * PER_HOST + i + 1, t, values_of(host, i), n, NULL) != PS_OK)
+                if (blk_writer_add(w, (int64_t)host * PER_HOST + i + 1, t, values_of(host, i), n,
+                                   NULL) != PS_OK)
                     die("add");
                 b->samples += n;
                 if (blk_writer_bytes(w) >= target)
@@ -226,9 +265,9 @@ report_columns(blocks *b, size_t n, bool jitter, int16_t level, size_t target)
     double all = (double)b->bytes.len / (double)b->samples;
     decode_blocks(b);
     printf("%-7s %5zu %-9s %7zu  %8.3f %8.3f %8.3f  %9.1f %9.1f  %7zu %8.0f\n",
-           level == BLK_LEVEL_SEALED ? "sealed" : "merged", n, jitter ? "5% jitter" : "grid", target, values,
-           all - values, all, (double)b->samples / b->encode_s / 1e6, (double)b->samples / b->decode_s / 1e6, b->n,
-           (double)b->bytes.len / (double)b->n);
+           level == BLK_LEVEL_SEALED ? "sealed" : "merged", n, jitter ? "5% jitter" : "grid",
+           target, values, all - values, all, (double)b->samples / b->encode_s / 1e6,
+           (double)b->samples / b->decode_s / 1e6, b->n, (double)b->bytes.len / (double)b->n);
 }
 
 static void
@@ -239,8 +278,9 @@ report_shapes(blocks *b, size_t n)
         if (b->samples == 0)
             continue;
         decode_blocks(b);
-        printf("  %-12s %8.3f  %9.1f %9.1f\n", shape_names[s], (double)b->bytes.len / (double)b->samples,
-               (double)b->samples / b->encode_s / 1e6, (double)b->samples / b->decode_s / 1e6);
+        printf("  %-12s %8.3f  %9.1f %9.1f\n", shape_names[s],
+               (double)b->bytes.len / (double)b->samples, (double)b->samples / b->encode_s / 1e6,
+               (double)b->samples / b->decode_s / 1e6);
     }
 }
 
@@ -257,8 +297,9 @@ collect(blk_point *p, unsigned first, unsigned hosts, size_t from, size_t per_se
             unsigned host = (first + h) % HOSTS;
             for (unsigned m = 0; m < METRICS; m++) {
                 for (unsigned i = metric_first[m]; i < metric_first[m] + metric_width[m]; i++)
-                    p[n++] = (blk_point){(int64_t)host * PER_HOST + i + 1, all_times[(size_t)host * MAX_N + k],
-                                         values_of(host, i)[k], (int32_t)m + 1, 0};
+                    p[n++] = (blk_point){(int64_t)host * PER_HOST + i + 1,
+                                         all_times[(size_t)host * MAX_N + k], values_of(host, i)[k],
+                                         (int32_t)m + 1, 0};
             }
         }
     }
@@ -336,7 +377,8 @@ report_flush(unsigned hosts, size_t per_series, size_t pack_below, unsigned flus
     for (unsigned b = 0; b < MDL_BUCKETS; b++)
         packed[b] = malloc(max * sizeof *p);
     for (unsigned f = 0; f < flushes; f++) {
-        size_t n = collect(p, f * hosts, hosts, (f * hosts / HOSTS) * per_series % (MAX_N - per_series), per_series);
+        size_t n = collect(p, f * hosts, hosts,
+                           (f * hosts / HOSTS) * per_series % (MAX_N - per_series), per_series);
         blk_dup_stats dups = {0};
         double start = seconds();
         if (blk_points_sort_unique(p, scratch, n, &dups) != n)
@@ -398,8 +440,8 @@ main(void)
             fill_times(host, jitter != 0, all_times + (size_t)host * MAX_N, MAX_N);
         if (jitter == 0) {
             printf("flush blocks, node_exporter-like\n");
-            printf("%6s %4s %6s  %7s %8s %8s  %8s %9s %9s\n", "flush", "each", "pack<", "per row", "B/sample",
-                   "packed", "sort M/s", "enc M/s", "dec M/s");
+            printf("%6s %4s %6s  %7s %8s %8s  %8s %9s %9s\n", "flush", "each", "pack<", "per row",
+                   "B/sample", "packed", "sort M/s", "enc M/s", "dec M/s");
             report_flush(10, 1, 32, 40);
             report_flush(20, 1, 32, 40);
             report_flush(20, 1, 1, 40);
@@ -410,8 +452,9 @@ main(void)
             printf("\nsealed blocks by shape, 1920 samples each, shared exact grid\n");
             printf("  %-12s %8s  %9s %9s\n", "", "B/sample", "enc M/s", "dec M/s");
             report_shapes(&b, 1920);
-            printf("\ncolumns blocks\n%-7s %5s %-9s %7s  %8s %8s %8s  %9s %9s  %7s %8s\n", "level", "n", "times",
-                   "target", "values", "times", "total", "enc M/s", "dec M/s", "blocks", "bytes");
+            printf("\ncolumns blocks\n%-7s %5s %-9s %7s  %8s %8s %8s  %9s %9s  %7s %8s\n", "level",
+                   "n", "times", "target", "values", "times", "total", "enc M/s", "dec M/s",
+                   "blocks", "bytes");
         }
         report_columns(&b, 20, jitter, BLK_LEVEL_MERGED, 48 << 10);
         report_columns(&b, 480, jitter, BLK_LEVEL_SEALED, 48 << 10);

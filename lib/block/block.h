@@ -27,8 +27,8 @@ enum { BLK_FRAME_VALUES = 128 };
 /* Limits of the format itself: a reader refuses more. */
 #define BLK_MAX_BYTES ((size_t)64 << 20)
 #define BLK_MAX_SAMPLES ((size_t)16 << 20)
-/* A flush block is decoded as a whole when opened: fewer samples, so that a tiny hostile block cannot
- * ask for much memory. */
+/* A flush block is decoded as a whole when opened: fewer samples, so that a tiny hostile block
+ * cannot ask for much memory. */
 #define BLK_FLUSH_MAX_SAMPLES ((size_t)65536)
 
 /* The columns of the row that holds the block. The block's header repeats all of it, the CRC covers
@@ -66,13 +66,14 @@ typedef struct blk_dup_stats {
  * but the first of each (series, time). scratch holds n points. Returns the number left; adds to
  * *stats.
  */
-size_t blk_points_sort_unique(blk_point *points, blk_point *scratch, size_t n, blk_dup_stats *stats);
+size_t blk_points_sort_unique(blk_point *points, blk_point *scratch, size_t n,
+                              blk_dup_stats *stats);
 
 /*
  * Encodes sorted unique points of one tenant as one flush block. metric_or_bucket is the row's
- * metric_id: > 0 (then all points are of it) or a bucket. Appends the bytes to out.
- * Errors: PS_ENOMEM, PS_ELIMIT (more than BLK_FLUSH_MAX_SAMPLES points: the caller splits), PS_EINVAL
- * (not sorted and unique, a time out of range, a metric that does not belong to the row).
+ * metric_id: > 0 (then all points are of it) or a bucket. Appends the bytes to out. Errors:
+ * PS_ENOMEM, PS_ELIMIT (more than BLK_FLUSH_MAX_SAMPLES points: the caller splits), PS_EINVAL (not
+ * sorted and unique, a time out of range, a metric that does not belong to the row).
  */
 ps_status blk_encode_flush(const ps_alloc *alloc, int32_t tenant_id, int32_t metric_or_bucket,
                            const blk_point *points, size_t n, ps_buf *out, blk_meta *ret_meta,
@@ -87,17 +88,19 @@ typedef struct blk_writer_opts {
     int16_t level;     /* BLK_LEVEL_MERGED or BLK_LEVEL_SEALED; sealed tries harder */
 } blk_writer_opts;
 
-blk_writer *blk_writer_new(const ps_alloc *alloc, const blk_writer_opts *opts); /* NULL: no memory */
+/* NULL: no memory */
+blk_writer *blk_writer_new(const ps_alloc *alloc, const blk_writer_opts *opts);
 void blk_writer_free(blk_writer *w);
 /* Adds one series: ids ascending from call to call, times strictly ascending, n >= 1. Copies.
- * PS_ELIMIT: no room in this block, which can still be finished (3 million samples fit in any case). After
- * PS_ENOMEM the writer can only be freed. */
-ps_status blk_writer_add(blk_writer *w, int64_t series_id, const int64_t *t_ms, const double *values,
-                         size_t n, ps_err *err) PS_MUST_CHECK;
+ * PS_ELIMIT: no room in this block, which can still be finished (3 million samples fit in any
+ * case). After PS_ENOMEM the writer can only be freed. */
+ps_status blk_writer_add(blk_writer *w, int64_t series_id, const int64_t *t_ms,
+                         const double *values, size_t n, ps_err *err) PS_MUST_CHECK;
 size_t blk_writer_samples(const blk_writer *w);
 size_t blk_writer_bytes(const blk_writer *w); /* estimate of the finished block's size */
 /* Appends the finished block to out and empties the writer for the next one. */
-ps_status blk_writer_finish(blk_writer *w, ps_buf *out, blk_meta *ret_meta, ps_err *err) PS_MUST_CHECK;
+ps_status blk_writer_finish(blk_writer *w, ps_buf *out, blk_meta *ret_meta,
+                            ps_err *err) PS_MUST_CHECK;
 
 /* ---- reader ------------------------------------------------------------------------------- */
 
@@ -112,18 +115,19 @@ typedef struct blk_series { /* one series of a block; plain data, valid while th
 } blk_series;
 
 /*
- * Opens a block of either format: checks length, CRC, header, directory; compares with *expect (the
- * row) unless NULL. Borrows data (it must outlive the reader). Memory: the directory and, for a flush
- * block, its decompressed body.
+ * Opens a block of either format: checks length, CRC, header, directory; compares with *expect
+ * (the row) unless NULL. Borrows data (it must outlive the reader). Memory: the directory and, for
+ * a flush block, its decompressed body.
  */
 ps_status blk_reader_open(const ps_alloc *alloc, ps_str data, const blk_meta *expect,
                           blk_reader **ret, ps_err *err) PS_MUST_CHECK;
 /* The same from the first bytes of a COLUMNS block: series and last values are there, decoding
- * samples is refused with PS_EINVAL. Needs at least blk_head_bytes(); the body's CRC is not checked,
- * the head's is. */
+ * samples is refused with PS_EINVAL. Needs at least blk_head_bytes(); the body's CRC is not
+ * checked, the head's is. */
 ps_status blk_reader_open_head(const ps_alloc *alloc, ps_str prefix, const blk_meta *expect,
                                blk_reader **ret, ps_err *err) PS_MUST_CHECK;
-/* Length of the head of a block, read from its first 64 bytes; 0 if those are not a COLUMNS header. */
+/* Length of the head of a block, read from its first 64 bytes; 0 if those are not a COLUMNS
+ * header. */
 size_t blk_head_bytes(ps_str prefix);
 /* Header only (no CRC check): what the block says of itself. For verification tools. */
 ps_status blk_peek_meta(ps_str prefix, blk_meta *ret, ps_err *err) PS_MUST_CHECK;
@@ -139,25 +143,27 @@ uint32_t blk_reader_seek(const blk_reader *r, int32_t metric_id, int64_t series_
  * n_samples entries each, times strictly ascending. Only frames that can hold such times are
  * touched. *ret_n is the number written. values may be NULL (times only).
  */
-ps_status blk_reader_decode(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int64_t *t_ms,
-                            double *values, size_t *ret_n, ps_err *err) PS_MUST_CHECK;
+ps_status blk_reader_decode(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms,
+                            int64_t *t_ms, double *values, size_t *ret_n,
+                            ps_err *err) PS_MUST_CHECK;
 
 /* ---- merge -------------------------------------------------------------------------------- */
 
 typedef struct blk_merge_opts {
     int32_t tenant_id;
-    int32_t metric_id;    /* > 0; of packed inputs only this metric is taken */
+    int32_t metric_id; /* > 0; of packed inputs only this metric is taken */
     int16_t out_level;
-    int64_t from_ms, to_ms;  /* take samples with from_ms <= t < to_ms */
+    int64_t from_ms, to_ms;       /* take samples with from_ms <= t < to_ms */
     int64_t series_lo, series_hi; /* take series with lo <= id <= hi; both 0 = all */
-    int64_t cut_ms;          /* no output crosses a multiple of this (Unix epoch, UTC); 0 = no cuts */
-    int64_t cut_lo_ms, cut_hi_ms; /* cuts only inside [lo, hi); a block lies wholly inside, below or above */
-    size_t target_bytes;     /* finish an output block when its estimate reaches this */
+    int64_t cut_ms; /* no output crosses a multiple of this (Unix epoch, UTC); 0 = no cuts */
+    /* cuts only inside [lo, hi); a block lies wholly inside, below or above */
+    int64_t cut_lo_ms, cut_hi_ms;
+    size_t target_bytes; /* finish an output block when its estimate reaches this */
     size_t target_samples;
 } blk_merge_opts;
 
 typedef struct blk_merge_stats {
-    uint64_t samples_in;  /* inside [from, to) */
+    uint64_t samples_in; /* inside [from, to) */
     uint64_t samples_out;
     uint64_t blocks_out;
     blk_dup_stats dups;
@@ -170,13 +176,14 @@ typedef ps_status (*blk_emit_fn)(void *self, ps_str data, const blk_meta *meta, 
 /*
  * Merges blocks of one metric. inputs[0] wins over inputs[1] and so on where they hold the same
  * (series, time). Outputs are COLUMNS blocks; within a cut series ascend from block to block (the
- * cuts take turns when a block fills up before the end). A series with more than target_samples samples
- * in a cut goes on in the next block. Memory: about one series' samples over all inputs (twice when
- * they are not in time order) plus one output block per open cut; should_stop (may be NULL) is
- * polled per series and ends it with PS_ECANCELED.
+ * cuts take turns when a block fills up before the end). A series with more than target_samples
+ * samples in a cut goes on in the next block. Memory: about one series' samples over all inputs
+ * (twice when they are not in time order) plus one output block per open cut; should_stop (may be
+ * NULL) is polled per series and ends it with PS_ECANCELED.
  */
 ps_status blk_merge(const ps_alloc *alloc, blk_reader *const *inputs, size_t n_inputs,
                     const blk_merge_opts *opts, blk_emit_fn emit, void *self,
-                    bool (*should_stop)(void *self), blk_merge_stats *ret_stats, ps_err *err) PS_MUST_CHECK;
+                    bool (*should_stop)(void *self), blk_merge_stats *ret_stats,
+                    ps_err *err) PS_MUST_CHECK;
 
 #endif

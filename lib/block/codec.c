@@ -1,14 +1,20 @@
 /*
  * codec.c - the value codecs of columns blocks: one table by stored id, the choice, the decoders.
  *
- * The writer tries what can win for a series and keeps the smallest result, exactly measured (head and
- * body bytes). All codecs but two are the integer frames of frames.c over different integers: decimal
- * integers, ordered bits, plain bits with xor. Constant series have no frames at all; zstd is for sealed
- * series of irregular floats.
+ * The writer tries what can win for a series and keeps the smallest result, exactly measured (head
+ * and body bytes). All codecs but two are the integer frames of frames.c over different integers:
+ * decimal integers, ordered bits, plain bits with xor. Constant series have no frames at all; zstd
+ * is for sealed series of irregular floats.
  */
 #include "lib/block/internal.h"
 
-typedef enum codec_family { FAMILY_CONST, FAMILY_DECIMAL, FAMILY_BITS, FAMILY_XOR, FAMILY_ZSTD } codec_family;
+typedef enum codec_family {
+    FAMILY_CONST,
+    FAMILY_DECIMAL,
+    FAMILY_BITS,
+    FAMILY_XOR,
+    FAMILY_ZSTD
+} codec_family;
 
 static const struct codec {
     const char *name; /* NULL: the id is not used */
@@ -88,7 +94,8 @@ consider(choice *c, blk_encoded e)
 }
 
 static void
-try_frames(choice *c, blk_encoded e, const uint64_t *ints, size_t n, uint64_t prev, const blk_raws *raws)
+try_frames(choice *c, blk_encoded e, const uint64_t *ints, size_t n, uint64_t prev,
+           const blk_raws *raws)
 {
     ps_buf *head = &c->s->head[c->slot], *body = &c->s->body[c->slot];
 
@@ -118,7 +125,8 @@ best_mode(const uint64_t *ints, size_t n)
 }
 
 static void
-try_decimal(choice *c, const double *v, size_t n, uint64_t *ints, const uint32_t *exc, size_t n_exc, unsigned k)
+try_decimal(choice *c, const double *v, size_t n, uint64_t *ints, const uint32_t *exc, size_t n_exc,
+            unsigned k)
 {
     blk_raws raws = {exc, n_exc, v};
     blk_encoded e = {.k = (uint8_t)k, .shift = (uint8_t)blk_common_shift(ints, n)};
@@ -193,7 +201,8 @@ encode_const(double v, blk_encoded *ret)
     unsigned k;
 
     *ret = (blk_encoded){.codec = BLK_CODEC_CONST, .last_is_raw = true};
-    if (blk_decimal_scalar(v, &ret->last_int, &k) && blk_varint_len(blk_zigzag(ret->last_int)) < 8) {
+    if (blk_decimal_scalar(v, &ret->last_int, &k) &&
+        blk_varint_len(blk_zigzag(ret->last_int)) < 8) {
         ret->k = (uint8_t)k;
         ret->last_is_raw = false;
     }
@@ -249,7 +258,8 @@ chain_start(const blk_vcol *c)
 ps_status
 blk_codec_parse(blk_in *in, unsigned codec, unsigned flags, uint32_t n, blk_vcol *ret)
 {
-    blk_vcol c = {.codec = (uint8_t)codec, .k = flags >> BLK_ENTRY_K_SHIFT & 15,
+    blk_vcol c = {.codec = (uint8_t)codec,
+                  .k = flags >> BLK_ENTRY_K_SHIFT & 15,
                   .last_is_raw = (flags & BLK_ENTRY_LAST_RAW) != 0};
 
     if (blk_codec_name(codec) == NULL)
@@ -296,7 +306,8 @@ blk_codec_parse(blk_in *in, unsigned codec, unsigned flags, uint32_t n, blk_vcol
 
 /* One frame's values. */
 static bool
-decode_frame(const blk_vcol *c, const blk_frame *f, const uint8_t *payload, size_t avail, double *out)
+decode_frame(const blk_vcol *c, const blk_frame *f, const uint8_t *payload, size_t avail,
+             double *out)
 {
     uint64_t ints[BLK_FRAME_VALUES];
     const codec_family family = codecs[c->codec].family;
@@ -315,8 +326,8 @@ decode_frame(const blk_vcol *c, const blk_frame *f, const uint8_t *payload, size
 }
 
 static bool
-decode_frames(const blk_vcol *c, uint32_t n, const uint8_t *body, size_t body_avail, size_t lo, size_t count,
-              double *out)
+decode_frames(const blk_vcol *c, uint32_t n, const uint8_t *body, size_t body_avail, size_t lo,
+              size_t count, double *out)
 {
     double part[BLK_FRAME_VALUES];
     blk_in head = {c->frames, c->frames + c->frames_len, false};
@@ -327,7 +338,8 @@ decode_frames(const blk_vcol *c, uint32_t n, const uint8_t *body, size_t body_av
 
     for (size_t at = 0; at < hi; at += BLK_FRAME_VALUES, off += f.payload_len) {
         uint32_t len = n - at < BLK_FRAME_VALUES ? (uint32_t)(n - at) : BLK_FRAME_VALUES;
-        if (!blk_frame_parse(&head, len, codecs[c->codec].mode, &chain, &f) || f.payload_len > c->body_len - off)
+        if (!blk_frame_parse(&head, len, codecs[c->codec].mode, &chain, &f) ||
+            f.payload_len > c->body_len - off)
             return false;
         if (at + len <= lo)
             continue;
@@ -345,8 +357,8 @@ decode_frames(const blk_vcol *c, uint32_t n, const uint8_t *body, size_t body_av
 }
 
 ps_status
-blk_codec_decode(const ps_alloc *alloc, blk_codec_scratch *s, const blk_vcol *c, uint32_t n, const uint8_t *body,
-                 size_t body_avail, size_t lo, size_t count, double *out)
+blk_codec_decode(const ps_alloc *alloc, blk_codec_scratch *s, const blk_vcol *c, uint32_t n,
+                 const uint8_t *body, size_t body_avail, size_t lo, size_t count, double *out)
 {
     switch (codecs[c->codec].family) {
     case FAMILY_CONST:

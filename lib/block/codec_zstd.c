@@ -117,7 +117,8 @@ unshuffle(const uint8_t *planes, size_t n, unsigned filter, size_t lo, size_t hi
 }
 
 ps_status
-blk_zstd_encode(const ps_alloc *alloc, blk_codec_scratch *s, const double *v, size_t n, ps_buf *body)
+blk_zstd_encode(const ps_alloc *alloc, blk_codec_scratch *s, const double *v, size_t n,
+                ps_buf *body)
 {
     const size_t raw = n * 8, bound = ZSTD_compressBound(raw);
     blk_zstd *z = contexts(alloc, s, true);
@@ -145,8 +146,8 @@ blk_zstd_encode(const ps_alloc *alloc, blk_codec_scratch *s, const double *v, si
 }
 
 ps_status
-blk_zstd_decode(const ps_alloc *alloc, blk_codec_scratch *s, const uint8_t *src, size_t len, size_t n, size_t lo,
-                size_t count, double *out)
+blk_zstd_decode(const ps_alloc *alloc, blk_codec_scratch *s, const uint8_t *src, size_t len,
+                size_t n, size_t lo, size_t count, double *out)
 {
     if (len < 1 || src[0] >= FILTER_END)
         return PS_ECORRUPT;

@@ -1,9 +1,9 @@
 /*
  * columns_read.c - opens and decodes merged and sealed blocks.
  *
- * Opening checks both CRCs and walks the head once: every time column and series gets its frame headers'
- * place and its payload's offset (lengths follow from the head, offsets are their sums). Decoding a
- * series touches only its own frames, and of those only the ones in the time range.
+ * Opening checks both CRCs and walks the head once: every time column and series gets its frame
+ * headers' place and its payload's offset (lengths follow from the head, offsets are their sums).
+ * Decoding a series touches only its own frames, and of those only the ones in the time range.
  *
  * Memory: one array of time columns and one of series, each bounded by the head's length.
  */
@@ -69,7 +69,8 @@ parse_tref(blk_in *in, unsigned flags, int64_t before, uint32_t n_tcols, uint32_
 }
 
 static ps_status
-parse_entry(blk_reader *r, blk_in *in, uint32_t i, int64_t tref_before, uint64_t *body_off, ps_err *err)
+parse_entry(blk_reader *r, blk_in *in, uint32_t i, int64_t tref_before, uint64_t *body_off,
+            ps_err *err)
 {
     blk_columns_series *s = &r->cseries[i];
     uint64_t step = blk_in_varint(in);
@@ -80,7 +81,8 @@ parse_entry(blk_reader *r, blk_in *in, uint32_t i, int64_t tref_before, uint64_t
         return damaged(err, "series ids");
     s->series_id = (int64_t)(base + step);
     if ((flags & BLK_ENTRY_TREF) == BLK_ENTRY_TREF)
-        return ps_fail(err, PS_EUNSUPPORTED, "block refers to times in a way not known to this build");
+        return ps_fail(err, PS_EUNSUPPORTED,
+                       "block refers to times in a way not known to this build");
     if (!parse_tref(in, flags, tref_before, r->n_tcols, &s->tcol))
         return damaged(err, "time column reference");
     ps_status status = blk_codec_parse(in, codec, flags, r->tcols[s->tcol].n, &s->values);
@@ -118,8 +120,8 @@ parse_head(blk_reader *r, blk_in *in, ps_err *err)
     }
     if (blk_in_left(in) != 0 || body_off != r->body_len)
         return damaged(err, "lengths do not add up");
-    if (samples != (uint64_t)r->meta.n_samples || t_min != r->meta.t_min_ms || t_max != r->meta.t_max_ms ||
-        r->cseries[r->n_series - 1].series_id != r->meta.series_hi)
+    if (samples != (uint64_t)r->meta.n_samples || t_min != r->meta.t_min_ms ||
+        t_max != r->meta.t_max_ms || r->cseries[r->n_series - 1].series_id != r->meta.series_hi)
         return damaged(err, "header does not match the directory");
     return PS_OK;
 }
@@ -135,7 +137,8 @@ blk_columns_open(blk_reader *r, ps_str data, ps_err *err)
     if (head_len == 0)
         return damaged(err, "head length");
     if (data.len < head_len)
-        return r->head_only ? ps_fail(err, PS_EINVAL, "the first %zu bytes of the block are needed", head_len)
+        return r->head_only ? ps_fail(err, PS_EINVAL, "the first %zu bytes of the block are needed",
+                                      head_len)
                             : damaged(err, "cut short");
     if (blk_crc_skipping((ps_str){data.ptr, head_len}) != ps_get_u32le(p + BLK_OFF_CRC))
         return damaged(err, "checksum of the head");
@@ -165,8 +168,8 @@ blk_columns_close(blk_reader *r)
 
 /* The part of the kept column that lies in the range. */
 static void
-slice_kept(const blk_reader *r, const blk_tcol *c, int64_t from_ms, int64_t to_ms, int64_t *t_ms, size_t *ret_lo,
-           size_t *ret_n)
+slice_kept(const blk_reader *r, const blk_tcol *c, int64_t from_ms, int64_t to_ms, int64_t *t_ms,
+           size_t *ret_lo, size_t *ret_n)
 {
     const int64_t *t = r->times.ptr;
     size_t bounds[2];
@@ -187,9 +190,11 @@ slice_kept(const blk_reader *r, const blk_tcol *c, int64_t from_ms, int64_t to_m
     memcpy(t_ms, t + bounds[0], *ret_n * sizeof *t);
 }
 
-/* Times of series i in the range. A column that is wanted whole and that the next series shares is kept. */
+/* Times of series i in the range. A column that is wanted whole and that the next series shares
+ * is kept. */
 static ps_status
-decode_times(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int64_t *t_ms, size_t *ret_lo, size_t *ret_n)
+decode_times(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int64_t *t_ms,
+             size_t *ret_lo, size_t *ret_n)
 {
     const uint32_t tcol = r->cseries[i].tcol;
     const blk_tcol *c = &r->tcols[tcol];
@@ -213,8 +218,8 @@ decode_times(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int64_t 
 }
 
 ps_status
-blk_columns_decode(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int64_t *t_ms, double *values,
-                   size_t *ret_n, ps_err *err)
+blk_columns_decode(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int64_t *t_ms,
+                   double *values, size_t *ret_n, ps_err *err)
 {
     const blk_columns_series *s = &r->cseries[i];
     ps_status status;
@@ -226,10 +231,11 @@ blk_columns_decode(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, in
     if (status != PS_OK)
         return status == PS_ENOMEM ? ps_fail(err, status, "out of memory") : damaged(err, "times");
     if (values != NULL && n > 0) {
-        status = blk_codec_decode(&r->alloc, &r->scratch, &s->values, r->tcols[s->tcol].n, r->body, r->body_len, lo, n,
-                                  values);
+        status = blk_codec_decode(&r->alloc, &r->scratch, &s->values, r->tcols[s->tcol].n, r->body,
+                                  r->body_len, lo, n, values);
         if (status != PS_OK)
-            return status == PS_ENOMEM ? ps_fail(err, status, "out of memory") : damaged(err, "values");
+            return status == PS_ENOMEM ? ps_fail(err, status, "out of memory")
+                                       : damaged(err, "values");
     }
     *ret_n = n;
     return PS_OK;

@@ -1,10 +1,11 @@
 /*
  * columns_write.c - writes merged and sealed blocks, one series after the other.
  *
- * Each series is encoded when it is added; four buffers grow side by side (directory of time columns,
- * directory of series, payloads of both) and are joined when the block is finished: all of the head
- * first, then all payloads. Time columns are looked up by hash and compared whole; the column of the
- * series before is tried first, since the series of one target usually follow each other.
+ * Each series is encoded when it is added; four buffers grow side by side (directory of time
+ * columns, directory of series, payloads of both) and are joined when the block is finished: all
+ * of the head first, then all payloads. Time columns are looked up by hash and compared whole; the
+ * column of the series before is tried first, since the series of one target usually follow each
+ * other.
  *
  * The writer owns its buffers; series arrays are read during the call only. One thread at a time.
  */
@@ -26,7 +27,7 @@ struct blk_writer {
     ps_buf times;       /* int64_t of all columns */
     ps_buf known;       /* known_times */
     uint32_t n_tcols;
-    uint32_t *table;    /* open addressing: index + 1, 0 = empty; at most half full */
+    uint32_t *table; /* open addressing: index + 1, 0 = empty; at most half full */
     size_t table_size;
     blk_codec_scratch scratch;
 };
@@ -44,7 +45,8 @@ blk_writer_new(const ps_alloc *alloc, const blk_writer_opts *opts)
     memset(w, 0, sizeof *w);
     w->alloc = *alloc;
     w->opts = *opts;
-    ps_buf *bufs[] = {&w->tcol_head, &w->tcol_body, &w->series_head, &w->series_body, &w->times, &w->known};
+    ps_buf *bufs[] = {&w->tcol_head,   &w->tcol_body, &w->series_head,
+                      &w->series_body, &w->times,     &w->known};
     for (size_t i = 0; i < PS_ARRAY_LEN(bufs); i++)
         ps_buf_init(bufs[i], alloc);
     blk_codec_scratch_init(&w->scratch, alloc);
@@ -56,7 +58,8 @@ blk_writer_free(blk_writer *w)
 {
     if (w == NULL)
         return;
-    ps_buf *bufs[] = {&w->tcol_head, &w->tcol_body, &w->series_head, &w->series_body, &w->times, &w->known};
+    ps_buf *bufs[] = {&w->tcol_head,   &w->tcol_body, &w->series_head,
+                      &w->series_body, &w->times,     &w->known};
     for (size_t i = 0; i < PS_ARRAY_LEN(bufs); i++)
         ps_buf_done(bufs[i]);
     ps_alloc alloc = w->alloc;
@@ -134,7 +137,8 @@ add_tcol(blk_writer *w, const int64_t *t, size_t n, uint64_t hash)
     ps_buf_add(&w->known, &k, sizeof k);
     if (w->times.failed || w->known.failed)
         return PS_ENOMEM;
-    PS_TRY(blk_tcol_encode(&w->alloc, &w->scratch, t, n, &w->prev_tcol, &w->tcol_head, &w->tcol_body));
+    PS_TRY(
+        blk_tcol_encode(&w->alloc, &w->scratch, t, n, &w->prev_tcol, &w->tcol_head, &w->tcol_body));
     table_put(w->table, w->table_size, hash, w->n_tcols++);
     return PS_OK;
 }
@@ -148,7 +152,8 @@ find_tcol(blk_writer *w, const int64_t *t, size_t n, uint32_t *ret)
     }
     uint64_t hash = ps_hash64((ps_str){(const char *)t, n * sizeof *t}, 0);
     if (w->table_size > 0) {
-        for (size_t at = hash & (w->table_size - 1); w->table[at] != 0; at = (at + 1) & (w->table_size - 1)) {
+        for (size_t at = hash & (w->table_size - 1); w->table[at] != 0;
+             at = (at + 1) & (w->table_size - 1)) {
             uint32_t i = w->table[at] - 1;
             if (known_at(w, i)->hash == hash && same_times(w, i, t, n)) {
                 *ret = i;
@@ -182,7 +187,8 @@ check_series(const blk_writer *w, int64_t series_id, const int64_t *t, size_t n,
 }
 
 static void
-put_entry(blk_writer *w, int64_t series_id, uint32_t tcol, const blk_encoded *e, double last, size_t n)
+put_entry(blk_writer *w, int64_t series_id, uint32_t tcol, const blk_encoded *e, double last,
+          size_t n)
 {
     ps_buf *head = &w->series_head;
     bool first = w->meta.n_series == 0;
@@ -221,7 +227,8 @@ put_entry(blk_writer *w, int64_t series_id, uint32_t tcol, const blk_encoded *e,
 }
 
 ps_status
-blk_writer_add(blk_writer *w, int64_t series_id, const int64_t *t_ms, const double *values, size_t n, ps_err *err)
+blk_writer_add(blk_writer *w, int64_t series_id, const int64_t *t_ms, const double *values,
+               size_t n, ps_err *err)
 {
     blk_encoded e;
     uint32_t tcol;
@@ -229,7 +236,8 @@ blk_writer_add(blk_writer *w, int64_t series_id, const int64_t *t_ms, const doub
 
     PS_TRY(check_series(w, series_id, t_ms, n, err));
     if (find_tcol(w, t_ms, n, &tcol) != PS_OK ||
-        blk_codec_encode(&w->alloc, &w->scratch, values, n, w->opts.level >= BLK_LEVEL_SEALED, &e) != PS_OK)
+        blk_codec_encode(&w->alloc, &w->scratch, values, n, w->opts.level >= BLK_LEVEL_SEALED,
+                         &e) != PS_OK)
         return ps_fail(err, PS_ENOMEM, "out of memory");
     put_entry(w, series_id, tcol, &e, values[n - 1], n);
     if (w->series_head.failed || w->series_body.failed)
@@ -255,7 +263,8 @@ blk_writer_add(blk_writer *w, int64_t series_id, const int64_t *t_ms, const doub
 static void
 writer_reset(blk_writer *w)
 {
-    ps_buf *bufs[] = {&w->tcol_head, &w->tcol_body, &w->series_head, &w->series_body, &w->times, &w->known};
+    ps_buf *bufs[] = {&w->tcol_head,   &w->tcol_body, &w->series_head,
+                      &w->series_body, &w->times,     &w->known};
 
     for (size_t i = 0; i < PS_ARRAY_LEN(bufs); i++)
         ps_buf_clear(bufs[i]);

@@ -3,10 +3,10 @@
  *
  * Most values that are measured were decimal once: 12.07 is 1207 / 10^2. The integers of such a
  * series are short and their differences shorter. A value counts as decimal with scale k only if
- * (double)integer / 10^k gives back the same bits; IEEE division is exactly rounded, so every machine
- * agrees. What does not fit (NaN, stale markers, -0, infinities, long fractions) is an exception and is
- * stored raw. A scale that works for a value works for every larger scale too as long as the integer stays
- * below 2^53, since both quotients are the same real number.
+ * (double)integer / 10^k gives back the same bits; IEEE division is exactly rounded, so every
+ * machine agrees. What does not fit (NaN, stale markers, -0, infinities, long fractions) is an
+ * exception and is stored raw. A scale that works for a value works for every larger scale too as
+ * long as the integer stays below 2^53, since both quotients are the same real number.
  *
  * Series that are not decimal use their bits, mapped so that integer order is the order of the
  * doubles: neighbours in value are neighbours as integers.

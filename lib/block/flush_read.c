@@ -1,9 +1,9 @@
 /*
- * flush_read.c - opens flush blocks. They are small, so opening decodes everything: afterwards a series
- * is a slice of two arrays.
+ * flush_read.c - opens flush blocks. They are small, so opening decodes everything: afterwards a
+ * series is a slice of two arrays.
  *
- * Memory is bounded before any of it is asked for: at most BLK_FLUSH_MAX_SAMPLES samples and series, and
- * a body of at most 255 times the compressed bytes (what lz4 can reach).
+ * Memory is bounded before any of it is asked for: at most BLK_FLUSH_MAX_SAMPLES samples and
+ * series, and a body of at most 255 times the compressed bytes (what lz4 can reach).
  */
 #include "lib/block/internal.h"
 
@@ -42,7 +42,8 @@ read_metrics(blk_reader *r, blk_in *in, uint64_t *tmp)
     uint32_t at = 0;
     int32_t metric = 0;
     for (uint64_t i = 0; i < n; i++) {
-        if (tmp[i] == 0 || tmp[i] > (uint64_t)(INT32_MAX - metric) || count[i] == 0 || count[i] > n_series - at)
+        if (tmp[i] == 0 || tmp[i] > (uint64_t)(INT32_MAX - metric) || count[i] == 0 ||
+            count[i] > n_series - at)
             return false;
         metric += (int32_t)tmp[i];
         for (uint64_t k = 0; k < count[i]; k++)
@@ -213,7 +214,7 @@ read_group(blk_reader *r, blk_in *in, uint32_t lo, uint32_t hi, uint64_t *tmp)
         for (uint32_t i = 0; i < n; i++) {
             uint64_t x = ps_bits_of(values[i]);
             values[i] = flags & BLK_GROUP_BITS ? ps_double_of(blk_ordered_bits(x << shift))
-                                           : blk_decimal_one(x, k, shift);
+                                               : blk_decimal_one(x, k, shift);
         }
     }
     for (uint64_t i = 0; i < n_exc; i++)
@@ -264,7 +265,8 @@ read_body(blk_reader *r, blk_in *in, uint64_t *tmp, ps_err *err)
 
 /* The body in the clear; *ret_mem is what must be freed, NULL if it is the block itself. */
 static ps_status
-unpack_body(blk_reader *r, unsigned flags, blk_in *in, char **ret_mem, size_t *ret_size, ps_err *err)
+unpack_body(blk_reader *r, unsigned flags, blk_in *in, char **ret_mem, size_t *ret_size,
+            ps_err *err)
 {
     *ret_mem = NULL;
     *ret_size = 0;

@@ -1,13 +1,13 @@
 /*
  * flush_write.c - the block of one flush: many series with one or a few samples each.
  *
- * Columns run across series, since a series alone is too short to compress: ids as differences; times as
- * a dictionary of time vectors (all series of a target share one) and an index per series; values per
- * metric as integers, the first of each series in one column, the steps to the following ones in
- * another. lz4 goes over the whole body and stays if it makes it smaller.
+ * Columns run across series, since a series alone is too short to compress: ids as differences;
+ * times as a dictionary of time vectors (all series of a target share one) and an index per
+ * series; values per metric as integers, the first of each series in one column, the steps to the
+ * following ones in another. lz4 goes over the whole body and stays if it makes it smaller.
  *
- * One pass over the sorted points fills arrays in one scratch allocation; everything the writer needs
- * beyond that is appended to the caller's buffer.
+ * One pass over the sorted points fills arrays in one scratch allocation; everything the writer
+ * needs beyond that is appended to the caller's buffer.
  */
 #include "lib/block/internal.h"
 
@@ -17,13 +17,13 @@ typedef struct flush_state {
     const blk_point *points;
     size_t n;
     size_t n_series, n_metrics, n_vecs, n_rest;
-    uint64_t *id_delta, *vec_of;                /* per series */
-    uint64_t *metric_delta, *metric_series;     /* per metric */
-    uint64_t *vec_len, *vec_first, *vec_rest;   /* per time vector; rest: all later steps */
-    uint32_t *vec_at;                           /* index of a point where the vector begins */
-    uint32_t *table;                            /* vectors by hash: index + 1 */
+    uint64_t *id_delta, *vec_of;              /* per series */
+    uint64_t *metric_delta, *metric_series;   /* per metric */
+    uint64_t *vec_len, *vec_first, *vec_rest; /* per time vector; rest: all later steps */
+    uint32_t *vec_at;                         /* index of a point where the vector begins */
+    uint32_t *table;                          /* vectors by hash: index + 1 */
     size_t table_size;
-    uint64_t *ints, *first, *steps;             /* values */
+    uint64_t *ints, *first, *steps; /* values */
     double *values;
     uint32_t *exc;
 } flush_state;
@@ -42,10 +42,10 @@ check_points(int32_t metric_or_bucket, flush_state *st, blk_meta *m, ps_err *err
         bool new_metric = i > 0 && p[i].metric_id != p[i - 1].metric_id;
         bool new_series = new_metric || (i > 0 && p[i].series_id != p[i - 1].series_id);
         if (i == 0 || new_metric) {
-            if (p[i].metric_id <= 0 ||
-                (p[i].metric_id != metric_or_bucket && mdl_bucket(p[i].metric_id) != metric_or_bucket))
-                return ps_fail(err, PS_EINVAL, "metric %d does not belong to row %d", p[i].metric_id,
-                               metric_or_bucket);
+            if (p[i].metric_id <= 0 || (p[i].metric_id != metric_or_bucket &&
+                                        mdl_bucket(p[i].metric_id) != metric_or_bucket))
+                return ps_fail(err, PS_EINVAL, "metric %d does not belong to row %d",
+                               p[i].metric_id, metric_or_bucket);
         }
         if (i > 0 && (p[i].metric_id < p[i - 1].metric_id ||
                       (!new_metric && p[i].series_id < p[i - 1].series_id) ||
@@ -126,7 +126,8 @@ find_vector(flush_state *st, size_t at, size_t len, size_t before)
         if (same_vector(st, guess, p, len))
             return guess;
     }
-    uint64_t hash = ((uint64_t)p[0].t_ms ^ (uint64_t)p[len - 1].t_ms << 20 ^ len) * UINT64_C(0x9E3779B97F4A7C15);
+    uint64_t hash = ((uint64_t)p[0].t_ms ^ (uint64_t)p[len - 1].t_ms << 20 ^ len) *
+                    UINT64_C(0x9E3779B97F4A7C15);
     size_t mask = st->table_size - 1, slot = (hash >> 32) & mask;
     for (; st->table[slot] != 0; slot = (slot + 1) & mask) {
         if (same_vector(st, st->table[slot] - 1, p, len))
@@ -259,7 +260,8 @@ compress_body(const ps_alloc *alloc, ps_buf *out, size_t at, bool *ret_done)
     char *mem = ps_alloc_new(alloc, total);
     if (mem == NULL)
         return PS_ENOMEM;
-    int got = LZ4_compress_fast_extState(mem, out->ptr + at, mem + state_size, (int)len, (int)room, 1);
+    int got =
+        LZ4_compress_fast_extState(mem, out->ptr + at, mem + state_size, (int)len, (int)room, 1);
     if (got > 0) {
         out->len = at;
         blk_buf_varint(out, len);
@@ -271,19 +273,23 @@ compress_body(const ps_alloc *alloc, ps_buf *out, size_t at, bool *ret_done)
 }
 
 ps_status
-blk_encode_flush(const ps_alloc *alloc, int32_t tenant_id, int32_t metric_or_bucket, const blk_point *points,
-                 size_t n, ps_buf *out, blk_meta *ret_meta, ps_err *err)
+blk_encode_flush(const ps_alloc *alloc, int32_t tenant_id, int32_t metric_or_bucket,
+                 const blk_point *points, size_t n, ps_buf *out, blk_meta *ret_meta, ps_err *err)
 {
     flush_state st = {.points = points, .n = n, .table_size = 16};
-    blk_meta m = {.tenant_id = tenant_id, .metric_id = metric_or_bucket, .level = BLK_LEVEL_FRESH,
-                  .kind = BLK_KIND_FLOAT, .format = BLK_FORMAT_FLUSH};
+    blk_meta m = {.tenant_id = tenant_id,
+                  .metric_id = metric_or_bucket,
+                  .level = BLK_LEVEL_FRESH,
+                  .kind = BLK_KIND_FLOAT,
+                  .format = BLK_FORMAT_FLUSH};
     const size_t start = out->len;
     bool lz4 = false;
 
     if (n == 0 || metric_or_bucket == 0)
         return ps_fail(err, PS_EINVAL, "a block without samples or metric");
     if (n > BLK_FLUSH_MAX_SAMPLES)
-        return ps_fail(err, PS_ELIMIT, "more than %zu samples for one flush block", BLK_FLUSH_MAX_SAMPLES);
+        return ps_fail(err, PS_ELIMIT, "more than %zu samples for one flush block",
+                       BLK_FLUSH_MAX_SAMPLES);
     PS_TRY(check_points(metric_or_bucket, &st, &m, err));
     m.dist_key = mdl_dist_key(tenant_id, metric_or_bucket);
 

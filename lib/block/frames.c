@@ -3,10 +3,10 @@
  *
  * A frame's header holds its first integer (relative to the start of the frame before, so headers
  * form a cheap chain), the reference and the widths; its payload holds the remaining integers as
- * residuals: against the first (raw), the one before (delta), the last step (delta of deltas), or the
- * xor with the one before. Residuals minus the reference are packed with w bits. The few that do not
- * fit are patches: position and whole residual apart, so that one late scrape or one counter reset
- * costs three bytes and not a wider frame.
+ * residuals: against the first (raw), the one before (delta), the last step (delta of deltas), or
+ * the xor with the one before. Residuals minus the reference are packed with w bits. The few that
+ * do not fit are patches: position and whole residual apart, so that one late scrape or one
+ * counter reset costs three bytes and not a wider frame.
  *
  * Choosing reference and width: for a handful of references (the lowest residuals and zero) a
  * histogram of bit lengths gives the cost of every width at once.
@@ -17,7 +17,7 @@
 
 typedef struct frame_plan {
     uint64_t ref;
-    unsigned width;       /* rounded */
+    unsigned width; /* rounded */
     unsigned n_patch;
     unsigned patch_width; /* rounded */
     unsigned cost;        /* bits */
@@ -32,8 +32,8 @@ typedef struct lengths {
     unsigned max;
 } lengths;
 
-/* No residual is below ref. Four tables, since neighbours often have the same length and an increment
- * of a counter just written has to wait for it. */
+/* No residual is below ref. Four tables, since neighbours often have the same length and an
+ * increment of a counter just written has to wait for it. */
 static void
 count_lengths(const uint64_t *res, unsigned m, uint64_t ref, lengths *ret)
 {
@@ -84,7 +84,8 @@ plan_width(const lengths *l, unsigned m, uint64_t ref, bool plain, frame_plan *b
         unsigned width = blk_width_round(w), patch_width = 0, for_patches = 0;
         unsigned n_patch = width == 64 ? 0 : patches;
         if (n_patch > 0) {
-            patch_width = n_patch > l->below && above_width > l->below_max ? above_width : l->below_max;
+            patch_width =
+                n_patch > l->below && above_width > l->below_max ? above_width : l->below_max;
             patch_width = blk_width_round(patch_width);
             for_patches = 16 + n_patch * (8 + patch_width);
         }
@@ -151,8 +152,9 @@ plan_frame(const uint64_t *res, unsigned m, bool plain)
     count_lengths(res, m, (uint64_t)low, &l);
     plan_width(&l, m, (uint64_t)low, false, &best);
     /*
-     * When residuals fill their range evenly, about a tenth lies in its lowest eighth, a good part in its upper
-     * half and as much between; then no other reference can win. Where it looks otherwise, try.
+     * When residuals fill their range evenly, about a tenth lies in its lowest eighth, a good part
+     * in its upper half and as much between; then no other reference can win. Where it looks
+     * otherwise, try.
      */
     if (zeros * 2 >= m) { /* mostly zero: nothing else can be the reference */
         if (low < 0) {
@@ -164,7 +166,8 @@ plan_frame(const uint64_t *res, unsigned m, bool plain)
     for (unsigned k = 0; k + 3 <= l.max; k++)
         near_low += l.count[k];
     unsigned top = l.count[l.max], between = m - near_low - top;
-    if (m >= 8 && (near_low * 40 <= m || top * 8 < m || between * 8 < m || (low < 0 && zeros * 4 >= m)))
+    if (m >= 8 &&
+        (near_low * 40 <= m || top * 8 < m || between * 8 < m || (low < 0 && zeros * 4 >= m)))
         plan_around_outliers(res, m, &best);
     return best;
 }
@@ -195,12 +198,12 @@ make_residuals(const uint64_t *v, unsigned n, blk_mode mode, unsigned shift, uin
 }
 
 /*
- * Where the next frame probably starts: mode delta goes on with the middle of what it could say. The start is
- * then two bytes instead of three or four. Part of the format.
+ * Where the next frame probably starts: mode delta goes on with the middle of what it could say.
+ * The start is then two bytes instead of three or four. Part of the format.
  */
 static void
-chain_move(blk_chain *chain, blk_mode mode, uint64_t start, uint64_t ref, unsigned width, uint64_t first_delta,
-           bool has_ref)
+chain_move(blk_chain *chain, blk_mode mode, uint64_t start, uint64_t ref, unsigned width,
+           uint64_t first_delta, bool has_ref)
 {
     uint64_t half = width == 0 ? 0 : UINT64_C(1) << (width - 1);
 
@@ -215,14 +218,15 @@ chain_move(blk_chain *chain, blk_mode mode, uint64_t start, uint64_t ref, unsign
 }
 
 static uint8_t *
-put_header(uint8_t *p, const frame_plan *plan, const uint64_t *v, unsigned n, blk_mode mode, blk_chain *chain,
-           unsigned n_raw)
+put_header(uint8_t *p, const frame_plan *plan, const uint64_t *v, unsigned n, blk_mode mode,
+           blk_chain *chain, unsigned n_raw)
 {
     const bool has_ref = mode != BLK_MODE_XOR && n > (mode == BLK_MODE_DOD ? 2 : 1);
     const uint64_t first_delta = mode == BLK_MODE_DOD && n > 1 ? v[1] - v[0] : 0;
 
-    *p++ = (uint8_t)((plan->width == 64 ? BLK_WIDTH_64 : plan->width) |
-                     (plan->n_patch > 0 ? BLK_FRAME_PATCHES : 0) | (n_raw > 0 ? BLK_FRAME_RAWS : 0));
+    *p++ =
+        (uint8_t)((plan->width == 64 ? BLK_WIDTH_64 : plan->width) |
+                  (plan->n_patch > 0 ? BLK_FRAME_PATCHES : 0) | (n_raw > 0 ? BLK_FRAME_RAWS : 0));
     if (plan->n_patch > 0) {
         *p++ = (uint8_t)plan->n_patch;
         *p++ = (uint8_t)plan->patch_width;
@@ -349,8 +353,8 @@ blk_frame_parse(blk_in *head, uint32_t n, blk_mode mode, blk_chain *chain, blk_f
     const bool has_ref = mode != BLK_MODE_XOR && f.n_packed > 0;
     if (has_ref)
         f.ref = chain->ref + blk_unzigzag(blk_in_varint(head));
-    if (head->bad || (f.width > 56 && f.width != 64) || (f.patch_width > 56 && f.patch_width != 64) ||
-        f.n_patch > f.n_packed || f.n_raw > n)
+    if (head->bad || (f.width > 56 && f.width != 64) ||
+        (f.patch_width > 56 && f.patch_width != 64) || f.n_patch > f.n_packed || f.n_raw > n)
         return false;
     f.payload_len = (uint32_t)(blk_packed_bytes(f.n_packed, f.width) + f.n_patch +
                                blk_packed_bytes(f.n_patch, f.patch_width) + (size_t)f.n_raw * 9);
@@ -378,8 +382,8 @@ apply_patches(const blk_frame *f, bool plain, const uint8_t *payload, size_t ava
 }
 
 bool
-blk_frame_decode(const blk_frame *f, blk_mode mode, unsigned shift, const uint8_t *payload, size_t avail,
-                 uint64_t *out)
+blk_frame_decode(const blk_frame *f, blk_mode mode, unsigned shift, const uint8_t *payload,
+                 size_t avail, uint64_t *out)
 {
     uint64_t acc = f->start, step;
     const uint32_t n = f->n;

@@ -3,8 +3,8 @@
  * kind, level, flags, CRC) and the row's columns as varints. Bytes 0..7 keep their meaning in every
  * future version, so that any build can say what it does not know.
  *
- * dist_key is a function of tenant and metric and is stored only when it is not that function's value
- * (a metric spread over several groups).
+ * dist_key is a function of tenant and metric and is stored only when it is not that function's
+ * value (a metric spread over several groups).
  */
 #include "lib/block/internal.h"
 
@@ -32,7 +32,8 @@ blk_header_write(ps_buf *out, const blk_meta *meta, unsigned flags)
     fixed[OFF_KIND] = (uint8_t)meta->kind;
     fixed[OFF_LEVEL] = (uint8_t)meta->level;
     ps_put_u16le(fixed + OFF_FLAGS, (uint16_t)flags);
-    ps_buf_add(out, fixed, meta->format == BLK_FORMAT_COLUMNS ? BLK_COLUMNS_FIXED : BLK_FLUSH_FIXED);
+    ps_buf_add(out, fixed,
+               meta->format == BLK_FORMAT_COLUMNS ? BLK_COLUMNS_FIXED : BLK_FLUSH_FIXED);
 
     blk_buf_varint(out, zigzag_i64(meta->tenant_id));
     blk_buf_varint(out, zigzag_i64(meta->metric_id));
@@ -54,9 +55,11 @@ blk_header_format(ps_str data, int16_t *ret_format, ps_err *err)
     if (data.len < BLK_FLUSH_FIXED || memcmp(p, magic, sizeof magic) != 0)
         return ps_fail(err, PS_ECORRUPT, "not a block");
     if (p[OFF_VERSION] != BLK_VERSION)
-        return ps_fail(err, PS_EUNSUPPORTED, "block version %u is not known to this build", p[OFF_VERSION]);
+        return ps_fail(err, PS_EUNSUPPORTED, "block version %u is not known to this build",
+                       p[OFF_VERSION]);
     if (p[OFF_FORMAT] != BLK_FORMAT_FLUSH && p[OFF_FORMAT] != BLK_FORMAT_COLUMNS)
-        return ps_fail(err, PS_EUNSUPPORTED, "block format %u is not known to this build", p[OFF_FORMAT]);
+        return ps_fail(err, PS_EUNSUPPORTED, "block format %u is not known to this build",
+                       p[OFF_FORMAT]);
     if (p[OFF_FORMAT] == BLK_FORMAT_COLUMNS && data.len < BLK_COLUMNS_FIXED)
         return ps_fail(err, PS_ECORRUPT, "block is cut short");
     *ret_format = p[OFF_FORMAT];
@@ -95,16 +98,19 @@ blk_header_read(blk_in *in, blk_meta *ret, unsigned *ret_flags, ps_err *err)
     m.kind = p[OFF_KIND];
     m.level = p[OFF_LEVEL];
     unsigned flags = ps_get_u16le(p + OFF_FLAGS);
-    unsigned known = m.format == BLK_FORMAT_FLUSH ? BLK_FLAG_LZ4 | BLK_FLAG_DIST_KEY : BLK_FLAG_DIST_KEY;
+    unsigned known =
+        m.format == BLK_FORMAT_FLUSH ? BLK_FLAG_LZ4 | BLK_FLAG_DIST_KEY : BLK_FLAG_DIST_KEY;
     if (m.kind != BLK_KIND_FLOAT)
         return ps_fail(err, PS_EUNSUPPORTED, "block kind %d is not known to this build", m.kind);
     if (flags & ~known)
-        return ps_fail(err, PS_EUNSUPPORTED, "block flags 0x%x are not known to this build", flags & ~known);
+        return ps_fail(err, PS_EUNSUPPORTED, "block flags 0x%x are not known to this build",
+                       flags & ~known);
 
     in->p += m.format == BLK_FORMAT_COLUMNS ? BLK_COLUMNS_FIXED : BLK_FLUSH_FIXED;
     bool ok = read_i32(in, &m.tenant_id);
     ok &= read_i32(in, &m.metric_id);
-    m.dist_key = flags & BLK_FLAG_DIST_KEY ? (int64_t)blk_in_u64(in) : mdl_dist_key(m.tenant_id, m.metric_id);
+    m.dist_key = flags & BLK_FLAG_DIST_KEY ? (int64_t)blk_in_u64(in)
+                                           : mdl_dist_key(m.tenant_id, m.metric_id);
     uint64_t n_series = blk_in_varint(in);
     uint64_t n_samples = blk_in_varint(in);
     ok &= read_range(in, &m.series_lo, &m.series_hi);
@@ -150,7 +156,8 @@ blk_meta_compare(const blk_meta *have, const blk_meta *row, ps_err *err)
 
     for (size_t i = 0; i < PS_ARRAY_LEN(columns); i++) {
         if (columns[i].have != columns[i].row)
-            return ps_fail(err, PS_ECORRUPT, "block is not that of its row: %s is %" PRId64 ", the row says %" PRId64,
+            return ps_fail(err, PS_ECORRUPT,
+                           "block is not that of its row: %s is %" PRId64 ", the row says %" PRId64,
                            columns[i].name, columns[i].have, columns[i].row);
     }
     return PS_OK;

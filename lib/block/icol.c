@@ -1,21 +1,22 @@
 /*
  * icol.c - the integer columns of flush blocks: a method byte, then n integers.
  *
- * Flush blocks are small (tens to thousands of integers a column), so what counts is a low fixed cost.
- * Byte-aligned methods are preferred when they are close: lz4 runs over the whole body and
- * finds repeated patterns (the same hosts in the same order for every metric) only at byte borders.
+ * Flush blocks are small (tens to thousands of integers a column), so what counts is a low fixed
+ * cost. Byte-aligned methods are preferred when they are close: lz4 runs over the whole body and
+ * finds repeated patterns (the same hosts in the same order for every metric) only at byte
+ * borders.
  */
 #include "lib/block/internal.h"
 
-enum { /* stored numbers */
-    ICOL_SAME = 0,   /* zigzag varint */
-    ICOL_VARINT = 1, /* zigzag varint each */
-    ICOL_DELTA = 2,  /* zigzag varint of the difference to the one before (first: to 0) */
-    ICOL_RUNS = 3,   /* (zigzag varint value, varint length - 1) until all are covered */
-    ICOL_BYTES = 4,  /* zigzag varint lowest, u8 width, then value - lowest in width bytes each */
-    ICOL_FRAMES = 5, /* frames, mode raw, header and payload in turn */
-    ICOL_FRAMES_DELTA = 6,
-    ICOL_END
+enum {                  /* stored numbers */
+       ICOL_SAME = 0,   /* zigzag varint */
+       ICOL_VARINT = 1, /* zigzag varint each */
+       ICOL_DELTA = 2,  /* zigzag varint of the difference to the one before (first: to 0) */
+       ICOL_RUNS = 3,   /* (zigzag varint value, varint length - 1) until all are covered */
+       ICOL_BYTES = 4, /* zigzag varint lowest, u8 width, then value - lowest in width bytes each */
+       ICOL_FRAMES = 5, /* frames, mode raw, header and payload in turn */
+       ICOL_FRAMES_DELTA = 6,
+       ICOL_END
 };
 
 typedef struct icol_sizes {
@@ -128,7 +129,8 @@ blk_icol_encode(const uint64_t *v, size_t n, ps_buf *out)
     unsigned method = choose(&m, n);
     ps_buf_add_char(out, (char)method);
     if (method >= ICOL_FRAMES) {
-        blk_frames_encode(v, n, method == ICOL_FRAMES ? BLK_MODE_RAW : BLK_MODE_DELTA, 0, 0, NULL, out, out);
+        blk_frames_encode(v, n, method == ICOL_FRAMES ? BLK_MODE_RAW : BLK_MODE_DELTA, 0, 0, NULL,
+                          out, out);
         return;
     }
     if (!ps_buf_reserve(out, m.size[method] + 16))

@@ -12,7 +12,8 @@
  *   flush_write.c flush_read.c columns_write.c columns_read.c
  *   reader.c points.c merge.c
  *
- * Stored integers are handled as uint64_t (two's complement): hostile bytes may wrap, never overflow.
+ * Stored integers are handled as uint64_t (two's complement): hostile bytes may wrap, never
+ * overflow.
  */
 #ifndef PROMSCALE_BLOCK_INTERNAL_H
 #define PROMSCALE_BLOCK_INTERNAL_H
@@ -142,7 +143,8 @@ void blk_scratch_done(const ps_alloc *alloc, blk_scratch *s);
 
 /* ---- bits.c -------------------------------------------------------------------------------- */
 
-/* Stored widths are 0..56 or 64: up to 56 a value lies inside the 8 bytes from its first byte on. */
+/* Stored widths are 0..56 or 64: up to 56 a value lies inside the 8 bytes from its first byte
+ * on. */
 static inline unsigned
 blk_width_round(unsigned w)
 {
@@ -157,19 +159,25 @@ blk_packed_bytes(size_t n, unsigned w)
 
 /* Writes blk_packed_bytes(n, w); dst has 8 bytes more than that. */
 void blk_pack(uint8_t *dst, const uint64_t *src, size_t n, unsigned w);
-/* Reads blk_packed_bytes(n, w) of the `avail` bytes at src (the caller checked that they are there).
- * n <= BLK_FRAME_VALUES. */
+/* Reads blk_packed_bytes(n, w) of the `avail` bytes at src (the caller checked that they are
+ * there). n <= BLK_FRAME_VALUES. */
 void blk_unpack(uint64_t *dst, size_t n, const uint8_t *src, size_t avail, unsigned w);
 
 /* ---- frames.c ------------------------------------------------------------------------------ */
 
 /* How the residuals of a frame are made from its integers. Stored numbers. */
-typedef enum blk_mode { BLK_MODE_RAW = 0, BLK_MODE_DELTA = 1, BLK_MODE_DOD = 2, BLK_MODE_XOR = 3 } blk_mode;
+typedef enum blk_mode {
+    BLK_MODE_RAW = 0,
+    BLK_MODE_DELTA = 1,
+    BLK_MODE_DOD = 2,
+    BLK_MODE_XOR = 3
+} blk_mode;
 
 enum { BLK_FRAME_PATCHES = 0x40, BLK_FRAME_RAWS = 0x80, BLK_FRAME_WIDTH = 0x3f, BLK_WIDTH_64 = 63 };
 /* Longest header: 1 + 2 + 1 + three varints. */
 enum { BLK_FRAME_HEAD_MAX = 34 };
-/* Longest payload of n values: 8 bytes packed, a patch and a raw each (never all at once), slack. */
+/* Longest payload of n values: 8 bytes packed, a patch and a raw each (never all at once),
+ * slack. */
 #define BLK_FRAME_BODY_MAX ((size_t)BLK_FRAME_VALUES * (8 + 9 + 9) + 32)
 
 typedef struct blk_frame { /* one parsed frame header */
@@ -182,7 +190,8 @@ typedef struct blk_frame { /* one parsed frame header */
     uint32_t payload_len;
 } blk_frame;
 
-/* What the next header of a series is written relative to. Begins as {where the first start is expected}. */
+/* What the next header of a series is written relative to. Begins as {where the first start is
+ * expected}. */
 typedef struct blk_chain {
     uint64_t start, ref, first_delta;
 } blk_chain;
@@ -199,8 +208,9 @@ blk_frame_count(size_t n)
     return (n + BLK_FRAME_VALUES - 1) / BLK_FRAME_VALUES;
 }
 
-/* Appends all frames of v[0..n): headers to head, payloads to body (the same buffer if they are to
- * alternate). prev is what the first frame's start is written relative to. shift is for mode XOR. */
+/* Appends all frames of v[0..n): headers to head, payloads to body (the same buffer if they are
+ * to alternate). prev is what the first frame's start is written relative to. shift is for mode
+ * XOR. */
 void blk_frames_encode(const uint64_t *v, size_t n, blk_mode mode, unsigned shift, uint64_t prev,
                        const blk_raws *raws, ps_buf *head, ps_buf *body);
 /* Parses one header and moves the chain on; false if it is damaged. */
@@ -229,8 +239,8 @@ blk_ordered_bits(uint64_t b)
  * that are not (NaN, -0, Inf, long fractions) go to exc and repeat their predecessor's integer.
  * False if decimals do not pay. ints and exc hold n entries.
  */
-bool blk_decimal_analyse(const double *v, size_t n, uint64_t *ints, uint32_t *exc, size_t *ret_n_exc,
-                         unsigned *ret_k);
+bool blk_decimal_analyse(const double *v, size_t n, uint64_t *ints, uint32_t *exc,
+                         size_t *ret_n_exc, unsigned *ret_k);
 void blk_decimal_restore(const uint64_t *ints, size_t n, unsigned k, unsigned shift, double *out);
 double blk_decimal_one(uint64_t i, unsigned k, unsigned shift);
 /* Exact scale and integer of one value; false if there is none. */
@@ -245,21 +255,33 @@ void blk_icol_encode(const uint64_t *v, size_t n, ps_buf *out);
 bool blk_icol_decode(blk_in *in, size_t n, uint64_t *out);
 
 /* First byte of a metric's values in a flush block. */
-enum { BLK_GROUP_K = 0x0f, BLK_GROUP_BITS = 0x10, BLK_GROUP_EXC = 0x20, BLK_GROUP_SHIFT = 0x40,
-       BLK_GROUP_KNOWN = 0x7f };
+enum {
+    BLK_GROUP_K = 0x0f,
+    BLK_GROUP_BITS = 0x10,
+    BLK_GROUP_EXC = 0x20,
+    BLK_GROUP_SHIFT = 0x40,
+    BLK_GROUP_KNOWN = 0x7f
+};
 
 /* ---- header.c ------------------------------------------------------------------------------ */
 
 enum { BLK_VERSION = 1 };
 enum { BLK_FLAG_LZ4 = 1, BLK_FLAG_DIST_KEY = 2 };
-enum { BLK_OFF_CRC = 8, BLK_FLUSH_FIXED = 12, BLK_OFF_HEAD_LEN = 12, BLK_OFF_BODY_LEN = 16,
-       BLK_OFF_BODY_CRC = 20, BLK_COLUMNS_FIXED = 24 };
+enum {
+    BLK_OFF_CRC = 8,
+    BLK_FLUSH_FIXED = 12,
+    BLK_OFF_HEAD_LEN = 12,
+    BLK_OFF_BODY_LEN = 16,
+    BLK_OFF_BODY_CRC = 20,
+    BLK_COLUMNS_FIXED = 24
+};
 
 /* Appends fixed part (lengths and CRCs zero) and varint part. */
 void blk_header_write(ps_buf *out, const blk_meta *meta, unsigned flags);
 void blk_header_set_flag(char *block, unsigned flag);
 /* Parses fixed and varint part; *in stands behind it afterwards. No CRC check. */
-ps_status blk_header_read(blk_in *in, blk_meta *ret, unsigned *ret_flags, ps_err *err) PS_MUST_CHECK;
+ps_status blk_header_read(blk_in *in, blk_meta *ret, unsigned *ret_flags,
+                          ps_err *err) PS_MUST_CHECK;
 /* Magic, version and format only. */
 ps_status blk_header_format(ps_str data, int16_t *ret_format, ps_err *err) PS_MUST_CHECK;
 uint32_t blk_crc_skipping(ps_str data); /* CRC of data without the four bytes at BLK_OFF_CRC */
@@ -277,8 +299,13 @@ typedef struct blk_codec_scratch {
 
 /* ---- times.c: time columns of columns blocks ----------------------------------------------- */
 
-enum { BLK_TCOL_SAME_N = 1, BLK_TCOL_SAME_STEP = 2, BLK_TCOL_GRID = 4, BLK_TCOL_MODE_SHIFT = 3,
-       BLK_TCOL_KNOWN = 0x1f };
+enum {
+    BLK_TCOL_SAME_N = 1,
+    BLK_TCOL_SAME_STEP = 2,
+    BLK_TCOL_GRID = 4,
+    BLK_TCOL_MODE_SHIFT = 3,
+    BLK_TCOL_KNOWN = 0x1f
+};
 
 typedef struct blk_tcol {
     int64_t t_first, t_last;
@@ -293,26 +320,26 @@ typedef struct blk_tcol {
 
 /* Appends one time column; *prev is the column before (zeroes with t_first = t_min for the first)
  * and becomes this one. */
-ps_status blk_tcol_encode(const ps_alloc *alloc, blk_codec_scratch *s, const int64_t *t, size_t n, blk_tcol *prev,
-                          ps_buf *head, ps_buf *body) PS_MUST_CHECK;
+ps_status blk_tcol_encode(const ps_alloc *alloc, blk_codec_scratch *s, const int64_t *t, size_t n,
+                          blk_tcol *prev, ps_buf *head, ps_buf *body) PS_MUST_CHECK;
 bool blk_tcol_parse(blk_in *in, const blk_tcol *prev, blk_tcol *ret, bool *ret_unsupported);
 /* Times in [from, to]; *ret_lo is the index of the first. False if damaged. */
-bool blk_tcol_decode(const blk_tcol *c, const uint8_t *body, size_t body_avail, int64_t from, int64_t to,
-                     int64_t *t_ms, size_t *ret_lo, size_t *ret_n);
+bool blk_tcol_decode(const blk_tcol *c, const uint8_t *body, size_t body_avail, int64_t from,
+                     int64_t to, int64_t *t_ms, size_t *ret_lo, size_t *ret_n);
 
 /* ---- codec.c: value codecs of columns blocks ------------------------------------------------ */
 
 typedef enum blk_codec_id { /* stored numbers, never reused */
-    BLK_CODEC_CONST = 1,
-    BLK_CODEC_DEC_RAW = 2,
-    BLK_CODEC_DEC_DELTA = 3,
-    BLK_CODEC_DEC_DOD = 4,
-    BLK_CODEC_BITS_RAW = 5,
-    BLK_CODEC_BITS_DELTA = 6,
-    BLK_CODEC_BITS_DOD = 7,
-    BLK_CODEC_XOR = 8,
-    BLK_CODEC_ZSTD = 9,
-    BLK_CODEC_END
+                            BLK_CODEC_CONST = 1,
+                            BLK_CODEC_DEC_RAW = 2,
+                            BLK_CODEC_DEC_DELTA = 3,
+                            BLK_CODEC_DEC_DOD = 4,
+                            BLK_CODEC_BITS_RAW = 5,
+                            BLK_CODEC_BITS_DELTA = 6,
+                            BLK_CODEC_BITS_DOD = 7,
+                            BLK_CODEC_XOR = 8,
+                            BLK_CODEC_ZSTD = 9,
+                            BLK_CODEC_END
 } blk_codec_id;
 
 enum { BLK_ENTRY_TREF = 3, BLK_ENTRY_LAST_RAW = 4, BLK_ENTRY_K_SHIFT = 3, BLK_ENTRY_SHIFT = 0x80 };
@@ -341,21 +368,23 @@ typedef struct blk_encoded { /* borrowed from the scratch until its next use */
 void blk_codec_scratch_init(blk_codec_scratch *s, const ps_alloc *alloc);
 void blk_codec_scratch_done(blk_codec_scratch *s, const ps_alloc *alloc);
 /* Chooses the smallest codec for v[0..n). hard: also those that cost time (sealed blocks). */
-ps_status blk_codec_encode(const ps_alloc *alloc, blk_codec_scratch *s, const double *v, size_t n, bool hard,
-                           blk_encoded *ret) PS_MUST_CHECK;
+ps_status blk_codec_encode(const ps_alloc *alloc, blk_codec_scratch *s, const double *v, size_t n,
+                           bool hard, blk_encoded *ret) PS_MUST_CHECK;
 const char *blk_codec_name(unsigned id); /* NULL: not known */
 /* Parses the codec's part of a directory entry of n values: parameters, last value, frame headers.
  * PS_ECORRUPT without text, or PS_EUNSUPPORTED. */
-ps_status blk_codec_parse(blk_in *in, unsigned codec, unsigned flags, uint32_t n, blk_vcol *ret) PS_MUST_CHECK;
+ps_status blk_codec_parse(blk_in *in, unsigned codec, unsigned flags, uint32_t n,
+                          blk_vcol *ret) PS_MUST_CHECK;
 /* Values lo..lo+count of a series of n. */
-ps_status blk_codec_decode(const ps_alloc *alloc, blk_codec_scratch *s, const blk_vcol *c, uint32_t n,
-                           const uint8_t *body, size_t body_avail, size_t lo, size_t count,
-                           double *out) PS_MUST_CHECK;
+ps_status blk_codec_decode(const ps_alloc *alloc, blk_codec_scratch *s, const blk_vcol *c,
+                           uint32_t n, const uint8_t *body, size_t body_avail, size_t lo,
+                           size_t count, double *out) PS_MUST_CHECK;
 
 /* codec_zstd.c */
-ps_status blk_zstd_encode(const ps_alloc *alloc, blk_codec_scratch *s, const double *v, size_t n, ps_buf *body) PS_MUST_CHECK;
-ps_status blk_zstd_decode(const ps_alloc *alloc, blk_codec_scratch *s, const uint8_t *src, size_t len, size_t n,
-                          size_t lo, size_t count, double *out) PS_MUST_CHECK;
+ps_status blk_zstd_encode(const ps_alloc *alloc, blk_codec_scratch *s, const double *v, size_t n,
+                          ps_buf *body) PS_MUST_CHECK;
+ps_status blk_zstd_decode(const ps_alloc *alloc, blk_codec_scratch *s, const uint8_t *src,
+                          size_t len, size_t n, size_t lo, size_t count, double *out) PS_MUST_CHECK;
 void blk_zstd_free(blk_zstd *z, const ps_alloc *alloc);
 
 /* Longest time column that a reader keeps decoded. */
@@ -388,8 +417,8 @@ struct blk_reader {
     const uint8_t *body;
     size_t body_len;
     blk_codec_scratch scratch;
-    blk_scratch times;    /* the last time column decoded whole, since its neighbours may share it */
-    uint32_t times_tcol;  /* its index + 1, 0 = none */
+    blk_scratch times;   /* the last time column decoded whole, since its neighbours may share it */
+    uint32_t times_tcol; /* its index + 1, 0 = none */
     /* format FLUSH: everything decoded when opened */
     blk_flush_series *fseries;
     uint32_t *vec_start; /* n_vecs + 1 offsets into vec_times */
@@ -403,7 +432,8 @@ ps_status blk_flush_open(blk_reader *r, ps_str data, ps_err *err) PS_MUST_CHECK;
 void blk_flush_close(blk_reader *r);
 ps_status blk_columns_open(blk_reader *r, ps_str data, ps_err *err) PS_MUST_CHECK;
 void blk_columns_close(blk_reader *r);
-ps_status blk_columns_decode(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int64_t *t_ms,
-                             double *values, size_t *ret_n, ps_err *err) PS_MUST_CHECK;
+ps_status blk_columns_decode(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms,
+                             int64_t *t_ms, double *values, size_t *ret_n,
+                             ps_err *err) PS_MUST_CHECK;
 
 #endif

@@ -1,14 +1,16 @@
 /*
  * merge.c - folds many blocks of one metric into few, sorted by series and time.
  *
- * Each input has a cursor on its next series. One pass over all cursors serves the smallest id and finds the
- * next one: inputs mostly hold the same series, and then a pass costs less per input than keeping a heap. When
- * most cursors are looked at in vain, a heap takes over. Either way the inputs of a series come by precedence.
- * Their samples are decoded behind each other; usually that is already in time order, otherwise the
- * sorted runs are merged, stable, so that of equal times the first input's comes first and stays. The
- * result is cut at the given boundaries, each slot between two cuts having a writer of its own.
+ * Each input has a cursor on its next series. One pass over all cursors serves the smallest id and
+ * finds the next one: inputs mostly hold the same series, and then a pass costs less per input
+ * than keeping a heap. When most cursors are looked at in vain, a heap takes over. Either way the
+ * inputs of a series come by precedence. Their samples are decoded behind each other; usually that
+ * is already in time order, otherwise the sorted runs are merged, stable, so that of equal times
+ * the first input's comes first and stays. The result is cut at the given boundaries, each slot
+ * between two cuts having a writer of its own.
  *
- * Memory: the samples of one series (twice when runs must be merged) and one unfinished block per slot.
+ * Memory: the samples of one series (twice when runs must be merged) and one unfinished block per
+ * slot.
  */
 #include "lib/block/internal.h"
 
@@ -71,7 +73,8 @@ cursors_open(merge_state *m, size_t n_inputs)
         if (m->series_hi < INT64_MAX)
             c.end = blk_reader_seek(r, metric, m->series_hi + 1);
         else
-            c.end = metric < INT32_MAX ? blk_reader_seek(r, metric + 1, INT64_MIN) : blk_reader_n_series(r);
+            c.end = metric < INT32_MAX ? blk_reader_seek(r, metric + 1, INT64_MIN)
+                                       : blk_reader_n_series(r);
         if (c.index >= c.end)
             continue;
         c.series_id = series_id_at(r, c.index);
@@ -204,7 +207,8 @@ gather_one(merge_state *m, const cursor *c, ps_err *err)
 }
 
 static void
-merge_two(const int64_t *t, const double *v, size_t a, size_t mid, size_t hi, int64_t *to_t, double *to_v)
+merge_two(const int64_t *t, const double *v, size_t a, size_t mid, size_t hi, int64_t *to_t,
+          double *to_v)
 {
     size_t b = mid, k = a;
 
@@ -221,17 +225,20 @@ merge_two(const int64_t *t, const double *v, size_t a, size_t mid, size_t hi, in
     memcpy(to_v + k, v + b, (hi - b) * sizeof *v);
 }
 
-/* Merges the runs pairwise, neighbours with neighbours (which keeps precedence), until one is left. */
+/* Merges the runs pairwise, neighbours with neighbours (which keeps precedence), until one is
+ * left. */
 static ps_status
 merge_runs(merge_state *m, ps_err *err)
 {
-    if (blk_scratch_get(m->alloc, &m->t[1], m->n, 8) == NULL || blk_scratch_get(m->alloc, &m->v[1], m->n, 8) == NULL)
+    if (blk_scratch_get(m->alloc, &m->t[1], m->n, 8) == NULL ||
+        blk_scratch_get(m->alloc, &m->v[1], m->n, 8) == NULL)
         return no_memory(err);
     while (m->n_runs > 1) {
         size_t n_out = 0;
         m->runs[m->n_runs] = m->n;
         for (size_t i = 0; i < m->n_runs; i += 2) {
-            size_t lo = m->runs[i], mid = m->runs[i + 1], hi = i + 1 < m->n_runs ? m->runs[i + 2] : mid;
+            size_t lo = m->runs[i], mid = m->runs[i + 1],
+                   hi = i + 1 < m->n_runs ? m->runs[i + 2] : mid;
             merge_two(m->t[0].ptr, m->v[0].ptr, lo, mid, hi, m->t[1].ptr, m->v[1].ptr);
             m->runs[n_out++] = lo;
         }
@@ -318,7 +325,8 @@ slot_writer(merge_state *m, int64_t key)
         return m->slots[lo].writer;
     if (m->n_slots == m->slots_cap) {
         size_t cap = m->slots_cap == 0 ? 8 : m->slots_cap * 2;
-        slot *p = m->alloc->realloc(m->alloc->self, m->slots, m->slots_cap * sizeof *p, cap * sizeof *p);
+        slot *p =
+            m->alloc->realloc(m->alloc->self, m->slots, m->slots_cap * sizeof *p, cap * sizeof *p);
         if (p == NULL)
             return NULL;
         m->slots = p;
@@ -339,18 +347,20 @@ static ps_status
 write_slot(merge_state *m, blk_writer *w, int64_t series_id, size_t lo, size_t hi, ps_err *err)
 {
     const blk_merge_opts *o = m->opts;
-    size_t piece = o->target_samples == 0 || o->target_samples > MAX_PIECE ? MAX_PIECE : o->target_samples;
+    size_t piece =
+        o->target_samples == 0 || o->target_samples > MAX_PIECE ? MAX_PIECE : o->target_samples;
 
     for (size_t at = lo; at < hi; at += piece) {
         size_t n = hi - at < piece ? hi - at : piece;
         /* a block holds a series once */
         if (at > lo)
             PS_TRY(finish_block(m, w, err));
-        ps_status status = blk_writer_add(w, series_id, (int64_t *)m->t[0].ptr + at, (double *)m->v[0].ptr + at, n,
-                                          err);
+        ps_status status = blk_writer_add(w, series_id, (int64_t *)m->t[0].ptr + at,
+                                          (double *)m->v[0].ptr + at, n, err);
         if (status == PS_ELIMIT && blk_writer_samples(w) > 0) {
             PS_TRY(finish_block(m, w, err));
-            status = blk_writer_add(w, series_id, (int64_t *)m->t[0].ptr + at, (double *)m->v[0].ptr + at, n, err);
+            status = blk_writer_add(w, series_id, (int64_t *)m->t[0].ptr + at,
+                                    (double *)m->v[0].ptr + at, n, err);
         }
         if (status != PS_OK)
             return status;
@@ -477,8 +487,9 @@ merge_all(merge_state *m, size_t n_inputs, bool (*should_stop)(void *self), ps_e
 }
 
 ps_status
-blk_merge(const ps_alloc *alloc, blk_reader *const *inputs, size_t n_inputs, const blk_merge_opts *opts,
-          blk_emit_fn emit, void *self, bool (*should_stop)(void *self), blk_merge_stats *ret_stats, ps_err *err)
+blk_merge(const ps_alloc *alloc, blk_reader *const *inputs, size_t n_inputs,
+          const blk_merge_opts *opts, blk_emit_fn emit, void *self, bool (*should_stop)(void *self),
+          blk_merge_stats *ret_stats, ps_err *err)
 {
     merge_state m = {.alloc = alloc, .inputs = inputs, .opts = opts, .emit = emit, .self = self};
     const bool all = opts->series_lo == 0 && opts->series_hi == 0;

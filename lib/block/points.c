@@ -1,9 +1,9 @@
 /*
  * points.c - sorts the points of a flush by (metric, series, time) and drops repeats.
  *
- * Stable, so that among equals the one that arrived first stays. Few points: merge sort. Many: least
- * significant digit radix sort over only those bytes of the three keys in which the points differ at all
- * (a flush spans seconds and thousands of series: about five bytes of twenty).
+ * Stable, so that among equals the one that arrived first stays. Few points: merge sort. Many:
+ * least significant digit radix sort over only those bytes of the three keys in which the points
+ * differ at all (a flush spans seconds and thousands of series: about five bytes of twenty).
  */
 #include "lib/block/internal.h"
 
@@ -19,13 +19,15 @@ point_after(const blk_point *a, const blk_point *b)
     return a->t_ms > b->t_ms;
 }
 
-/* Sorted runs of growing width are merged from one array into the other; returns where the result is. */
+/* Sorted runs of growing width are merged from one array into the other; returns where the
+ * result is. */
 static blk_point *
 merge_sort(blk_point *from, blk_point *to, size_t n)
 {
     for (size_t width = 1; width < n; width *= 2) {
         for (size_t lo = 0; lo < n; lo += width * 2) {
-            size_t mid = lo + width < n ? lo + width : n, hi = lo + width * 2 < n ? lo + width * 2 : n;
+            size_t mid = lo + width < n ? lo + width : n,
+                   hi = lo + width * 2 < n ? lo + width * 2 : n;
             size_t a = lo, b = mid;
             for (size_t k = lo; k < hi; k++) {
                 if (b == hi || (a < mid && !point_after(&from[a], &from[b])))
@@ -65,8 +67,9 @@ radix_sort(blk_point *from, blk_point *to, size_t n)
         diff_metric |= (uint32_t)from[i].metric_id ^ (uint32_t)first.metric_id;
     }
     for (unsigned k = 0; k < KEY_BYTES; k++) {
-        uint64_t diff = k < 8 ? diff_time >> (k * 8) : k < 16 ? diff_series >> ((k - 8) * 8)
-                                                              : (uint64_t)diff_metric >> ((k - 16) * 8);
+        uint64_t diff = k < 8    ? diff_time >> (k * 8)
+                        : k < 16 ? diff_series >> ((k - 8) * 8)
+                                 : (uint64_t)diff_metric >> ((k - 16) * 8);
         if ((diff & 255) == 0)
             continue;
         uint32_t at[256] = {0};
@@ -96,7 +99,8 @@ unique(const blk_point *from, blk_point *to, size_t n, blk_dup_stats *stats)
         const blk_point *p = &from[i];
         if (kept > 0) {
             const blk_point *q = &to[kept - 1];
-            if (q->t_ms == p->t_ms && q->series_id == p->series_id && q->metric_id == p->metric_id) {
+            if (q->t_ms == p->t_ms && q->series_id == p->series_id &&
+                q->metric_id == p->metric_id) {
                 if (ps_bits_of(q->value) == ps_bits_of(p->value))
                     stats->duplicates++;
                 else

@@ -1,13 +1,14 @@
 /*
  * reader.c - one face for both formats: open, walk the series, seek, decode.
  *
- * A reader borrows the block's bytes and owns what it decoded. It keeps scratch memory between calls, so
- * it is used by one thread at a time.
+ * A reader borrows the block's bytes and owns what it decoded. It keeps scratch memory between
+ * calls, so it is used by one thread at a time.
  */
 #include "lib/block/internal.h"
 
 static ps_status
-open_any(const ps_alloc *alloc, ps_str data, const blk_meta *expect, bool head_only, blk_reader **ret, ps_err *err)
+open_any(const ps_alloc *alloc, ps_str data, const blk_meta *expect, bool head_only,
+         blk_reader **ret, ps_err *err)
 {
     int16_t format;
 
@@ -23,7 +24,8 @@ open_any(const ps_alloc *alloc, ps_str data, const blk_meta *expect, bool head_o
     r->alloc = *alloc;
     r->head_only = head_only;
     r->meta.format = format; /* says how to close, whatever happens while opening */
-    ps_status status = format == BLK_FORMAT_FLUSH ? blk_flush_open(r, data, err) : blk_columns_open(r, data, err);
+    ps_status status =
+        format == BLK_FORMAT_FLUSH ? blk_flush_open(r, data, err) : blk_columns_open(r, data, err);
     if (status == PS_OK && expect != NULL)
         status = blk_meta_compare(&r->meta, expect, err);
     if (status != PS_OK) {
@@ -35,13 +37,15 @@ open_any(const ps_alloc *alloc, ps_str data, const blk_meta *expect, bool head_o
 }
 
 ps_status
-blk_reader_open(const ps_alloc *alloc, ps_str data, const blk_meta *expect, blk_reader **ret, ps_err *err)
+blk_reader_open(const ps_alloc *alloc, ps_str data, const blk_meta *expect, blk_reader **ret,
+                ps_err *err)
 {
     return open_any(alloc, data, expect, false, ret, err);
 }
 
 ps_status
-blk_reader_open_head(const ps_alloc *alloc, ps_str prefix, const blk_meta *expect, blk_reader **ret, ps_err *err)
+blk_reader_open_head(const ps_alloc *alloc, ps_str prefix, const blk_meta *expect, blk_reader **ret,
+                     ps_err *err)
 {
     return open_any(alloc, prefix, expect, true, ret, err);
 }
@@ -77,16 +81,24 @@ blk_reader_series(const blk_reader *r, uint32_t i, blk_series *ret)
     if (r->meta.format == BLK_FORMAT_COLUMNS) {
         const blk_columns_series *s = &r->cseries[i];
         const blk_tcol *c = &r->tcols[s->tcol];
-        *ret = (blk_series){.series_id = s->series_id, .metric_id = r->meta.metric_id, .n_samples = c->n,
-                            .t_first_ms = c->t_first, .t_last_ms = c->t_last, .last_value = s->values.last,
+        *ret = (blk_series){.series_id = s->series_id,
+                            .metric_id = r->meta.metric_id,
+                            .n_samples = c->n,
+                            .t_first_ms = c->t_first,
+                            .t_last_ms = c->t_last,
+                            .last_value = s->values.last,
                             .index = i};
         return;
     }
     const blk_flush_series *s = &r->fseries[i];
     uint32_t lo = r->vec_start[s->vec], hi = r->vec_start[s->vec + 1];
-    *ret = (blk_series){.series_id = s->series_id, .metric_id = s->metric_id, .n_samples = hi - lo,
-                        .t_first_ms = r->vec_times[lo], .t_last_ms = r->vec_times[hi - 1],
-                        .last_value = r->values[s->first_value + (hi - lo) - 1], .index = i};
+    *ret = (blk_series){.series_id = s->series_id,
+                        .metric_id = s->metric_id,
+                        .n_samples = hi - lo,
+                        .t_first_ms = r->vec_times[lo],
+                        .t_last_ms = r->vec_times[hi - 1],
+                        .last_value = r->values[s->first_value + (hi - lo) - 1],
+                        .index = i};
 }
 
 uint32_t
@@ -108,7 +120,8 @@ blk_reader_seek(const blk_reader *r, int32_t metric_id, int64_t series_id)
 }
 
 static size_t
-decode_flush(const blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int64_t *t_ms, double *values)
+decode_flush(const blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int64_t *t_ms,
+             double *values)
 {
     const blk_flush_series *s = &r->fseries[i];
     uint32_t base = r->vec_start[s->vec], lo = base, hi = r->vec_start[s->vec + 1];
@@ -124,8 +137,8 @@ decode_flush(const blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, in
 }
 
 ps_status
-blk_reader_decode(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int64_t *t_ms, double *values,
-                  size_t *ret_n, ps_err *err)
+blk_reader_decode(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int64_t *t_ms,
+                  double *values, size_t *ret_n, ps_err *err)
 {
     if (i >= r->n_series)
         return ps_fail(err, PS_EINVAL, "no such series in the block");

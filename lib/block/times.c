@@ -2,9 +2,10 @@
  * times.c - time columns of columns blocks. A column is the times of one scraped target; all series
  * with the same times refer to it.
  *
- * Times are first subtracted from a grid (first time + i * step). On an exact grid nothing is left and
- * nothing is stored. Otherwise the distances from the grid are frames: jitter is a few patches, a gap
- * moves all later distances by the same amount, which the frames' absolute starts absorb.
+ * Times are first subtracted from a grid (first time + i * step). On an exact grid nothing is left
+ * and nothing is stored. Otherwise the distances from the grid are frames: jitter is a few
+ * patches, a gap moves all later distances by the same amount, which the frames' absolute starts
+ * absorb.
  */
 #include "lib/block/internal.h"
 
@@ -66,8 +67,8 @@ encode_best(const uint64_t *dist, size_t n, ps_buf *frames, ps_buf *payload)
 }
 
 static void
-put_column(blk_tcol *c, blk_mode mode, const blk_tcol *prev, ps_str frames, ps_str payload, ps_buf *head,
-           ps_buf *body)
+put_column(blk_tcol *c, blk_mode mode, const blk_tcol *prev, ps_str frames, ps_str payload,
+           ps_buf *head, ps_buf *body)
 {
     bool grid = (c->flags & BLK_TCOL_GRID) != 0;
 
@@ -92,8 +93,8 @@ put_column(blk_tcol *c, blk_mode mode, const blk_tcol *prev, ps_str frames, ps_s
 }
 
 ps_status
-blk_tcol_encode(const ps_alloc *alloc, blk_codec_scratch *s, const int64_t *t, size_t n, blk_tcol *prev,
-                ps_buf *head, ps_buf *body)
+blk_tcol_encode(const ps_alloc *alloc, blk_codec_scratch *s, const int64_t *t, size_t n,
+                blk_tcol *prev, ps_buf *head, ps_buf *body)
 {
     ps_buf *frames = &s->head[0], *payload = &s->body[0];
     uint64_t mean = prev->step;
@@ -192,7 +193,8 @@ blk_tcol_parse(blk_in *in, const blk_tcol *prev, blk_tcol *ret, bool *ret_unsupp
 }
 
 static void
-decode_grid(const blk_tcol *c, int64_t from, int64_t to, int64_t *t_ms, size_t *ret_lo, size_t *ret_n)
+decode_grid(const blk_tcol *c, int64_t from, int64_t to, int64_t *t_ms, size_t *ret_lo,
+            size_t *ret_n)
 {
     uint64_t lo = 0, hi = c->n;
 
@@ -210,7 +212,8 @@ decode_grid(const blk_tcol *c, int64_t from, int64_t to, int64_t *t_ms, size_t *
 
 /* All times of one frame, which lies wholly in the range; checks as below. */
 static bool
-take_whole(const blk_tcol *c, const uint64_t *dist, size_t at, uint32_t n, int64_t *before, int64_t *t_ms)
+take_whole(const blk_tcol *c, const uint64_t *dist, size_t at, uint32_t n, int64_t *before,
+           int64_t *t_ms)
 {
     uint64_t base = (uint64_t)c->t_first + (uint64_t)at * c->step;
     int64_t last = *before;
@@ -226,8 +229,8 @@ take_whole(const blk_tcol *c, const uint64_t *dist, size_t at, uint32_t n, int64
 }
 
 /*
- * Times of one frame that lie in [from, to], appended at t_ms[*ret_n]. Checks that times ascend, also
- * against *before, and stay inside the column's bounds.
+ * Times of one frame that lie in [from, to], appended at t_ms[*ret_n]. Checks that times ascend,
+ * also against *before, and stay inside the column's bounds.
  */
 static bool
 take_frame(const blk_tcol *c, const uint64_t *dist, size_t at, uint32_t n, int64_t from, int64_t to,
@@ -284,13 +287,14 @@ blk_tcol_decode(const blk_tcol *c, const uint8_t *body, size_t body_avail, int64
         size_t after = at + BLK_FRAME_VALUES;
         int64_t bound = INT64_MAX; /* first time of the next frame */
         if (after < c->n) {
-            uint32_t next_len = c->n - after < BLK_FRAME_VALUES ? (uint32_t)(c->n - after) : BLK_FRAME_VALUES;
+            uint32_t next_len =
+                c->n - after < BLK_FRAME_VALUES ? (uint32_t)(c->n - after) : BLK_FRAME_VALUES;
             if (!blk_frame_parse(&head, next_len, mode, &chain, &next))
                 return false;
             bound = (int64_t)((uint64_t)c->t_first + (uint64_t)after * c->step + next.start);
         }
-        if (f.n_raw > 0 || f.payload_len > c->body_len - off || first <= before || first > c->t_last ||
-            (at == 0 && f.start != 0))
+        if (f.n_raw > 0 || f.payload_len > c->body_len - off || first <= before ||
+            first > c->t_last || (at == 0 && f.start != 0))
             return false;
         if (first > to)
             break;

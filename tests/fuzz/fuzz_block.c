@@ -2,7 +2,8 @@
  * fuzz_block.c - stored blocks.
  *
  * The first byte chooses what the rest is:
- *   0  a block (both formats), whose checksums are set right so that the input gets deep: opened, walked,
+ * 0  a block (both formats), whose checksums are set right so that the input gets deep: opened,
+ * walked,
  *      decoded whole and in parts, merged; what opens and decodes must survive the merge unchanged
  *   1  two such blocks, merged with each other
  *   2  a description of series: written as a columns block, which must come back to the bit
@@ -62,7 +63,8 @@ open_block(const char *bytes, size_t len)
             blk_series a, b;
             blk_reader_series(h, i, &a);
             blk_reader_series(r, i, &b);
-            REQUIRE(a.series_id == b.series_id && ps_bits_of(a.last_value) == ps_bits_of(b.last_value));
+            REQUIRE(a.series_id == b.series_id &&
+                    ps_bits_of(a.last_value) == ps_bits_of(b.last_value));
         }
         blk_reader_free(h);
     }
@@ -89,17 +91,21 @@ decode_series(blk_reader *r, uint32_t i, blk_series *s, int64_t **ret_t, double 
     REQUIRE(t != NULL && v != NULL && pt != NULL && pv != NULL);
     ps_status status = blk_reader_decode(r, i, INT64_MIN, INT64_MAX, t, v, &n, &err);
     REQUIRE(status == PS_OK || status == PS_ECORRUPT);
-    /* parts of a damaged series may or may not be seen as damaged; parts of a sound one are its parts */
+    /* parts of a damaged series may or may not be seen as damaged; parts of a sound one are its
+     * parts */
     size_t lo = s->n_samples / 3, hi = s->n_samples - s->n_samples / 4;
-    int64_t from = status == PS_OK ? t[lo] : s->t_first_ms + 1, to = status == PS_OK ? t[hi - 1] : s->t_last_ms;
+    int64_t from = status == PS_OK ? t[lo] : s->t_first_ms + 1,
+            to = status == PS_OK ? t[hi - 1] : s->t_last_ms;
     ps_status part = blk_reader_decode(r, i, from, to, pt, pv, &n_part, &err);
     if (status == PS_OK) {
-        REQUIRE(n == s->n_samples && part == PS_OK && t[0] == s->t_first_ms && t[n - 1] == s->t_last_ms);
+        REQUIRE(n == s->n_samples && part == PS_OK && t[0] == s->t_first_ms &&
+                t[n - 1] == s->t_last_ms);
         REQUIRE(ps_bits_of(v[n - 1]) == ps_bits_of(s->last_value));
         for (size_t k = 1; k < n; k++)
             REQUIRE(t[k] > t[k - 1]);
         REQUIRE(n_part == (hi > lo ? hi - lo : 0));
-        REQUIRE(memcmp(pt, t + lo, n_part * sizeof *t) == 0 && memcmp(pv, v + lo, n_part * sizeof *v) == 0);
+        REQUIRE(memcmp(pt, t + lo, n_part * sizeof *t) == 0 &&
+                memcmp(pv, v + lo, n_part * sizeof *v) == 0);
     }
     free(pt);
     free(pv);
@@ -134,7 +140,8 @@ check_output(void *self, ps_str data, const blk_meta *meta, ps_err *err)
         if (m->source != NULL) {
             size_t at = 0;
             uint32_t k = blk_reader_seek(m->source, s.metric_id, s.series_id);
-            REQUIRE(k < blk_reader_n_series(m->source) && decode_series(m->source, k, &was, &want_t, &want_v));
+            REQUIRE(k < blk_reader_n_series(m->source) &&
+                    decode_series(m->source, k, &was, &want_t, &want_v));
             REQUIRE(was.series_id == s.series_id);
             while (at < was.n_samples && want_t[at] != t[0])
                 at++;
@@ -154,9 +161,13 @@ check_output(void *self, ps_str data, const blk_meta *meta, ps_err *err)
 static void
 merge(blk_reader **r, size_t n, int32_t metric_id, bool sound, uint8_t seed)
 {
-    blk_merge_opts o = {.tenant_id = blk_reader_meta(r[0])->tenant_id, .metric_id = metric_id,
-                        .out_level = 1 + (seed & 1), .from_ms = INT64_MIN, .to_ms = INT64_MAX,
-                        .target_samples = seed & 2 ? 100 : 0, .target_bytes = seed & 4 ? 300 : 0};
+    blk_merge_opts o = {.tenant_id = blk_reader_meta(r[0])->tenant_id,
+                        .metric_id = metric_id,
+                        .out_level = 1 + (seed & 1),
+                        .from_ms = INT64_MIN,
+                        .to_ms = INT64_MAX,
+                        .target_samples = seed & 2 ? 100 : 0,
+                        .target_bytes = seed & 4 ? 300 : 0};
     blk_merge_stats stats;
     merged m = {.source = n == 1 ? r[0] : NULL};
     uint64_t have = 0;
@@ -170,7 +181,8 @@ merge(blk_reader **r, size_t n, int32_t metric_id, bool sound, uint8_t seed)
     for (size_t i = 0; i < n; i++) {
         if ((size_t)blk_reader_meta(r[i])->n_samples > MAX_MERGE)
             return;
-        for (uint32_t k = blk_reader_seek(r[i], metric_id, INT64_MIN); k < blk_reader_n_series(r[i]); k++) {
+        for (uint32_t k = blk_reader_seek(r[i], metric_id, INT64_MIN);
+             k < blk_reader_n_series(r[i]); k++) {
             blk_series s;
             blk_reader_series(r[i], k, &s);
             have += s.metric_id == metric_id ? s.n_samples : 0;
@@ -271,7 +283,8 @@ take_series(source *s, int64_t *t, double *v, size_t max)
     while (stretches-- > 0 && n < max) {
         unsigned op = (unsigned)take(s, 1);
         size_t len = 1 + take(s, 1);
-        uint64_t step = 1 + take(s, op & 1 ? 1 : 2), amount = take(s, op & 2 ? 1 : 3), noise = amount * 2 + 1;
+        uint64_t step = 1 + take(s, op & 1 ? 1 : 2), amount = take(s, op & 2 ? 1 : 3),
+                 noise = amount * 2 + 1;
         for (unsigned k = op >> 5; k > 0; k--)
             scale = scale > 1000000 ? 1 : scale * 10;
         for (size_t i = 0; i < len && n < max; i++) {
@@ -280,10 +293,17 @@ take_series(source *s, int64_t *t, double *v, size_t max)
             if (time < MDL_TIME_MIN_MS || time > MDL_TIME_MAX_MS)
                 return n;
             switch (op >> 3 & 3) {
-            case 0: x += (double)amount; break;
-            case 1: x += (double)(noise >> 40) * (double)amount; break;
-            case 2: x = ps_double_of(take(s, 8)); break;
-            default: break;
+            case 0:
+                x += (double)amount;
+                break;
+            case 1:
+                x += (double)(noise >> 40) * (double)amount;
+                break;
+            case 2:
+                x = ps_double_of(take(s, 8));
+                break;
+            default:
+                break;
             }
             t[n] = time;
             v[n++] = scale == 1 ? x : x / (double)scale;
@@ -322,7 +342,8 @@ fuzz_columns(source s)
         if (n_series > 0)
             REQUIRE(blk_writer_finish(w, &out[round], &meta, &err) == PS_OK);
     }
-    REQUIRE(out[0].len == out[1].len && (out[0].len == 0 || memcmp(out[0].ptr, out[1].ptr, out[0].len) == 0));
+    REQUIRE(out[0].len == out[1].len &&
+            (out[0].len == 0 || memcmp(out[0].ptr, out[1].ptr, out[0].len) == 0));
     if (n_series > 0) {
         blk_reader *r = open_block(out[0].ptr, out[0].len);
         REQUIRE(r != NULL && blk_reader_n_series(r) == n_series);
@@ -330,8 +351,10 @@ fuzz_columns(source s)
             blk_series got;
             int64_t *gt;
             double *gv;
-            REQUIRE(decode_series(r, k, &got, &gt, &gv) && got.series_id == ids[k] && got.n_samples == n[k]);
-            REQUIRE(memcmp(gt, t[k], n[k] * sizeof *gt) == 0 && memcmp(gv, v[k], n[k] * sizeof *gv) == 0);
+            REQUIRE(decode_series(r, k, &got, &gt, &gv) && got.series_id == ids[k] &&
+                    got.n_samples == n[k]);
+            REQUIRE(memcmp(gt, t[k], n[k] * sizeof *gt) == 0 &&
+                    memcmp(gv, v[k], n[k] * sizeof *gv) == 0);
             free(gt);
             free(gv);
         }
@@ -373,7 +396,8 @@ fuzz_points(source s)
     if (n == 0)
         return;
     ps_buf_init(&out, &ps_malloc);
-    REQUIRE(blk_encode_flush(&ps_malloc, 1, packed ? mdl_bucket(5) : 5, p, n, &out, &meta, &err) == PS_OK);
+    REQUIRE(blk_encode_flush(&ps_malloc, 1, packed ? mdl_bucket(5) : 5, p, n, &out, &meta, &err) ==
+            PS_OK);
     blk_reader *r = open_block(out.ptr, out.len);
     REQUIRE(r != NULL && blk_meta_compare(blk_reader_meta(r), &meta, &err) == PS_OK);
     for (uint32_t k = 0; k < blk_reader_n_series(r); k++) {

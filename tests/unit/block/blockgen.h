@@ -31,13 +31,35 @@ gen_unit(uint64_t *state)
 }
 
 typedef enum gen_values {
-    GEN_CONST, GEN_COUNTER, GEN_SLOW_COUNTER, GEN_CENTI_COUNTER, GEN_PAGES, GEN_GAUGE, GEN_FLOAT_SUM, GEN_CLOCK,
-    GEN_NOISE_BITS, GEN_HOSTILE, GEN_STALE_TAIL, GEN_INT_EDGE, GEN_DENORMAL, GEN_TOGGLE_SIGN, GEN_RAMP,
-    GEN_RESETS, GEN_REPEATING_FLOATS, GEN_VALUES_END
+    GEN_CONST,
+    GEN_COUNTER,
+    GEN_SLOW_COUNTER,
+    GEN_CENTI_COUNTER,
+    GEN_PAGES,
+    GEN_GAUGE,
+    GEN_FLOAT_SUM,
+    GEN_CLOCK,
+    GEN_NOISE_BITS,
+    GEN_HOSTILE,
+    GEN_STALE_TAIL,
+    GEN_INT_EDGE,
+    GEN_DENORMAL,
+    GEN_TOGGLE_SIGN,
+    GEN_RAMP,
+    GEN_RESETS,
+    GEN_REPEATING_FLOATS,
+    GEN_VALUES_END
 } gen_values;
 
 typedef enum gen_times {
-    GEN_GRID, GEN_JITTER, GEN_ALL_JITTER, GEN_GAPS, GEN_MILLIS, GEN_RANDOM_TIMES, GEN_EXTREME_TIMES, GEN_NEGATIVE,
+    GEN_GRID,
+    GEN_JITTER,
+    GEN_ALL_JITTER,
+    GEN_GAPS,
+    GEN_MILLIS,
+    GEN_RANDOM_TIMES,
+    GEN_EXTREME_TIMES,
+    GEN_NEGATIVE,
     GEN_TIMES_END
 } gen_times;
 
@@ -46,7 +68,7 @@ void gen_fill_values(uint64_t *state, gen_values kind, double *v, size_t n);
 void gen_fill_times(uint64_t *state, gen_times kind, int64_t *t, size_t n);
 
 /* cmocka checks. Doubles are compared by bits. */
-void check_samples(const int64_t *t, const double *v, size_t n, const int64_t *want_t, const double *want_v,
-                   size_t want_n);
+void check_samples(const int64_t *t, const double *v, size_t n, const int64_t *want_t,
+                   const double *want_v, size_t want_n);
 
 #endif

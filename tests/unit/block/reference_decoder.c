@@ -1,6 +1,7 @@
 /*
- * reference_decoder.c - see the header. Follows the sections of docs/block-format.md one by one, shares no code
- * with lib/block, reads bits one at a time and keeps every integer of a block in memory.
+ * reference_decoder.c - see the header. Follows the sections of docs/block-format.md one by one,
+ * shares no code with lib/block, reads bits one at a time and keeps every integer of a block in
+ * memory.
  */
 #include "tests/unit/block/reference_decoder.h"
 
@@ -94,7 +95,8 @@ typedef struct raws { /* positions in the series and doubles */
 
 /* All frames of n integers; headers from h, payloads from p (they may be the same). */
 static void
-frames(bytes *h, bytes *p, size_t n, int mode, unsigned shift, uint64_t S, uint64_t *v, raws *exceptions)
+frames(bytes *h, bytes *p, size_t n, int mode, unsigned shift, uint64_t S, uint64_t *v,
+       raws *exceptions)
 {
     uint64_t chain_start = S, chain_ref = 0, chain_first = 0;
 
@@ -268,7 +270,8 @@ series_values(bytes *h, bytes *body, unsigned codec, unsigned flags, size_t n, u
 static void
 columns(const uint8_t *data, size_t len, bytes *h, ref_block *b)
 {
-    size_t head_len = (size_t)data[12] | (size_t)data[13] << 8 | (size_t)data[14] << 16 | (size_t)data[15] << 24;
+    size_t head_len =
+        (size_t)data[12] | (size_t)data[13] << 8 | (size_t)data[14] << 16 | (size_t)data[15] << 24;
     bytes body = {data + head_len, len - head_len, 0, false};
     tcol before = {0};
     uint64_t n_tcols = varint(h), id = (uint64_t)b->series_lo;
@@ -295,7 +298,8 @@ columns(const uint8_t *data, size_t len, bytes *h, ref_block *b)
         uint64_t *bits = integers(n);
         series_values(h, &body, codec, flags, n, bits);
         for (size_t i = 0; i < n && b->n < (size_t)b->n_samples; i++)
-            b->samples[b->n++] = (ref_sample){b->metric_id, (int64_t)id, (int64_t)tcols[tref].t[i], bits[i]};
+            b->samples[b->n++] =
+                (ref_sample){b->metric_id, (int64_t)id, (int64_t)tcols[tref].t[i], bits[i]};
         free(bits);
     }
     for (uint64_t i = 0; i < n_tcols; i++)
@@ -416,7 +420,8 @@ flush_body(bytes *b, ref_block *r)
         for (size_t k = 1; k < len[i]; k++)
             vec[i][k] = vec[i][k - 1] + rest[rest_at++];
     }
-    uint64_t *vec_of = column(b, n_series), *series_len = integers(n_series), *bits = integers((size_t)r->n_samples);
+    uint64_t *vec_of = column(b, n_series), *series_len = integers(n_series),
+             *bits = integers((size_t)r->n_samples);
     for (size_t i = 0; i < n_series; i++)
         series_len[i] = len[vec_of[i]];
     for (size_t m = 0; m < n_metrics; m++) {
@@ -471,7 +476,8 @@ ref_decode(const uint8_t *data, size_t len, ref_block *ret)
         size_t size = varint(&b);
         uint8_t *plain = malloc(size);
         bytes body = {plain, size, 0, false};
-        if (LZ4_decompress_safe((const char *)data + b.at, (char *)plain, (int)(len - b.at), (int)size) != (int)size)
+        if (LZ4_decompress_safe((const char *)data + b.at, (char *)plain, (int)(len - b.at),
+                                (int)size) != (int)size)
             b.bad = true;
         else
             flush_body(&body, &r);

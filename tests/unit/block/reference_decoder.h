@@ -1,4 +1,5 @@
-/* reference_decoder.h - a second decoder of blocks, slow and plain, written from docs/block-format.md. */
+/* reference_decoder.h - a second decoder of blocks, slow and plain, written from
+ * docs/block-format.md. */
 #ifndef PROMSCALE_TESTS_UNIT_BLOCK_REFERENCE_DECODER_H
 #define PROMSCALE_TESTS_UNIT_BLOCK_REFERENCE_DECODER_H
 

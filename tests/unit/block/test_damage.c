@@ -1,7 +1,7 @@
 /*
- * test_damage.c - bytes that are not what was written: flipped, cut, lengthened, made by somebody else, and
- * memory that runs out. Blocks are copied to the heap at their exact size, so a read outside is seen by the
- * address sanitizer.
+ * test_damage.c - bytes that are not what was written: flipped, cut, lengthened, made by somebody
+ * else, and memory that runs out. Blocks are copied to the heap at their exact size, so a read
+ * outside is seen by the address sanitizer.
  */
 #include "tests/unit/support.h"
 
@@ -19,8 +19,10 @@ typedef struct sample_block {
 static void
 make_columns(uint64_t *state, int16_t level, sample_block *b)
 {
-    static const gen_values kinds[] = {GEN_CONST, GEN_COUNTER, GEN_CENTI_COUNTER, GEN_HOSTILE, GEN_STALE_TAIL,
-                                       GEN_REPEATING_FLOATS, GEN_TOGGLE_SIGN, GEN_CLOCK, GEN_RAMP, GEN_PAGES};
+    static const gen_values kinds[] = {GEN_CONST,       GEN_COUNTER,    GEN_CENTI_COUNTER,
+                                       GEN_HOSTILE,     GEN_STALE_TAIL, GEN_REPEATING_FLOATS,
+                                       GEN_TOGGLE_SIGN, GEN_CLOCK,      GEN_RAMP,
+                                       GEN_PAGES};
     blk_writer_opts o = {1, METRIC, level};
     blk_writer *w = blk_writer_new(&ps_malloc, &o);
     int64_t t[300];
@@ -39,7 +41,8 @@ make_columns(uint64_t *state, int16_t level, sample_block *b)
 }
 
 static void
-make_flush(uint64_t *state, bool packed, gen_values kind, size_t n_series, size_t len, sample_block *b)
+make_flush(uint64_t *state, bool packed, gen_values kind, size_t n_series, size_t len,
+           sample_block *b)
 {
     blk_point p[2000];
     size_t n = 0;
@@ -53,12 +56,14 @@ make_flush(uint64_t *state, bool packed, gen_values kind, size_t n_series, size_
                 gen_fill_times(state, GEN_JITTER, t, len);
             gen_fill_values(state, kind, v, len);
             for (size_t i = 0; i < len; i++)
-                p[n++] = (blk_point){(int64_t)(s * 3), t[i], v[i], METRIC + MDL_BUCKETS * (int32_t)m, 0};
+                p[n++] =
+                    (blk_point){(int64_t)(s * 3), t[i], v[i], METRIC + MDL_BUCKETS * (int32_t)m, 0};
         }
     }
     ps_buf_init(&b->bytes, &ps_malloc);
-    assert_int_equal(blk_encode_flush(&ps_malloc, 1, packed ? mdl_bucket(METRIC) : METRIC, p, n, &b->bytes, &b->meta,
-                                      &err), PS_OK);
+    assert_int_equal(blk_encode_flush(&ps_malloc, 1, packed ? mdl_bucket(METRIC) : METRIC, p, n,
+                                      &b->bytes, &b->meta, &err),
+                     PS_OK);
 }
 
 static size_t
@@ -77,7 +82,8 @@ make_samples(sample_block *b)
     return n;
 }
 
-/* Opens, walks, decodes; every result must be a clean one. Returns the first status that is not PS_OK. */
+/* Opens, walks, decodes; every result must be a clean one. Returns the first status that is not
+ * PS_OK. */
 static ps_status
 walk(ps_str data, const blk_meta *expect, bool head)
 {
@@ -109,7 +115,8 @@ walk(ps_str data, const blk_meta *expect, bool head)
         } else {
             assert_int_equal(n, s.n_samples);
             for (size_t k = 0; k < n; k++)
-                assert_true(t[k] >= s.t_first_ms && t[k] <= s.t_last_ms && (k == 0 || t[k] > t[k - 1]));
+                assert_true(t[k] >= s.t_first_ms && t[k] <= s.t_last_ms &&
+                            (k == 0 || t[k] > t[k - 1]));
         }
         int64_t mid = s.t_first_ms + (s.t_last_ms - s.t_first_ms) / 2;
         got = blk_reader_decode(r, i, mid, mid + 100000, t, v, &n, &err);
@@ -185,7 +192,9 @@ test_lengths(void **unused)
             char *copy = test_exact_copy(b[k].bytes.ptr, cut);
             assert_int_equal(walk((ps_str){copy, cut}, NULL, false), PS_ECORRUPT);
             if (head > 0) {
-                ps_status want = cut >= head ? PS_OK : cut >= BLK_COLUMNS_FIXED ? PS_EINVAL : PS_ECORRUPT;
+                ps_status want = cut >= head                ? PS_OK
+                                 : cut >= BLK_COLUMNS_FIXED ? PS_EINVAL
+                                                            : PS_ECORRUPT;
                 assert_int_equal(walk((ps_str){copy, cut}, &b[k].meta, true), want);
             }
             blk_meta m;
@@ -221,7 +230,8 @@ test_checksummed_damage(void **unused)
             for (uint64_t flips = 1 + gen_below(&state, 3); flips > 0; flips--) {
                 /* mostly in the head or the beginning of the body */
                 size_t at = gen_below(&state, gen_below(&state, 2) && len > 120 ? 120 : len);
-                copy[at] = gen_below(&state, 3) ? (char)gen_u64(&state) : (char)(copy[at] + (int)gen_below(&state, 3) - 1);
+                copy[at] = gen_below(&state, 3) ? (char)gen_u64(&state)
+                                                : (char)(copy[at] + (int)gen_below(&state, 3) - 1);
             }
             fix_crcs(copy, len);
             refused += walk((ps_str){copy, len}, NULL, false) != PS_OK;
@@ -254,12 +264,12 @@ test_unknown_things(void **unused)
 
     (void)unused;
     for (size_t k = 0; k < n; k++) {
-        expect_patched(&b[k], 2, 2, PS_EUNSUPPORTED);                         /* version */
-        expect_patched(&b[k], 3, 3, PS_EUNSUPPORTED);                         /* format */
+        expect_patched(&b[k], 2, 2, PS_EUNSUPPORTED); /* version */
+        expect_patched(&b[k], 3, 3, PS_EUNSUPPORTED); /* format */
         expect_patched(&b[k], 4, BLK_KIND_INT_HISTOGRAM, PS_EUNSUPPORTED);
         expect_patched(&b[k], 4, BLK_KIND_FLOAT_HISTOGRAM, PS_EUNSUPPORTED);
         expect_patched(&b[k], 4, 9, PS_EUNSUPPORTED);
-        expect_patched(&b[k], 6, 4, PS_EUNSUPPORTED);                         /* start timestamps */
+        expect_patched(&b[k], 6, 4, PS_EUNSUPPORTED); /* start timestamps */
         expect_patched(&b[k], 7, 1, PS_EUNSUPPORTED);
         expect_patched(&b[k], 0, 'Q', PS_ECORRUPT);
         char *copy = test_exact_copy(b[k].bytes.ptr, b[k].bytes.len);
@@ -267,7 +277,8 @@ test_unknown_things(void **unused)
         assert_int_equal(blk_peek_meta((ps_str){copy, b[k].bytes.len}, &m, &err), PS_EUNSUPPORTED);
         free(copy);
     }
-    /* an unknown codec: one series, whose entry ends the head: id 0, codec, flags, last value of 8 bytes */
+    /* an unknown codec: one series, whose entry ends the head: id 0, codec, flags, last value
+     * of 8 bytes */
     blk_writer_opts o = {1, METRIC, BLK_LEVEL_MERGED};
     blk_writer *w = blk_writer_new(&ps_malloc, &o);
     int64_t t[] = {1};
@@ -300,18 +311,42 @@ test_row_is_compared(void **unused)
         for (unsigned field = 0; field < 12; field++) {
             blk_meta m = b[k].meta;
             switch (field) {
-            case 0: m.tenant_id++; break;
-            case 1: m.metric_id++; break;
-            case 2: m.dist_key++; break;
-            case 3: m.level++; break;
-            case 4: m.kind++; break;
-            case 5: m.format++; break;
-            case 6: m.series_lo--; break;
-            case 7: m.series_hi++; break;
-            case 8: m.t_min_ms--; break;
-            case 9: m.t_max_ms++; break;
-            case 10: m.n_series++; break;
-            case 11: m.n_samples--; break;
+            case 0:
+                m.tenant_id++;
+                break;
+            case 1:
+                m.metric_id++;
+                break;
+            case 2:
+                m.dist_key++;
+                break;
+            case 3:
+                m.level++;
+                break;
+            case 4:
+                m.kind++;
+                break;
+            case 5:
+                m.format++;
+                break;
+            case 6:
+                m.series_lo--;
+                break;
+            case 7:
+                m.series_hi++;
+                break;
+            case 8:
+                m.t_min_ms--;
+                break;
+            case 9:
+                m.t_max_ms++;
+                break;
+            case 10:
+                m.n_series++;
+                break;
+            case 11:
+                m.n_samples--;
+                break;
             }
             blk_reader *r = NULL;
             assert_int_equal(blk_reader_open(&ps_malloc, data, &m, &r, &err), PS_ECORRUPT);
@@ -359,7 +394,8 @@ test_memory_is_bounded(void **unused)
         for (unsigned round = 0; round < 1000; round++) {
             char *copy = test_exact_copy(b[k].bytes.ptr, len);
             for (unsigned i = 0; i < 4; i++)
-                copy[BLK_FLUSH_FIXED + gen_below(&state, 40 < len - BLK_FLUSH_FIXED ? 40 : len - BLK_FLUSH_FIXED)] =
+                copy[BLK_FLUSH_FIXED +
+                     gen_below(&state, 40 < len - BLK_FLUSH_FIXED ? 40 : len - BLK_FLUSH_FIXED)] =
                     (char)gen_u64(&state);
             fix_crcs(copy, len);
             test_alloc counter = {0};
@@ -393,8 +429,14 @@ whole_life(const ps_alloc *alloc)
 {
     uint64_t state = 24;
     blk_writer_opts o = {1, METRIC, BLK_LEVEL_SEALED};
-    blk_merge_opts mo = {.tenant_id = 1, .metric_id = METRIC, .out_level = BLK_LEVEL_SEALED, .from_ms = INT64_MIN,
-                         .to_ms = INT64_MAX, .cut_ms = MDL_DAY_MS, .cut_lo_ms = INT64_MIN / 2, .cut_hi_ms = INT64_MAX};
+    blk_merge_opts mo = {.tenant_id = 1,
+                         .metric_id = METRIC,
+                         .out_level = BLK_LEVEL_SEALED,
+                         .from_ms = INT64_MIN,
+                         .to_ms = INT64_MAX,
+                         .cut_ms = MDL_DAY_MS,
+                         .cut_lo_ms = INT64_MIN / 2,
+                         .cut_hi_ms = INT64_MAX};
     blk_reader *readers[3] = {NULL};
     blk_writer *w = NULL;
     ps_buf bytes[3];
@@ -473,10 +515,14 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_flips),           cmocka_unit_test(test_lengths),
-        cmocka_unit_test(test_checksummed_damage), cmocka_unit_test(test_unknown_things),
-        cmocka_unit_test(test_row_is_compared), cmocka_unit_test(test_own_dist_key),
-        cmocka_unit_test(test_memory_is_bounded), cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_flips),
+        cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_checksummed_damage),
+        cmocka_unit_test(test_unknown_things),
+        cmocka_unit_test(test_row_is_compared),
+        cmocka_unit_test(test_own_dist_key),
+        cmocka_unit_test(test_memory_is_bounded),
+        cmocka_unit_test(test_out_of_memory),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,10 +1,12 @@
 /*
- * test_golden.c - frozen bytes. Every tests/golden/block/NAME.bin must decode to NAME.txt, for ever; and today's
- * encoder must make the same bytes from NAME.txt for the cases listed here. If the encoder is changed on purpose,
- * its case gets a new name and new files; the old files stay and must still decode.
+ * test_golden.c - frozen bytes. Every tests/golden/block/NAME.bin must decode to NAME.txt, for
+ * ever; and today's encoder must make the same bytes from NAME.txt for the cases listed here. If
+ * the encoder is changed on purpose, its case gets a new name and new files; the old files stay
+ * and must still decode.
  *
- * NAME.txt has a line for the row's columns and one for each sample: metric, series, time, bits of the value.
- * Run with "write" to write the files that are missing (existing ones are never touched).
+ * NAME.txt has a line for the row's columns and one for each sample: metric, series, time, bits of
+ * the value. Run with "write" to write the files that are missing (existing ones are never
+ * touched).
  */
 #include "tests/unit/support.h"
 
@@ -19,7 +21,8 @@
 #define FOLDER "tests/golden/block/"
 
 static void
-columns_of(uint64_t seed, int16_t level, const gen_values *kinds, size_t n_kinds, gen_times times, size_t n, ps_buf *out)
+columns_of(uint64_t seed, int16_t level, const gen_values *kinds, size_t n_kinds, gen_times times,
+           size_t n, ps_buf *out)
 {
     uint64_t state = seed;
     blk_writer_opts o = {1, 42, level};
@@ -38,9 +41,11 @@ columns_of(uint64_t seed, int16_t level, const gen_values *kinds, size_t n_kinds
     blk_writer_free(w);
 }
 
-static const gen_values integers[] = {GEN_CONST, GEN_COUNTER, GEN_SLOW_COUNTER, GEN_PAGES, GEN_RESETS, GEN_RAMP};
+static const gen_values integers[] = {GEN_CONST, GEN_COUNTER, GEN_SLOW_COUNTER,
+                                      GEN_PAGES, GEN_RESETS,  GEN_RAMP};
 static const gen_values decimals[] = {GEN_CENTI_COUNTER, GEN_GAUGE, GEN_STALE_TAIL, GEN_INT_EDGE};
-static const gen_values floats[] = {GEN_FLOAT_SUM, GEN_CLOCK, GEN_DENORMAL, GEN_TOGGLE_SIGN, GEN_HOSTILE};
+static const gen_values floats[] = {GEN_FLOAT_SUM, GEN_CLOCK, GEN_DENORMAL, GEN_TOGGLE_SIGN,
+                                    GEN_HOSTILE};
 static const gen_values repeats[] = {GEN_REPEATING_FLOATS, GEN_FLOAT_SUM};
 
 static void
@@ -93,7 +98,9 @@ flush_of(uint64_t seed, bool packed, gen_values kind, size_t n_series, size_t le
             id += 1 + (int64_t)gen_below(&state, 4);
         }
     }
-    assert_int_equal(blk_encode_flush(&ps_malloc, 1, packed ? mdl_bucket(42) : 42, p, n, out, &meta, NULL), PS_OK);
+    assert_int_equal(blk_encode_flush(&ps_malloc, 1, packed ? mdl_bucket(42) : 42, p, n, out, &meta,
+                                      NULL),
+                     PS_OK);
 }
 
 static void
@@ -167,9 +174,11 @@ describe(ps_str data, ps_buf *out)
     if (status != PS_OK)
         fail_msg("%s", err.text);
     const blk_meta *m = blk_reader_meta(r);
-    ps_buf_addf(out, "tenant %d metric %d dist %" PRId64 " level %d kind %d format %d\n", m->tenant_id, m->metric_id,
-                m->dist_key, m->level, m->kind, m->format);
-    ps_buf_addf(out, "series %" PRId64 "..%" PRId64 " times %" PRId64 "..%" PRId64 " n_series %d n_samples %d\n",
+    ps_buf_addf(out, "tenant %d metric %d dist %" PRId64 " level %d kind %d format %d\n",
+                m->tenant_id, m->metric_id, m->dist_key, m->level, m->kind, m->format);
+    ps_buf_addf(out,
+                "series %" PRId64 "..%" PRId64 " times %" PRId64 "..%" PRId64
+                " n_series %d n_samples %d\n",
                 m->series_lo, m->series_hi, m->t_min_ms, m->t_max_ms, m->n_series, m->n_samples);
     for (uint32_t i = 0; i < blk_reader_n_series(r); i++) {
         blk_series s;
@@ -180,8 +189,8 @@ describe(ps_str data, ps_buf *out)
         assert_true(s.n_samples <= 1000);
         assert_int_equal(blk_reader_decode(r, i, INT64_MIN, INT64_MAX, t, v, &n, &err), PS_OK);
         for (size_t k = 0; k < n; k++)
-            ps_buf_addf(out, "%d %" PRId64 " %" PRId64 " %016" PRIx64 "\n", s.metric_id, s.series_id, t[k],
-                        ps_bits_of(v[k]));
+            ps_buf_addf(out, "%d %" PRId64 " %" PRId64 " %016" PRIx64 "\n", s.metric_id,
+                        s.series_id, t[k], ps_bits_of(v[k]));
     }
     blk_reader_free(r);
 }
@@ -225,22 +234,29 @@ encode_text(const char *text, ps_buf *out)
     size_t n = 0;
     blk_meta meta;
 
-    assert_int_equal(sscanf(text, "tenant %d metric %d dist %" SCNd64 " level %d kind %d format %d\n", &tenant, &metric,
-                            &dist, &level, &kind, &format), 6);
+    assert_int_equal(sscanf(text,
+                            "tenant %d metric %d dist %" SCNd64 " level %d kind %d format %d\n",
+                            &tenant, &metric, &dist, &level, &kind, &format),
+                     6);
     text = strchr(text, '\n') + 1;
-    assert_int_equal(sscanf(text, "series %" SCNd64 "..%" SCNd64 " times %" SCNd64 "..%" SCNd64
-                            " n_series %d n_samples %d\n", &lo, &hi, &t_min, &t_max, &n_series, &n_samples), 6);
+    assert_int_equal(sscanf(text,
+                            "series %" SCNd64 "..%" SCNd64 " times %" SCNd64 "..%" SCNd64
+                            " n_series %d n_samples %d\n",
+                            &lo, &hi, &t_min, &t_max, &n_series, &n_samples),
+                     6);
     text = strchr(text, '\n') + 1;
     for (; *text != '\0'; text = strchr(text, '\n') + 1, n++) {
         uint64_t bits;
         assert_true(n < PS_ARRAY_LEN(p));
-        assert_int_equal(sscanf(text, "%d %" SCNd64 " %" SCNd64 " %" SCNx64 "\n", &p[n].metric_id, &p[n].series_id,
-                                &p[n].t_ms, &bits), 4);
+        assert_int_equal(sscanf(text, "%d %" SCNd64 " %" SCNd64 " %" SCNx64 "\n", &p[n].metric_id,
+                                &p[n].series_id, &p[n].t_ms, &bits),
+                         4);
         p[n].value = ps_double_of(bits);
     }
     assert_int_equal(n, n_samples);
     if (format == BLK_FORMAT_FLUSH) {
-        assert_int_equal(blk_encode_flush(&ps_malloc, tenant, metric, p, n, out, &meta, NULL), PS_OK);
+        assert_int_equal(blk_encode_flush(&ps_malloc, tenant, metric, p, n, out, &meta, NULL),
+                         PS_OK);
         return;
     }
     blk_writer_opts o = {tenant, metric, (int16_t)level};
@@ -264,7 +280,8 @@ test_encoder_makes_the_same(void **unused)
     (void)unused;
     for (size_t i = 0; i < PS_ARRAY_LEN(cases); i++) {
         ps_buf made, file, text, again;
-        assert_true(read_file(cases[i].name, ".bin", &file) && read_file(cases[i].name, ".txt", &text));
+        assert_true(read_file(cases[i].name, ".bin", &file) &&
+                    read_file(cases[i].name, ".txt", &text));
         ps_buf_add_char(&text, '\0');
         ps_buf_init(&made, &ps_malloc);
         encode_text(text.ptr, &made);

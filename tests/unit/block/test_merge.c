@@ -1,6 +1,6 @@
 /*
- * test_merge.c - the merge against an oracle that knows only sorted lists: random overlapping inputs of
- * both formats, packed ones among them; precedence, windows, cuts, targets, cancelling.
+ * test_merge.c - the merge against an oracle that knows only sorted lists: random overlapping
+ * inputs of both formats, packed ones among them; precedence, windows, cuts, targets, cancelling.
  */
 #include "tests/unit/support.h"
 
@@ -110,13 +110,15 @@ encode_columns(const blk_point *p, size_t n, ps_buf *out, blk_meta *meta)
 
 /* Random points of some series; in packed inputs also of other metrics, which must not come out. */
 static size_t
-random_points(uint64_t *state, blk_point *p, bool packed, int64_t base, int64_t spread, uint32_t owner)
+random_points(uint64_t *state, blk_point *p, bool packed, int64_t base, int64_t spread,
+              uint32_t owner)
 {
     size_t n = 1 + gen_below(state, 400);
 
     for (size_t i = 0; i < n; i++) {
-        int32_t metric = packed && gen_below(state, 2) ? METRIC + MDL_BUCKETS * (int32_t)(1 + gen_below(state, 3))
-                                                       : METRIC;
+        int32_t metric = packed && gen_below(state, 2)
+                             ? METRIC + MDL_BUCKETS * (int32_t)(1 + gen_below(state, 3))
+                             : METRIC;
         p[i] = (blk_point){(int64_t)gen_below(state, SERIES) * 3 - 9,
                            base + (int64_t)gen_below(state, (uint64_t)spread) * 1000,
                            (double)gen_below(state, 3), metric, owner};
@@ -147,9 +149,13 @@ one_round(uint64_t *state, blk_merge_opts *o, int64_t base, int64_t spread)
         if (kind == 2)
             encode_columns(p, n, &in[i].bytes, &meta);
         else
-            assert_int_equal(blk_encode_flush(&ps_malloc, TENANT, kind == 1 ? mdl_bucket(METRIC) : METRIC, p, n,
-                                              &in[i].bytes, &meta, &err), PS_OK);
-        assert_int_equal(blk_reader_open(&ps_malloc, ps_buf_str(&in[i].bytes), &meta, &readers[i], &err), PS_OK);
+            assert_int_equal(blk_encode_flush(&ps_malloc, TENANT,
+                                              kind == 1 ? mdl_bucket(METRIC) : METRIC, p, n,
+                                              &in[i].bytes, &meta, &err),
+                             PS_OK);
+        assert_int_equal(blk_reader_open(&ps_malloc, ps_buf_str(&in[i].bytes), &meta, &readers[i],
+                                         &err),
+                         PS_OK);
         for (size_t k = 0; k < n; k++) {
             if (p[k].metric_id == METRIC && p[k].t_ms >= o->from_ms && p[k].t_ms < o->to_ms)
                 all[n_all++] = p[k];
@@ -158,7 +164,8 @@ one_round(uint64_t *state, blk_merge_opts *o, int64_t base, int64_t spread)
     uint64_t n_in = n_all;
     /* oracle: the stable sort (inputs stand in order of precedence), tested on its own */
     n_all = blk_points_sort_unique(all, scratch, n_all, &want_dups);
-    assert_int_equal(blk_merge(&ps_malloc, readers, n_inputs, o, collect, &res, NULL, &stats, &err), PS_OK);
+    assert_int_equal(blk_merge(&ps_malloc, readers, n_inputs, o, collect, &res, NULL, &stats, &err),
+                     PS_OK);
     assert_int_equal(stats.samples_in, n_in);
     assert_int_equal(stats.samples_out, n_all);
     assert_int_equal(stats.blocks_out, res.blocks);
@@ -189,9 +196,11 @@ test_against_oracle(void **unused)
         int64_t day = (int64_t)gen_below(&state, 40000) - 20000;
         int64_t base = day * MDL_DAY_MS - (int64_t)gen_below(&state, 100000);
         int64_t spread = 1 + (int64_t)gen_below(&state, gen_below(&state, 2) ? 60 : 400000);
-        blk_merge_opts o = {.tenant_id = TENANT, .metric_id = METRIC,
+        blk_merge_opts o = {.tenant_id = TENANT,
+                            .metric_id = METRIC,
                             .out_level = gen_below(&state, 2) ? BLK_LEVEL_MERGED : BLK_LEVEL_SEALED,
-                            .from_ms = INT64_MIN, .to_ms = INT64_MAX};
+                            .from_ms = INT64_MIN,
+                            .to_ms = INT64_MAX};
         if (gen_below(&state, 2)) { /* window */
             o.from_ms = base + (int64_t)gen_below(&state, (uint64_t)spread) * 1000;
             o.to_ms = o.from_ms + (int64_t)gen_below(&state, (uint64_t)spread) * 1000;
@@ -229,7 +238,10 @@ test_precedence_and_conflicts(void **unused)
     blk_point b[] = {{1, 10, 1.0, METRIC, 0}, {1, 20, 3.0, METRIC, 0}, {1, 15, 0, METRIC, 0}};
     blk_point out[8];
     ps_buf bytes[2];
-    blk_merge_opts o = {.tenant_id = TENANT, .metric_id = METRIC, .from_ms = INT64_MIN, .to_ms = INT64_MAX};
+    blk_merge_opts o = {.tenant_id = TENANT,
+                        .metric_id = METRIC,
+                        .from_ms = INT64_MIN,
+                        .to_ms = INT64_MAX};
     result res = {.points = out, .opts = &o};
     blk_merge_stats stats;
     blk_dup_stats dups = {0};
@@ -262,19 +274,25 @@ test_ends_early(void **unused)
     blk_point a[] = {{1, 10, 1.0, METRIC, 0}, {2, 20, 2.0, METRIC, 0}, {3, 20, 2.0, METRIC, 0}};
     blk_point out[8];
     ps_buf bytes;
-    blk_merge_opts o = {.tenant_id = TENANT, .metric_id = METRIC, .from_ms = INT64_MIN, .to_ms = INT64_MAX};
+    blk_merge_opts o = {.tenant_id = TENANT,
+                        .metric_id = METRIC,
+                        .from_ms = INT64_MIN,
+                        .to_ms = INT64_MAX};
     result res = {.points = out, .opts = &o, .stop_after = 2};
     blk_merge_stats stats = {.samples_in = 99};
     ps_err err;
 
     (void)unused;
     blk_reader *r = open_points(a, 3, &bytes);
-    assert_int_equal(blk_merge(&ps_malloc, &r, 1, &o, collect, &res, stop, &stats, &err), PS_ECANCELED);
+    assert_int_equal(blk_merge(&ps_malloc, &r, 1, &o, collect, &res, stop, &stats, &err),
+                     PS_ECANCELED);
     assert_int_equal(stats.samples_in, 99); /* outputs on success only */
     res = (result){.points = out, .opts = &o, .emit_status = PS_EUNAVAILABLE};
-    assert_int_equal(blk_merge(&ps_malloc, &r, 1, &o, collect, &res, stop, &stats, &err), PS_EUNAVAILABLE);
+    assert_int_equal(blk_merge(&ps_malloc, &r, 1, &o, collect, &res, stop, &stats, &err),
+                     PS_EUNAVAILABLE);
     o.tenant_id = TENANT + 1;
-    assert_int_equal(blk_merge(&ps_malloc, &r, 1, &o, collect, &res, stop, &stats, &err), PS_EINVAL);
+    assert_int_equal(blk_merge(&ps_malloc, &r, 1, &o, collect, &res, stop, &stats, &err),
+                     PS_EINVAL);
     o.tenant_id = TENANT;
     o.from_ms = o.to_ms;
     res = (result){.points = out, .opts = &o};

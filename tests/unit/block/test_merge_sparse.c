@@ -1,6 +1,6 @@
 /*
- * test_merge_sparse.c - merges of many inputs that share few series (where the merge goes over to its
- * heap), and merges of a range of series, against the stable sort of all points.
+ * test_merge_sparse.c - merges of many inputs that share few series (where the merge goes over to
+ * its heap), and merges of a range of series, against the stable sort of all points.
  */
 #include "tests/unit/support.h"
 
@@ -54,12 +54,15 @@ one_round(uint64_t *state, uint64_t n_series, int64_t series_lo, int64_t series_
         blk_meta meta;
 
         for (size_t k = 0; k < PER_INPUT; k++)
-            p[k] = (blk_point){1 + (int64_t)gen_below(state, n_series), (int64_t)gen_below(state, 20) * 1000,
-                               (double)i, METRIC, 0};
+            p[k] = (blk_point){1 + (int64_t)gen_below(state, n_series),
+                               (int64_t)gen_below(state, 20) * 1000, (double)i, METRIC, 0};
         size_t n = blk_points_sort_unique(p, tmp, PER_INPUT, &ignored);
         ps_buf_init(&bytes[i], &ps_malloc);
-        assert_int_equal(blk_encode_flush(&ps_malloc, 0, METRIC, p, n, &bytes[i], &meta, &err), PS_OK);
-        assert_int_equal(blk_reader_open(&ps_malloc, ps_buf_str(&bytes[i]), &meta, &readers[i], &err), PS_OK);
+        assert_int_equal(blk_encode_flush(&ps_malloc, 0, METRIC, p, n, &bytes[i], &meta, &err),
+                         PS_OK);
+        assert_int_equal(blk_reader_open(&ps_malloc, ps_buf_str(&bytes[i]), &meta, &readers[i],
+                                         &err),
+                         PS_OK);
         for (size_t k = 0; k < n; k++) {
             if ((series_lo == 0 && series_hi == 0) ||
                 (p[k].series_id >= series_lo && p[k].series_id <= series_hi))
@@ -68,10 +71,17 @@ one_round(uint64_t *state, uint64_t n_series, int64_t series_lo, int64_t series_
     }
     const size_t n_in = n_all;
     n_all = blk_points_sort_unique(all, scratch, n_all, &ignored);
-    blk_merge_opts o = {.tenant_id = 0, .metric_id = METRIC, .out_level = BLK_LEVEL_MERGED, .from_ms = INT64_MIN,
-                        .to_ms = INT64_MAX, .series_lo = series_lo, .series_hi = series_hi, .target_samples = 500};
+    blk_merge_opts o = {.tenant_id = 0,
+                        .metric_id = METRIC,
+                        .out_level = BLK_LEVEL_MERGED,
+                        .from_ms = INT64_MIN,
+                        .to_ms = INT64_MAX,
+                        .series_lo = series_lo,
+                        .series_hi = series_hi,
+                        .target_samples = 500};
     res.n = 0;
-    assert_int_equal(blk_merge(&ps_malloc, readers, INPUTS, &o, collect, &res, NULL, &stats, &err), PS_OK);
+    assert_int_equal(blk_merge(&ps_malloc, readers, INPUTS, &o, collect, &res, NULL, &stats, &err),
+                     PS_OK);
     assert_int_equal(stats.samples_in, n_in);
     assert_int_equal(res.n, n_all);
     for (size_t i = 0; i < n_all; i++) {

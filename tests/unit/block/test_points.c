@@ -1,6 +1,6 @@
 /*
- * test_points.c - sorting points: order, stability (the first of equals stays), counts; against a plain
- * quadratic oracle for few and the C library's sort for many.
+ * test_points.c - sorting points: order, stability (the first of equals stays), counts; against a
+ * plain quadratic oracle for few and the C library's sort for many.
  */
 #include "tests/unit/support.h"
 
@@ -60,7 +60,8 @@ test_random_points(void **unused)
             blk_point *p = malloc((sizes[s] + 1) * sizeof *p);
             for (size_t i = 0; i < sizes[s]; i++) {
                 p[i].metric_id = (int32_t)gen_below(&state, 1 + spread / 3);
-                p[i].series_id = (int64_t)gen_below(&state, UINT64_C(1) << spread) - (INT64_C(1) << spread / 2);
+                p[i].series_id =
+                    (int64_t)gen_below(&state, UINT64_C(1) << spread) - (INT64_C(1) << spread / 2);
                 p[i].t_ms = (int64_t)gen_below(&state, UINT64_C(1) << (spread / 2)) - 100;
                 p[i].value = gen_below(&state, 2) ? 0.0 : -0.0;
                 p[i].owner = (uint32_t)i;
@@ -94,7 +95,8 @@ test_extreme_keys(void **unused)
 static void
 test_sorted_stays(void **unused)
 {
-    blk_point p[] = {{1, 10, 1, 1, 0}, {1, 10, 1, 1, 1}, {1, 10, 2, 1, 2}, {1, 11, 1, 1, 3}, {1, 10, 1, 2, 4}};
+    blk_point p[] = {
+        {1, 10, 1, 1, 0}, {1, 10, 1, 1, 1}, {1, 10, 2, 1, 2}, {1, 11, 1, 1, 3}, {1, 10, 1, 2, 4}};
 
     (void)unused;
     check(p, PS_ARRAY_LEN(p));

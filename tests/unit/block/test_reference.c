@@ -1,6 +1,6 @@
 /*
- * test_reference.c - the production decoder against the reference decoder, over random blocks of both
- * formats; and that each codec is the one chosen for the data that it was made for.
+ * test_reference.c - the production decoder against the reference decoder, over random blocks of
+ * both formats; and that each codec is the one chosen for the data that it was made for.
  */
 #include "tests/unit/support.h"
 
@@ -59,7 +59,8 @@ test_columns(void **unused)
 
     (void)unused;
     for (unsigned round = 0; round < 150; round++) {
-        blk_writer_opts o = {(int32_t)gen_u64(&state), 1 + (int32_t)gen_below(&state, INT32_MAX - 1), 1 + round % 2};
+        blk_writer_opts o = {(int32_t)gen_u64(&state),
+                             1 + (int32_t)gen_below(&state, INT32_MAX - 1), 1 + round % 2};
         blk_writer *w = blk_writer_new(&ps_malloc, &o);
         int64_t id = -(int64_t)gen_below(&state, 50);
         ps_buf out;
@@ -97,7 +98,8 @@ test_flush(void **unused)
         size_t n = 0, metrics = packed ? 1 + gen_below(&state, 40) : 1;
         gen_values kind = (gen_values)gen_below(&state, GEN_VALUES_END);
         for (size_t m = 0; m < metrics; m++) {
-            size_t series = 1 + gen_below(&state, 40), len = gen_below(&state, 2) ? 1 : 1 + gen_below(&state, 10);
+            size_t series = 1 + gen_below(&state, 40),
+                   len = gen_below(&state, 2) ? 1 : 1 + gen_below(&state, 10);
             int64_t t[10], id = (int64_t)gen_below(&state, 1000000);
             double v[10];
             gen_fill_times(&state, (gen_times)gen_below(&state, GEN_TIMES_END), t, len);
@@ -113,7 +115,9 @@ test_flush(void **unused)
         blk_meta meta;
         ps_buf_init(&out, &ps_malloc);
         n = blk_points_sort_unique(p, scratch, n, &dups);
-        assert_int_equal(blk_encode_flush(&ps_malloc, 9, packed ? mdl_bucket(7) : 7, p, n, &out, &meta, &err), PS_OK);
+        assert_int_equal(blk_encode_flush(&ps_malloc, 9, packed ? mdl_bucket(7) : 7, p, n, &out,
+                                          &meta, &err),
+                         PS_OK);
         compare(ps_buf_str(&out), &meta);
         ps_buf_done(&out);
     }

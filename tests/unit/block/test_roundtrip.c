@@ -7,7 +7,8 @@
 #include "lib/block/block.h"
 #include "tests/unit/block/blockgen.h"
 
-static const size_t lengths[] = {1, 2, 3, 5, 20, 127, 128, 129, 130, 255, 256, 257, 480, 1000, 1920};
+static const size_t lengths[] = {1,   2,   3,   5,   20,  127,  128, 129,
+                                 130, 255, 256, 257, 480, 1000, 1920};
 
 static blk_writer_opts
 opts_of(int16_t level)
@@ -17,7 +18,8 @@ opts_of(int16_t level)
 
 /* Sub-ranges of series i must be the filtered whole. */
 static void
-check_ranges(uint64_t *state, blk_reader *r, uint32_t i, const int64_t *t, const double *v, size_t n)
+check_ranges(uint64_t *state, blk_reader *r, uint32_t i, const int64_t *t, const double *v,
+             size_t n)
 {
     int64_t *got_t = malloc(n * sizeof *got_t);
     double *got_v = malloc(n * sizeof *got_v);
@@ -25,7 +27,8 @@ check_ranges(uint64_t *state, blk_reader *r, uint32_t i, const int64_t *t, const
 
     for (unsigned k = 0; k < 12; k++) {
         size_t a = gen_below(state, n), b = gen_below(state, n);
-        int64_t from = t[a] + (int64_t)gen_below(state, 3) - 1, to = t[b] + (int64_t)gen_below(state, 3) - 1;
+        int64_t from = t[a] + (int64_t)gen_below(state, 3) - 1,
+                to = t[b] + (int64_t)gen_below(state, 3) - 1;
         if (k == 0)
             from = INT64_MIN, to = INT64_MAX;
         if (k == 1)
@@ -49,8 +52,8 @@ check_ranges(uint64_t *state, blk_reader *r, uint32_t i, const int64_t *t, const
 }
 
 static void
-check_columns(uint64_t *state, int16_t level, size_t n_series, const int64_t *ids, int64_t **t, double **v,
-              const size_t *n)
+check_columns(uint64_t *state, int16_t level, size_t n_series, const int64_t *ids, int64_t **t,
+              double **v, const size_t *n)
 {
     blk_writer_opts opts = opts_of(level);
     blk_writer *w = blk_writer_new(&ps_malloc, &opts);
@@ -60,10 +63,13 @@ check_columns(uint64_t *state, int16_t level, size_t n_series, const int64_t *id
 
     ps_buf_init(&out, &ps_malloc);
     ps_buf_init(&again, &ps_malloc);
-    for (unsigned round = 0; round < 2; round++) { /* a writer that was emptied writes the same bytes */
+    for (unsigned round = 0; round < 2;
+         round++) { /* a writer that was emptied writes the same bytes */
         for (size_t i = 0; i < n_series; i++)
             assert_int_equal(blk_writer_add(w, ids[i], t[i], v[i], n[i], &err), PS_OK);
-        assert_int_equal(blk_writer_finish(w, round == 0 ? &out : &again, round == 0 ? &meta : &meta2, &err), PS_OK);
+        assert_int_equal(blk_writer_finish(w, round == 0 ? &out : &again,
+                                           round == 0 ? &meta : &meta2, &err),
+                         PS_OK);
         assert_int_equal(blk_writer_samples(w), 0);
     }
     assert_int_equal(out.len, again.len);
@@ -74,7 +80,8 @@ check_columns(uint64_t *state, int16_t level, size_t n_series, const int64_t *id
     assert_int_equal(blk_reader_open(&ps_malloc, data, &meta, &r, &err), PS_OK);
     size_t head = blk_head_bytes((ps_str){data.ptr, data.len < 64 ? data.len : 64});
     assert_true(head > 0 && head <= data.len);
-    assert_int_equal(blk_reader_open_head(&ps_malloc, (ps_str){data.ptr, head}, &meta, &h, &err), PS_OK);
+    assert_int_equal(blk_reader_open_head(&ps_malloc, (ps_str){data.ptr, head}, &meta, &h, &err),
+                     PS_OK);
     assert_int_equal(blk_reader_n_series(r), n_series);
     for (uint32_t i = 0; i < n_series; i++) {
         blk_series s, s2;
@@ -150,9 +157,11 @@ test_columns_many_series(void **unused)
             else
                 gen_fill_times(&state, (gen_times)gen_below(&state, GEN_TIMES_END), t[i], n[i]);
             gen_fill_values(&state, (gen_values)gen_below(&state, GEN_VALUES_END), v[i], n[i]);
-            ids[i] = id += 1 + (int64_t)gen_below(&state, gen_below(&state, 2) ? 1 : UINT64_C(1) << 40);
+            ids[i] = id +=
+                1 + (int64_t)gen_below(&state, gen_below(&state, 2) ? 1 : UINT64_C(1) << 40);
         }
-        check_columns(&state, round % 2 ? BLK_LEVEL_SEALED : BLK_LEVEL_MERGED, SERIES, ids, t, v, n);
+        check_columns(&state, round % 2 ? BLK_LEVEL_SEALED : BLK_LEVEL_MERGED, SERIES, ids, t, v,
+                      n);
         for (size_t i = 0; i < SERIES; i++) {
             free(t[i]);
             free(v[i]);
@@ -231,7 +240,8 @@ check_flush(uint64_t *state, int32_t row_metric, const blk_point *p, size_t n)
     }
     uint32_t series = 0;
     for (size_t at = 0, end; at < n; at = end, series++) {
-        for (end = at + 1; end < n && p[end].series_id == p[at].series_id && p[end].metric_id == p[at].metric_id;)
+        for (end = at + 1;
+             end < n && p[end].series_id == p[at].series_id && p[end].metric_id == p[at].metric_id;)
             end++;
         blk_series s;
         assert_true(series < blk_reader_n_series(r));
@@ -253,10 +263,11 @@ check_flush(uint64_t *state, int32_t row_metric, const blk_point *p, size_t n)
     ps_buf_done(&again);
 }
 
-/* Points of `metrics` metrics in one bucket (or of one metric) with n_each series of up to max samples. */
+/* Points of `metrics` metrics in one bucket (or of one metric) with n_each series of up to max
+ * samples. */
 static size_t
-make_points(uint64_t *state, blk_point *p, unsigned metrics, unsigned n_each, unsigned max_samples, int values,
-            int times)
+make_points(uint64_t *state, blk_point *p, unsigned metrics, unsigned n_each, unsigned max_samples,
+            int values, int times)
 {
     int64_t t[64];
     double v[64];
@@ -282,8 +293,9 @@ test_flush_every_kind(void **unused)
 {
     uint64_t state = 5;
     blk_point *p = malloc(sizeof *p * 8192);
-    static const unsigned shapes[][3] = {{1, 1, 1},  {1, 3, 1},  {1, 67, 1},  {1, 200, 5}, {1, 40, 64},
-                                         {5, 1, 1}, {40, 3, 1}, {62, 5, 2}, {3, 70, 20}};
+    static const unsigned shapes[][3] = {{1, 1, 1},   {1, 3, 1},   {1, 67, 1},
+                                         {1, 200, 5}, {1, 40, 64}, {5, 1, 1},
+                                         {40, 3, 1},  {62, 5, 2},  {3, 70, 20}};
 
     (void)unused;
     for (int values = 0; values < GEN_VALUES_END; values++) {
@@ -312,7 +324,8 @@ test_flush_refuses(void **unused)
     assert_int_equal(blk_encode_flush(&ps_malloc, 1, 0, ok, 3, &out, &meta, &err), PS_EINVAL);
     assert_int_equal(blk_encode_flush(&ps_malloc, 1, 11, ok, 3, &out, &meta, &err), PS_EINVAL);
     assert_int_equal(blk_encode_flush(&ps_malloc, 1, -1, ok, 3, &out, &meta, &err), PS_EINVAL);
-    assert_int_equal(blk_encode_flush(&ps_malloc, 1, mdl_bucket(10), ok, 3, &out, &meta, &err), PS_OK);
+    assert_int_equal(blk_encode_flush(&ps_malloc, 1, mdl_bucket(10), ok, 3, &out, &meta, &err),
+                     PS_OK);
     blk_point p[3];
     memcpy(p, ok, sizeof p);
     p[1].t_ms = 100;
