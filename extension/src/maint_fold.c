@@ -41,35 +41,61 @@ read_bad(fold *f)
     SPI_freetuptable(SPI_tuptable);
 }
 
-/* Deletes the oldest rows; they are in SPI_tuptable then. False if there was nothing. */
-static bool
-take_fresh(fold *f, int64 max_bytes, int64 *ret_bytes)
+static int64
+int8_result(int column, bool *ret_null)
 {
-    static const Oid cut_types[] = {INT8OID, INT8ARRAYOID};
-    Datum bad = maint_int8_array(f->bad, f->n_bad);
-    Datum cut_values[] = {Int64GetDatum(max_bytes), bad};
-    bool isnull;
-    int64 last_id;
+    return DatumGetInt64(
+        SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, ret_null));
+}
 
+/* The id up to which the oldest rows hold about max_bytes. False if there is no row to take. */
+static bool
+find_cut(Datum bad, int64 max_bytes, int64 *ret_id, int64 *ret_bytes)
+{
+    static const Oid types[] = {INT8OID, INT8ARRAYOID};
+    Datum values[] = {Int64GetDatum(max_bytes), bad};
+    bool none;
+
+    /* A small table is taken whole. (An engine that keeps the rows elsewhere shows a size of 0.) */
+    if (SPI_execute("SELECT pg_table_size('_prom_data.fresh')", false, 1) != SPI_OK_SELECT)
+        elog(ERROR, "could not read the size of the fresh table");
+    const int64 size = int8_result(1, &none);
+    SPI_freetuptable(SPI_tuptable);
+    if (size > 0 && size <= max_bytes) {
+        *ret_id = PG_INT64_MAX;
+        *ret_bytes = 0;
+        return true;
+    }
     int rc = SPI_execute_with_args(
         "SELECT max(id), sum(bytes)::int8 FROM ("
         " SELECT id, bytes, sum(bytes) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - bytes AS before"
         " FROM (SELECT id, octet_length(data)::int8 AS bytes FROM _prom_data.fresh"
         "       WHERE id <> ALL ($2)) r) s WHERE before < $1",
-        lengthof(cut_types), (Oid *)cut_types, cut_values, NULL, false, 1);
+        lengthof(types), (Oid *)types, values, NULL, false, 1);
     if (rc != SPI_OK_SELECT || SPI_processed != 1)
         elog(ERROR, "could not look for fresh rows: %s", SPI_result_code_string(rc));
-    last_id = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-    if (!isnull)
-        *ret_bytes = DatumGetInt64(
-            SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
+    const int64 id = int8_result(1, &none);
+    if (!none) {
+        *ret_id = id;
+        *ret_bytes = int8_result(2, &none);
+        none = false;
+    }
     SPI_freetuptable(SPI_tuptable);
-    if (isnull)
-        return false;
+    return !none;
+}
 
+/* Deletes the oldest rows; they are in SPI_tuptable then. False if there was nothing. */
+static bool
+take_fresh(fold *f, int64 max_bytes, int64 *ret_bytes)
+{
+    Datum bad = maint_int8_array(f->bad, f->n_bad);
+    int64 last_id = 0;
+
+    if (!find_cut(bad, max_bytes, &last_id, ret_bytes))
+        return false;
     static const Oid del_types[] = {INT8OID, INT8ARRAYOID};
     Datum del_values[] = {Int64GetDatum(last_id), bad};
-    rc = SPI_execute_with_args("DELETE FROM _prom_data.fresh m WHERE m.id <= $1 AND m.id <> ALL ($2) "
+    int rc = SPI_execute_with_args("DELETE FROM _prom_data.fresh m WHERE m.id <= $1 AND m.id <> ALL ($2) "
                                "RETURNING " MAINT_ROW_COLUMNS,
                                lengthof(del_types), (Oid *)del_types, del_values, NULL, false, 0);
     if (rc != SPI_OK_DELETE_RETURNING)
