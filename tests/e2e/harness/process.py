@@ -27,9 +27,9 @@ def wait_until(what, condition, timeout=30.0, every=0.05):
 
 
 def free_port():
-    """A loopback port that nobody listens on right now, from a range that nothing uses by habit."""
+    """A loopback port that nobody listens on right now, below those that the kernel gives to clients."""
     while True:
-        port = random.randint(20000, 60000)
+        port = random.randint(20000, 32000)
         with socket.socket() as s:
             try:
                 s.bind(("127.0.0.1", port))
