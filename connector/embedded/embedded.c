@@ -150,6 +150,7 @@ embedded_start(const settings *s, logger *log, void (*progress)(void *self, cons
     e->log = log;
     e->folder.dir_fd = e->folder.lock_fd = -1;
     e->postmaster.pidfd = e->postmaster.log_fd = -1;
+    emb_expect_children();
     ps_status st = prepare(e, s, progress, self, err);
     if (st == PS_OK)
         st = emb_configure(&e->folder, &e->binaries, s, signature, err);

@@ -33,6 +33,9 @@ typedef struct emb_user {
     bool drop; /* we are root: children change to uid and gid */
 } emb_user;
 
+/* A parent may have left SIGCHLD ignored; then nobody could wait for a child. */
+void emb_expect_children(void);
+
 typedef struct emb_command {
     const emb_user *user;
     const char *const *argv; /* argv[0] is a path; no shell anywhere */

@@ -47,6 +47,14 @@ emb_interrupted(void)
            sigismember(&pending, SIGHUP) == 1;
 }
 
+void
+emb_expect_children(void)
+{
+    struct sigaction now;
+    if (sigaction(SIGCHLD, NULL, &now) == 0 && now.sa_handler == SIG_IGN)
+        signal(SIGCHLD, SIG_DFL);
+}
+
 /* In the child. Root's extra groups go first, then the group, then the user: never back. */
 static bool
 become(const emb_user *user)

@@ -72,6 +72,7 @@ sql_embedded(const settings *s, int argc, char *const *argv, ps_err *err)
     char conninfo[256];
     char psql[EMB_PATH_MAX + 8];
 
+    emb_expect_children();
     if (emb_folder_find(s->data_dir, &f, err) != PS_OK)
         return 1;
     f.dir_fd = open(f.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -9,6 +9,7 @@ compare.py       what Prometheus has against what SQL says
 remote_write.py  remote write 1.0 messages, made by hand
 """
 from .lab import Lab, Template
+from .process import free_port, wait_until
 from .remote_write import encode, snappy, write_request
 
-__all__ = ["Lab", "Template", "encode", "snappy", "write_request"]
+__all__ = ["Lab", "Template", "encode", "free_port", "snappy", "wait_until", "write_request"]
