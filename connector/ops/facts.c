@@ -27,7 +27,7 @@ ask(void *self)
     PGconn *conn = NULL;
     ps_err err;
 
-    if (pg_connect(f->conninfo, "promscale status", CONNECT_MS, &conn, &err) != PS_OK) {
+    if (pg_connect(f->conninfo, "status", CONNECT_MS, &conn, &err) != PS_OK) {
         log_debug(f->log, "the database does not say what its retention is",
                   LOG_STR("error", err.text));
         return;

@@ -208,7 +208,7 @@ pg_install(const char *conninfo, const settings *s, logger *log, ps_err *err)
 {
     install in = {.settings = s, .log = log};
 
-    PS_TRY(pg_connect(conninfo, "promscale install", s->db_connection_timeout_ms, &in.conn, err));
+    PS_TRY(pg_connect(conninfo, "install", s->db_connection_timeout_ms, &in.conn, err));
     ps_status st = check_server(&in, err);
     /* Another connector may be at it right now; one that hangs must not hang us for ever. */
     if (st == PS_OK)

@@ -113,7 +113,7 @@ static ps_status
 round_of_work(maintenance *m, ps_err *err)
 {
     if (!m->conn)
-        PS_TRY(pg_connect(m->conninfo, "promscale maintenance", CONNECT_MS, &m->conn, err));
+        PS_TRY(pg_connect(m->conninfo, "maintenance", CONNECT_MS, &m->conn, err));
     PS_TRY(look(m, err));
     if (!m->working)
         return PS_OK;

@@ -49,11 +49,9 @@ pg_conninfo(const settings *s, ps_buf *out, ps_err *err)
     } else {
         const struct {
             const char *key, *value;
-        } pairs[] = {{"host", s->db_host},
-                     {"user", s->db_user},
-                     {"password", s->db_password},
-                     {"dbname", s->db_name},
-                     {"sslmode", s->db_ssl_mode}};
+        } pairs[] = {{"host", s->db_host},         {"user", s->db_user},
+                     {"password", s->db_password}, {"dbname", s->db_name},
+                     {"sslmode", s->db_ssl_mode},  {"application_name", s->db_app}};
         for (size_t i = 0; i < PS_ARRAY_LEN(pairs); i++) {
             if (pairs[i].value[0] != '\0')
                 add_pair(out, pairs[i].key, pairs[i].value);
@@ -110,9 +108,20 @@ ignore_notice(void *self, const PGresult *res)
     (void)res;
 }
 
+/* What the connection calls itself: the name that the conninfo gives to all, then its role. */
+static void
+name_connection(const PQconninfoOption *options, const char *role, char *dst, size_t cap)
+{
+    const char *name = "promscale";
+    for (; options->keyword != NULL; options++) {
+        if (strcmp(options->keyword, "application_name") == 0 && options->val != NULL)
+            name = options->val;
+    }
+    snprintf(dst, cap, "%.*s %s", (int)ps_utf8_prefix(ps_str_c(name), 40), name, role);
+}
+
 ps_status
-pg_connect(const char *conninfo, const char *application, int64_t timeout_ms, PGconn **ret,
-           ps_err *err)
+pg_connect(const char *conninfo, const char *role, int64_t timeout_ms, PGconn **ret, ps_err *err)
 {
     /* Given twice, the later keyword wins; ones before "dbname" are defaults that conninfo may
      * change. */
@@ -120,12 +129,14 @@ pg_connect(const char *conninfo, const char *application, int64_t timeout_ms, PG
                           "keepalives_count", "tcp_user_timeout",
                           "dbname",           "application_name",
                           "client_encoding",  NULL};
+    char application[64];
     const char *values[] = {"10", "5", "3", "15000", conninfo, application, "UTF8", NULL};
     int64_t deadline_ns = pg_now_ns() + timeout_ms * 1000000;
 
     PQconninfoOption *check = PQconninfoParse(conninfo, NULL);
     if (check == NULL)
         return ps_fail(err, PS_EINVAL, "the connection string for the database cannot be read");
+    name_connection(check, role, application, sizeof(application));
     PQconninfoFree(check);
     PGconn *conn = PQconnectStartParams(keys, values, 1);
     if (conn == NULL)

@@ -30,11 +30,11 @@ pg_verdict pg_verdict_of_state(const char *sqlstate);
 /* RETRY: PS_EUNAVAILABLE, GENERATION: PS_ECONFLICT, DATA: PS_EINVAL, BUG: PS_EINTERNAL. */
 ps_status pg_status_of(pg_verdict verdict);
 
-/* Connects with a deadline; sets application_name, synchronous_commit=on,
- * standard_conforming_strings, client_encoding UTF8, DateStyle ISO, TimeZone UTC and bytea hex.
- * Password never in the error text. */
-ps_status pg_connect(const char *conninfo, const char *application, int64_t timeout_ms,
-                     PGconn **ret, ps_err *err) PS_MUST_CHECK;
+/* Connects with a deadline; sets synchronous_commit=on, standard_conforming_strings, client_encoding
+ * UTF8, DateStyle ISO, TimeZone UTC, bytea hex, and as application_name the conninfo's (or
+ * "promscale") followed by the role: "promscale flusher 0". Password never in the error text. */
+ps_status pg_connect(const char *conninfo, const char *role, int64_t timeout_ms, PGconn **ret,
+                     ps_err *err) PS_MUST_CHECK;
 
 /* ---- running statements without getting stuck ---------------------------------------------- */
 

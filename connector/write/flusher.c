@@ -118,8 +118,7 @@ static ps_status
 ensure_connection(flusher *f, ps_err *err)
 {
     write_path *w = f->w;
-    PS_TRY(wp_conn_open(w, &f->conn, f->index == 0 ? "promscale flusher 0" : "promscale flusher 1",
-                        err));
+    PS_TRY(wp_conn_open(w, &f->conn, f->index == 0 ? "flusher 0" : "flusher 1", err));
     pthread_mutex_lock(&w->mu);
     bool same = strcmp(f->conn.identity, w->identity) == 0;
     if (!same) { /* one of the two talks to a database that is no longer the one */

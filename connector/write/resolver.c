@@ -189,7 +189,7 @@ process(resolver *rs, bool poll, ps_err *err)
 {
     write_path *w = rs->w;
     bool was_open = rs->conn.pg != NULL && PQstatus(rs->conn.pg) == CONNECTION_OK;
-    PS_TRY(wp_conn_open(w, &rs->conn, "promscale resolver", err));
+    PS_TRY(wp_conn_open(w, &rs->conn, "resolver", err));
     if (!was_open) {
         note_identity(rs);
         poll = true;

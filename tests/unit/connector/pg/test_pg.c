@@ -102,12 +102,14 @@ test_conninfo_from_parts(void **state)
     s.db_user = "o'brien";
     s.db_password = "back\\slash and 'quote'";
     s.db_name = "metrics";
+    s.db_app = "mine";
     PQconninfoOption *options = parsed(&s);
     assert_string_equal(option(options, "host"), "db.example.net");
     assert_string_equal(option(options, "port"), "6543");
     assert_string_equal(option(options, "user"), "o'brien");
     assert_string_equal(option(options, "password"), "back\\slash and 'quote'");
     assert_string_equal(option(options, "dbname"), "metrics");
+    assert_string_equal(option(options, "application_name"), "mine");
     assert_null(option(options, "sslmode"));
     PQconninfoFree(options);
 }
