@@ -7,7 +7,8 @@
  *      decoded whole and in parts, merged; what opens and decodes must survive the merge unchanged
  *   1  two such blocks, merged with each other
  *   2  a description of series: written as a columns block, which must come back to the bit
- *   3  a description of points: sorted, written as a flush block, which must come back to the bit
+ *   3  a description of points: sorted, written as a flush block, which must come back to the bit;
+ *      and in several blocks, whose merge must be what sorting all points gives
  * Blocks lie on the heap at their exact size.
  */
 #include <stdlib.h>
@@ -366,11 +367,84 @@ fuzz_columns(source s)
     ps_buf_done(&out[1]);
 }
 
+typedef struct oracle { /* what a merge of one metric must give */
+    const blk_point *p;
+    size_t n, at;
+} oracle;
+
+static ps_status
+compare_output(void *self, ps_str data, const blk_meta *meta, ps_err *err)
+{
+    oracle *o = self;
+    blk_reader *r;
+
+    REQUIRE(blk_reader_open(&ps_malloc, data, meta, &r, err) == PS_OK);
+    for (uint32_t i = 0; i < blk_reader_n_series(r); i++) {
+        blk_series s;
+        int64_t *t;
+        double *v;
+        REQUIRE(decode_series(r, i, &s, &t, &v));
+        for (size_t k = 0; k < s.n_samples; k++, o->at++) {
+            REQUIRE(o->at < o->n && o->p[o->at].series_id == s.series_id);
+            REQUIRE(o->p[o->at].t_ms == t[k]);
+            REQUIRE(ps_bits_of(o->p[o->at].value) == ps_bits_of(v[k]));
+        }
+        free(t);
+        free(v);
+    }
+    blk_reader_free(r);
+    return PS_OK;
+}
+
+/* Points in order of arrival, in as many blocks as there are inputs; merged they must be what sorting
+ * all of them gives. */
+static void
+fuzz_merge(blk_point *p, size_t n, size_t n_inputs, bool packed, uint8_t seed)
+{
+    enum { MAX_INPUTS = 5 };
+    static blk_point scratch[2000];
+    blk_reader *r[MAX_INPUTS];
+    ps_buf bytes[MAX_INPUTS];
+    blk_dup_stats dups = {0};
+    blk_merge_stats stats;
+    blk_meta meta;
+    ps_err err;
+
+    for (size_t i = 0; i < n_inputs; i++) {
+        static blk_point part[2000];
+        size_t lo = n * i / n_inputs, m = n * (i + 1) / n_inputs - lo;
+        memcpy(part, p + lo, m * sizeof *part);
+        m = blk_points_sort_unique(part, scratch, m, &dups);
+        ps_buf_init(&bytes[i], &ps_malloc);
+        REQUIRE(blk_encode_flush(&ps_malloc, 1, packed ? mdl_bucket(5) : 5, part, m, &bytes[i],
+                                 &meta, &err) == PS_OK);
+        r[i] = open_block(bytes[i].ptr, bytes[i].len);
+        REQUIRE(r[i] != NULL);
+    }
+    n = blk_points_sort_unique(p, scratch, n, &dups);
+    blk_merge_opts o = {.tenant_id = 1,
+                        .metric_id = 5,
+                        .out_level = 1,
+                        .from_ms = INT64_MIN,
+                        .to_ms = INT64_MAX,
+                        .target_samples = seed & 1 ? 20 : 0};
+    oracle want = {.p = p};
+    while (want.n < n && p[want.n].metric_id == 5)
+        want.n++;
+    REQUIRE(blk_merge(&ps_malloc, r, n_inputs, &o, compare_output, &want, NULL, &stats, &err) ==
+            PS_OK);
+    REQUIRE(want.at == want.n && stats.samples_out == want.n);
+    for (size_t i = 0; i < n_inputs; i++) {
+        blk_reader_free(r[i]);
+        ps_buf_done(&bytes[i]);
+    }
+}
+
 static void
 fuzz_points(source s)
 {
     enum { MAX_POINTS = 2000 };
-    static blk_point p[MAX_POINTS], scratch[MAX_POINTS];
+    static blk_point p[MAX_POINTS], arrived[MAX_POINTS], scratch[MAX_POINTS];
     static int64_t t[64];
     static double v[64];
     bool packed = take(&s, 1) & 1;
@@ -390,7 +464,8 @@ fuzz_points(source s)
                 p[n] = (blk_point){id + (int64_t)c, t[i], v[i], metric, (uint32_t)n};
         }
     }
-    size_t before = n;
+    const size_t before = n;
+    memcpy(arrived, p, n * sizeof *p);
     n = blk_points_sort_unique(p, scratch, n, &dups);
     REQUIRE(before == n + dups.duplicates + dups.conflicts);
     if (n == 0)
@@ -416,6 +491,8 @@ fuzz_points(source s)
     merge(&r, 1, p[n - 1].metric_id, true, (uint8_t)n);
     blk_reader_free(r);
     ps_buf_done(&out);
+    if (before >= 5)
+        fuzz_merge(arrived, before, 2 + before % 4, packed, (uint8_t)n);
 }
 
 int

@@ -92,6 +92,29 @@ test_extreme_keys(void **unused)
     }
 }
 
+/* Points that differ in one byte of one key only: each byte of each key is looked at. */
+static void
+test_each_key_byte(void **unused)
+{
+    uint64_t state = 8;
+    blk_point p[400];
+
+    (void)unused;
+    for (unsigned byte = 0; byte < 20; byte++) {
+        for (size_t i = 0; i < PS_ARRAY_LEN(p); i++) {
+            uint64_t x = gen_below(&state, 256) << (byte % 8 * 8);
+            p[i] = (blk_point){-5, 77, (double)gen_below(&state, 2), 123456, (uint32_t)i};
+            if (byte < 8)
+                p[i].t_ms = (int64_t)((uint64_t)p[i].t_ms ^ x);
+            else if (byte < 16)
+                p[i].series_id = (int64_t)((uint64_t)p[i].series_id ^ x);
+            else
+                p[i].metric_id = (int32_t)((uint32_t)p[i].metric_id ^ (uint32_t)x);
+        }
+        check(p, PS_ARRAY_LEN(p));
+    }
+}
+
 static void
 test_sorted_stays(void **unused)
 {
@@ -110,6 +133,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_points),
         cmocka_unit_test(test_extreme_keys),
+        cmocka_unit_test(test_each_key_byte),
         cmocka_unit_test(test_sorted_stays),
     };
 

@@ -378,6 +378,43 @@ test_writer_refuses(void **unused)
     ps_buf_done(&out);
 }
 
+/* A writer that is filled up to its limit makes a block that can be read. */
+static void
+test_writer_fills_up(void **unused)
+{
+    enum { N = 400000 };
+    uint64_t state = 6;
+    blk_writer_opts opts = opts_of(BLK_LEVEL_MERGED);
+    blk_writer *w = blk_writer_new(&ps_malloc, &opts);
+    int64_t *t = malloc(N * sizeof *t), id = 0;
+    double *v = malloc(N * sizeof *v);
+    blk_meta meta;
+    blk_reader *r;
+    ps_buf out;
+    ps_err err;
+    ps_status status;
+
+    (void)unused;
+    gen_fill_times(&state, GEN_EXTREME_TIMES, t, N);
+    gen_fill_values(&state, GEN_NOISE_BITS, v, N);
+    do {
+        id++;
+        status = blk_writer_add(w, id, t, v, N - (size_t)id, &err);
+    } while (status == PS_OK);
+    assert_int_equal(status, PS_ELIMIT);
+    assert_true(blk_writer_bytes(w) > BLK_MAX_BYTES - (size_t)N * 24);
+    ps_buf_init(&out, &ps_malloc);
+    assert_int_equal(blk_writer_finish(w, &out, &meta, &err), PS_OK);
+    assert_true(out.len <= BLK_MAX_BYTES);
+    assert_int_equal(blk_reader_open(&ps_malloc, ps_buf_str(&out), &meta, &r, &err), PS_OK);
+    assert_int_equal(blk_reader_n_series(r), id - 1);
+    blk_reader_free(r);
+    blk_writer_free(w);
+    ps_buf_done(&out);
+    free(t);
+    free(v);
+}
+
 int
 main(void)
 {
@@ -385,7 +422,7 @@ main(void)
         cmocka_unit_test(test_columns_every_kind),   cmocka_unit_test(test_columns_many_series),
         cmocka_unit_test(test_columns_100k_samples), cmocka_unit_test(test_columns_extreme_ids),
         cmocka_unit_test(test_flush_every_kind),     cmocka_unit_test(test_flush_refuses),
-        cmocka_unit_test(test_writer_refuses),
+        cmocka_unit_test(test_writer_refuses),       cmocka_unit_test(test_writer_fills_up),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
