@@ -179,8 +179,13 @@ accept_some(http_server *s)
                         (const log_field[]){LOG_STR("error", strerror(errno))}, 1);
             return false;
         }
-        if (MHD_add_connection(s->daemon, fd, (struct sockaddr *)&sa, len) != MHD_YES)
+        if (MHD_add_connection(s->daemon, fd, (struct sockaddr *)&sa, len) != MHD_YES) {
             log_limited(s->log, LOG_WARN, 60000, "a connection could not be taken", NULL, 0);
+            continue;
+        }
+        pthread_mutex_lock(&s->lock);
+        s->n_handed++;
+        pthread_mutex_unlock(&s->lock);
     }
     return true;
 }

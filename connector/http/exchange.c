@@ -257,8 +257,11 @@ conn_opened(http_server *s, struct MHD_Connection *c, void **socket_context)
         MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
     http_conn *conn = calloc(1, sizeof(*conn));
 
+    pthread_mutex_lock(&s->lock);
+    s->n_seen++;
     *socket_context = conn;
     if (info == NULL || conn == NULL) {
+        pthread_mutex_unlock(&s->lock);
         if (info != NULL)
             shutdown(info->connect_fd, SHUT_RDWR);
         free(conn);
@@ -266,7 +269,6 @@ conn_opened(http_server *s, struct MHD_Connection *c, void **socket_context)
         return;
     }
     conn->fd = info->connect_fd;
-    pthread_mutex_lock(&s->lock);
     http_conn_enter(conn, CONN_FRESH, http_now_ms() + s->head_timeout_ms);
     conn->next = s->conns;
     if (conn->next)
@@ -291,6 +293,7 @@ conn_closed(http_server *s, http_conn *conn)
     if (conn->next)
         conn->next->prev = conn->prev;
     bool was_full = (int64_t)s->n_conns-- >= s->max_connections;
+    pthread_cond_broadcast(&s->changed);
     pthread_mutex_unlock(&s->lock);
     free(conn);
     route_metrics_gauge_connections(s->metrics, -1);

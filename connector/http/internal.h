@@ -91,7 +91,7 @@ typedef struct route_metrics route_metrics;
 
 struct http_server {
     pthread_mutex_t lock;
-    pthread_cond_t changed; /* a request ended or was suspended */
+    pthread_cond_t changed; /* a request ended or was suspended, a connection ended */
     int refs;               /* 1 while running, and one per unanswered request */
 
     http_route *routes; /* paths are copies */
@@ -109,7 +109,9 @@ struct http_server {
 
     http_conn *conns;
     size_t n_conns;
-    size_t n_open; /* requests with a complete head that are not ended */
+    uint64_t n_handed; /* connections given to the library ... */
+    uint64_t n_seen;   /* ... and announced by it, later, on another thread */
+    size_t n_open;     /* requests with a complete head that are not ended */
     int64_t body_bytes;
     atomic_bool quiesced; /* 503 to everything new */
     bool doorman_stop;

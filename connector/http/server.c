@@ -3,18 +3,25 @@
  *
  * Stopping has an order that the library insists on: no connection may be suspended when its daemon
  * ends. So: no new requests (quiesce), wait for the answers, answer 503 to those that stay out, wait
- * until the last bytes are sent, end the doorman, end the daemon.
+ * until the last bytes are sent, end the doorman, close what is still open, end the daemon.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "connector/http/internal.h"
 
-enum { IO_THREADS = 2, CONN_MEMORY = 64 * 1024, SPARE_CONNS = 256, SEND_GRACE_MS = 1000 };
+enum {
+    IO_THREADS = 2,
+    CONN_MEMORY = 64 * 1024,
+    SPARE_CONNS = 256,
+    SEND_GRACE_MS = 1000,
+    CLOSE_MS = 1000
+};
 
 static void
 server_free(http_server *s)
@@ -227,6 +234,26 @@ answer_the_rest(http_server *s)
     }
 }
 
+/*
+ * After the doorman: nobody comes any more, and the library sees the end of everybody who is there before
+ * it is told to end. Told first, it would fail on a request that it refuses itself at that moment: its
+ * answer is then refused as well, and it goes on without one and crashes.
+ */
+static void
+close_all(http_server *s)
+{
+    int64_t until = http_now_ms() + CLOSE_MS;
+
+    pthread_mutex_lock(&s->lock);
+    while ((s->n_conns > 0 || s->n_seen < s->n_handed) && http_now_ms() < until) {
+        for (http_conn *c = s->conns; c != NULL; c = c->next)
+            shutdown(c->fd, SHUT_RDWR);
+        struct timespec soon = at_ms(http_now_ms() + 10);
+        pthread_cond_timedwait(&s->changed, &s->lock, &soon);
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
 void
 http_server_stop(http_server *s, int64_t timeout_ms)
 {
@@ -242,6 +269,7 @@ http_server_stop(http_server *s, int64_t timeout_ms)
     http_doorman_wake(s);
     if (s->doorman_runs)
         pthread_join(s->doorman, NULL);
+    close_all(s);
     MHD_stop_daemon(s->daemon);
     http_server_unref(s);
 }

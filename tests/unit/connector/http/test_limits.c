@@ -473,6 +473,50 @@ test_stop_under_load(void **state)
     }
 }
 
+/* Requests that the library itself refuses, at the moment of the stop. */
+static void *
+babbling_client(void *self)
+{
+    static const char *const words[] = {
+        "GET / HTTP/1.1\r\nno colon\r\n\r\n", "POST /echo HTTP/1.1\r\nContent-Length: x\r\n\r\n",
+        "\xff\x01 / HTTP/9.9\r\n\r\n",
+        "POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n"};
+    rc_server *s = self;
+
+    for (size_t i = 0; !atomic_load(&stop_clients); i++) {
+        int fd = rc_connect_port(s->port);
+        if (fd < 0)
+            break;
+        (void)rc_send_c(fd, words[i % PS_ARRAY_LEN(words)]);
+        close(fd);
+    }
+    return NULL;
+}
+
+static void
+test_stop_beside_garbage(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 20; round++) {
+        pthread_t t[4];
+        rc_server s;
+        atomic_store(&stop_clients, 0);
+        rc_start(&s, (http_server_config){.max_connections = 0});
+        for (int i = 0; i < 4; i++)
+            assert_int_equal(pthread_create(&t[i], NULL, babbling_client, &s), 0);
+        rc_sleep_ms(10 + round);
+        int64_t begun = rc_now_ms();
+        http_server_stop(s.http, 2000);
+        assert_true(rc_now_ms() - begun < 900); /* nobody had to be waited for */
+        atomic_store(&stop_clients, 1);
+        for (int i = 0; i < 4; i++)
+            pthread_join(t[i], NULL);
+        metrics_free(s.metrics);
+        log_free(s.log);
+        pthread_mutex_destroy(&s.lock);
+    }
+}
+
 int
 main(void)
 {
@@ -490,6 +534,7 @@ main(void)
         cmocka_unit_test(test_quiesce),
         cmocka_unit_test(test_stop_answers_those_that_wait),
         cmocka_unit_test(test_stop_under_load),
+        cmocka_unit_test(test_stop_beside_garbage),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
