@@ -1,11 +1,13 @@
 /* resolve.c - see resolve.h. Arguments, checks, and the order of the steps. */
 #include "resolve.h"
 
+#include "access/xact.h"
 #include "bridge.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/resowner.h"
 
 #define BAD_ARGUMENT(...)                                                                          \
     ereport(ERROR,                                                                                 \
@@ -30,6 +32,18 @@ resolve_missing(const resolve_batch *batch, int n, resolve_missing_fn missing, i
     return items;
 }
 
+int
+resolve_unique(int *items, int n, qsort_arg_comparator compare, resolve_batch *batch)
+{
+    int kept = 0;
+
+    for (int i = 0; i < n; i++) {
+        if (kept == 0 || compare(&items[kept - 1], &items[i], batch) != 0)
+            items[kept++] = items[i];
+    }
+    return kept;
+}
+
 void
 resolve_collision(const char *what)
 {
@@ -45,6 +59,40 @@ resolve_give_way(const char *what)
                     errmsg("could not make %s because of concurrent changes", what),
                     errhint("Repeat the transaction.")));
     pg_unreachable();
+}
+
+uint64
+resolve_insert(catalog_stmt *plain, catalog_stmt *careful, Datum *values)
+{
+    MemoryContext context = CurrentMemoryContext;
+    ResourceOwner owner = CurrentResourceOwner;
+    volatile uint64 n = 0;
+    volatile bool conflict = false;
+
+    BeginInternalSubTransaction(NULL);
+    MemoryContextSwitchTo(context);
+    PG_TRY();
+    {
+        n = catalog_run(plain, values, false);
+        ReleaseCurrentSubTransaction();
+    }
+    PG_CATCH();
+    {
+        MemoryContextSwitchTo(context);
+        ErrorData *error = CopyErrorData();
+        FlushErrorState();
+        RollbackAndReleaseCurrentSubTransaction();
+        MemoryContextSwitchTo(context);
+        CurrentResourceOwner = owner;
+        if (error->sqlerrcode != ERRCODE_UNIQUE_VIOLATION)
+            ReThrowError(error);
+        FreeErrorData(error);
+        conflict = true;
+    }
+    PG_END_TRY();
+    MemoryContextSwitchTo(context);
+    CurrentResourceOwner = owner;
+    return conflict ? catalog_run(careful, values, false) : n;
 }
 
 ArrayType *

@@ -6,7 +6,7 @@
  *
  *   - table after table in one fixed order: metric, key, label, position, series;
  *   - within a table first look up everything, then INSERT what is missing in the order of its digests,
- *     ON CONFLICT DO NOTHING, then look up again, in a new snapshot, what somebody else inserted first;
+ *     then look up again, in a new snapshot, what somebody else inserted first (see resolve_insert);
  *   - positions have no digest: whoever needs new ones locks the metrics' rows in the order of ids.
  *
  * So everyone meets locks in the same order. A rest of deadlocks is possible where names of views
@@ -87,6 +87,9 @@ void resolve_series_ids(resolve_batch *batch);
 typedef bool (*resolve_missing_fn)(const resolve_batch *batch, int item);
 int *resolve_missing(const resolve_batch *batch, int n, resolve_missing_fn missing, int *ret_n);
 
+/* Keeps one of each run of equal items; they are sorted by the same function. Returns how many. */
+int resolve_unique(int *items, int n, qsort_arg_comparator compare, resolve_batch *batch);
+
 static inline int
 resolve_uuid_cmp(const pg_uuid_t *a, const pg_uuid_t *b)
 {
@@ -97,6 +100,14 @@ resolve_uuid_cmp(const pg_uuid_t *a, const pg_uuid_t *b)
 void resolve_collision(const char *what) pg_attribute_noreturn();
 /* Others keep taking what we make (or delete it at once): give way. */
 void resolve_give_way(const char *what) pg_attribute_noreturn();
+
+/*
+ * Runs an INSERT of rows that were missing a moment ago; returns the number of rows, which are in
+ * SPI_tuptable. `plain` is tried first, in a subtransaction: without a conflict clause a row costs a
+ * third less. Should somebody have been faster with one of them, it is rolled back and `careful` does
+ * the same with ON CONFLICT DO NOTHING. Rows must be unique among themselves.
+ */
+uint64 resolve_insert(catalog_stmt *plain, catalog_stmt *careful, Datum *values);
 
 ArrayType *resolve_uuid_array(const pg_uuid_t *items, int n);
 

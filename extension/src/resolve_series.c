@@ -153,11 +153,18 @@ write_feed(const Datum *ids, int n)
 static void
 insert_series(resolve_batch *batch, const int *items, int n, Datum values[6])
 {
-    static catalog_stmt stmt = {
-        .sql = "INSERT INTO _prom_catalog.series (tenant_id, metric_id, labels, digest)"
-               " SELECT $1, metric_id, ($4)[first:last], digest"
-               " FROM unnest($2, $3, $5, $6) u(metric_id, digest, first, last)"
-               " ON CONFLICT DO NOTHING RETURNING id, metric_id, digest",
+#define INSERT_SERIES                                                                              \
+    "INSERT INTO _prom_catalog.series (tenant_id, metric_id, labels, digest)"                      \
+    " SELECT $1, metric_id, ($4)[first:last], digest"                                              \
+    " FROM unnest($2, $3, $5, $6) u(metric_id, digest, first, last)"
+#define RETURNING_SERIES " RETURNING id, metric_id, digest"
+    static catalog_stmt plain = {
+        .sql = INSERT_SERIES RETURNING_SERIES,
+        .n_args = 6,
+        .args = {INT4OID, INT4ARRAYOID, UUIDARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID},
+    };
+    static catalog_stmt careful = {
+        .sql = INSERT_SERIES " ON CONFLICT DO NOTHING" RETURNING_SERIES,
         .n_args = 6,
         .args = {INT4OID, INT4ARRAYOID, UUIDARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID},
     };
@@ -177,7 +184,7 @@ insert_series(resolve_batch *batch, const int *items, int n, Datum values[6])
     values[5] = PointerGetDatum(catalog_make_int4_array(last, n));
 
     /* New rows come back in the order of the items; some items may be passed over. */
-    uint64 made = catalog_run(&stmt, values, false);
+    uint64 made = resolve_insert(&plain, &careful, values);
     Datum *ids = palloc_array(Datum, Max(made, 1));
     for (uint64 i = 0; i < made; i++) {
         int32 metric_id = DatumGetInt32(catalog_value(i, 2));
@@ -195,9 +202,10 @@ insert_series(resolve_batch *batch, const int *items, int n, Datum values[6])
     write_feed(ids, (int)made);
 }
 
+/* Does it for the series whose ids are not known yet, as for_missing_labels; false if there are none. */
 static bool
 for_missing_series(resolve_batch *batch,
-                   void (*step)(resolve_batch *, const int *, int, Datum values[6]))
+                   void (*step)(resolve_batch *, const int *, int, Datum values[6]), bool each_once)
 {
     Datum values[6];
     int n;
@@ -206,6 +214,8 @@ for_missing_series(resolve_batch *batch,
     if (n > 0) {
         CHECK_FOR_INTERRUPTS();
         qsort_arg(items, n, sizeof *items, compare_series, batch);
+        if (each_once)
+            n = resolve_unique(items, n, compare_series, batch);
         series_arguments(batch, items, n, values);
         step(batch, items, n, values);
     }
@@ -222,7 +232,9 @@ void
 resolve_series_ids(resolve_batch *batch)
 {
     build_label_arrays(batch);
-    if (for_missing_series(batch, look_up_series) && for_missing_series(batch, insert_series) &&
-        for_missing_series(batch, look_up_series) && for_missing_series(batch, no_step))
+    if (for_missing_series(batch, look_up_series, false) &&
+        for_missing_series(batch, insert_series, true) &&
+        for_missing_series(batch, look_up_series, false) &&
+        for_missing_series(batch, no_step, false))
         resolve_give_way("series");
 }

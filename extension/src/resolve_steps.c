@@ -84,14 +84,21 @@ look_up_labels(resolve_batch *batch, const int *items, int n, Datum values[4])
 static void
 insert_labels(resolve_batch *batch, const int *items, int n, Datum values[4])
 {
-    static catalog_stmt stmt = {
-        .sql = "INSERT INTO _prom_catalog.label (tenant_id, key_id, value, digest)"
-               " SELECT $1, key_id, value, digest FROM unnest($2, $3, $4) u(key_id, value, digest)"
-               " ON CONFLICT DO NOTHING RETURNING id, key_id, digest",
+#define INSERT_LABELS                                                                              \
+    "INSERT INTO _prom_catalog.label (tenant_id, key_id, value, digest)"                           \
+    " SELECT $1, key_id, value, digest FROM unnest($2, $3, $4) u(key_id, value, digest)"
+#define RETURNING_LABELS " RETURNING id, key_id, digest"
+    static catalog_stmt plain = {
+        .sql = INSERT_LABELS RETURNING_LABELS,
         .n_args = 4,
         .args = {INT4OID, INT4ARRAYOID, TEXTARRAYOID, UUIDARRAYOID},
     };
-    uint64 made = catalog_run(&stmt, values, false);
+    static catalog_stmt careful = {
+        .sql = INSERT_LABELS " ON CONFLICT DO NOTHING" RETURNING_LABELS,
+        .n_args = 4,
+        .args = {INT4OID, INT4ARRAYOID, TEXTARRAYOID, UUIDARRAYOID},
+    };
+    uint64 made = resolve_insert(&plain, &careful, values);
     int at = 0;
 
     for (uint64 i = 0; i < made; i++) {
@@ -108,10 +115,11 @@ insert_labels(resolve_batch *batch, const int *items, int n, Datum values[4])
     SPI_freetuptable(SPI_tuptable);
 }
 
-/* Does it for the labels whose ids are not known yet; false if there are none. */
+/* Does it for the labels whose ids are not known yet, each once (a pair that the arguments hold twice
+ * gets its id from the look-up that comes last); false if there are none. */
 static bool
 for_missing_labels(resolve_batch *batch,
-                   void (*step)(resolve_batch *, const int *, int, Datum values[4]))
+                   void (*step)(resolve_batch *, const int *, int, Datum values[4]), bool each_once)
 {
     Datum values[4];
     int n;
@@ -120,6 +128,8 @@ for_missing_labels(resolve_batch *batch,
     if (n > 0) {
         CHECK_FOR_INTERRUPTS();
         qsort_arg(items, n, sizeof *items, compare_pairs, batch);
+        if (each_once)
+            n = resolve_unique(items, n, compare_pairs, batch);
         pair_arguments(batch, items, n, values);
         step(batch, items, n, values);
     }
@@ -135,8 +145,10 @@ no_step(resolve_batch *batch, const int *items, int n, Datum values[4])
 void
 resolve_labels(resolve_batch *batch)
 {
-    if (for_missing_labels(batch, look_up_labels) && for_missing_labels(batch, insert_labels) &&
-        for_missing_labels(batch, look_up_labels) && for_missing_labels(batch, no_step))
+    if (for_missing_labels(batch, look_up_labels, false) &&
+        for_missing_labels(batch, insert_labels, true) &&
+        for_missing_labels(batch, look_up_labels, false) &&
+        for_missing_labels(batch, no_step, false))
         resolve_give_way("labels");
 }
 

@@ -15,7 +15,7 @@ def metric(db, name, columns="*"):
 
 
 def test_columns(shared_db):
-    """The founding document's ten first and in its order, then ours."""
+    """The original documentation's ten first and in its order, then ours."""
     assert shared_db.columns("prom_info.metric") == [
         "id", "metric_name", "table_name", "retention_period", "chunk_interval", "label_keys", "size", "compression_ratio",
         "total_chunks", "compressed_chunks", "before_compression_bytes", "after_compression_bytes", "total_size_bytes",
