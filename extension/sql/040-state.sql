@@ -24,16 +24,7 @@ CREATE FUNCTION _prom_catalog.guard(p_generation int8) RETURNS void
 -- server): forget everything that was learnt.
 CREATE FUNCTION _prom_catalog.feed(p_cursor xid8, OUT generation int8, OUT next_cursor xid8,
                                    OUT trimmed bool, OUT deleted int8[])
-LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
-    SELECT _prom_catalog.generation(), pg_snapshot_xmin(now.snapshot), gone.trimmed,
-           CASE WHEN gone.trimmed THEN '{}' ELSE ARRAY(
-               SELECT id FROM _prom_catalog.series_feed f, unnest(f.series_ids) id
-               WHERE f.tx >= p_cursor AND f.op = 'd' ORDER BY id) END
-    FROM (SELECT pg_current_snapshot() AS snapshot) now,
-         _prom_catalog.state s,
-         LATERAL (SELECT p_cursor < s.feed_floor OR p_cursor > pg_snapshot_xmax(now.snapshot)
-                         AS trimmed) gone
-$$;
+    AS 'MODULE_PATHNAME', 'feed_poll' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
 CREATE FUNCTION _prom_catalog.tenant_id(p_name text) RETURNS int4
 LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$

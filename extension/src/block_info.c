@@ -47,12 +47,11 @@ block_parts(PG_FUNCTION_ARGS)
     part p = {0};
 
     InitMaterializedSRF(fcinfo, 0);
-    MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "promscale block",
-                                                  ALLOCSET_DEFAULT_SIZES);
+    MemoryContext context =
+        AllocSetContextCreate(CurrentMemoryContext, "promscale block", ALLOCSET_DEFAULT_SIZES);
     bridge_alloc_init(&alloc, context, BLOCK_INFO_BUDGET);
-    bridge_check(blk_reader_open(&alloc.alloc,
-                                 (ps_str){VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data)}, NULL,
-                                 &reader, &err),
+    bridge_check(blk_reader_open(&alloc.alloc, (ps_str){VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data)},
+                                 NULL, &reader, &err),
                  &err);
     for (uint32 i = 0; i < blk_reader_n_series(reader); i++) { /* ascending by metric */
         blk_series s;

@@ -69,8 +69,8 @@ timeline(void)
     return (int64)(tli & 0x3fffff);
 }
 
-static int64
-read_generation(bool read_only)
+int64
+catalog_generation(bool read_only)
 {
     static catalog_stmt stmt = {.sql = "SELECT generation FROM _prom_catalog.state"};
 
@@ -80,18 +80,12 @@ read_generation(bool read_only)
     return DatumGetInt64(catalog_value(0, 1)) + (timeline() << 40);
 }
 
-int64
-catalog_generation(void)
-{
-    return read_generation(false);
-}
-
 PG_FUNCTION_INFO_V1(catalog_generation_sql);
 Datum
 catalog_generation_sql(PG_FUNCTION_ARGS)
 {
     SPI_connect();
-    int64 generation = read_generation(true);
+    int64 generation = catalog_generation(true);
     SPI_finish();
     PG_RETURN_INT64(generation);
 }
@@ -109,7 +103,7 @@ catalog_guard(PG_FUNCTION_ARGS)
     catalog_need_read_committed("guard()");
     catalog_lock_guard_shared();
     SPI_connect();
-    int64 generation = catalog_generation();
+    int64 generation = catalog_generation(false);
     SPI_finish();
     if (generation != expected)
         ereport(ERROR, (errcode(CATALOG_ERRCODE_GENERATION),

@@ -52,8 +52,9 @@ Datum catalog_value(uint64 row, int column);
 /* Raises 25001 if this transaction keeps one snapshot: locks taken in it would prove nothing. */
 void catalog_need_read_committed(const char *function);
 /* The generation that ids belong to: the stored one, with the server's timeline above it, so that ids
- * learnt before a fail-over or a recovery to an earlier point are never taken for valid after it. */
-int64 catalog_generation(void);
+ * learnt before a fail-over or a recovery to an earlier point are never taken for valid after it.
+ * read_only as for catalog_run. */
+int64 catalog_generation(bool read_only);
 void catalog_lock_guard_shared(void);
 
 /* ---- arguments -------------------------------------------------------------------------- */

@@ -12,7 +12,7 @@ struct label_cache {
     MemoryContext context; /* holds entries; child of the call site's context */
     HTAB *entries;
     catalog_stamp stamp;
-    bool loading; /* a statement was under way: if still set, it failed, and entries are half done */
+    bool loading; /* a statement is under way; found set: it failed, and entries are half done */
 };
 
 static void
@@ -38,8 +38,8 @@ label_cache_of(FmgrInfo *flinfo)
 
     if (cache == NULL) {
         cache = MemoryContextAllocZero(flinfo->fn_mcxt, sizeof *cache);
-        cache->context = AllocSetContextCreate(flinfo->fn_mcxt, "promscale label cache",
-                                               ALLOCSET_DEFAULT_SIZES);
+        cache->context =
+            AllocSetContextCreate(flinfo->fn_mcxt, "promscale label cache", ALLOCSET_DEFAULT_SIZES);
         cache_clear(cache);
         flinfo->fn_extra = cache;
     }

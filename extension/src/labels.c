@@ -101,8 +101,8 @@ labels_record(FunctionCallInfo fcinfo, bool with_ids)
         vals[n_known++] = PointerGetDatum(entry->value);
     }
     if (with_ids)
-        columns[c++] = PointerGetDatum(construct_array(known, n_known, INT4OID, sizeof(int32), true,
-                                                       TYPALIGN_INT));
+        columns[c++] = PointerGetDatum(
+            construct_array(known, n_known, INT4OID, sizeof(int32), true, TYPALIGN_INT));
     columns[c++] =
         PointerGetDatum(construct_array(keys, n_known, TEXTOID, -1, false, TYPALIGN_INT));
     columns[c++] =

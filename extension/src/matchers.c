@@ -171,8 +171,8 @@ json_text(const JsonbValue *v)
     case jbvString:
         return PointerGetDatum(cstring_to_text_with_len(v->val.string.val, v->val.string.len));
     case jbvNumeric:
-        return CStringGetTextDatum(DatumGetCString(
-            DirectFunctionCall1(numeric_out, NumericGetDatum(v->val.numeric))));
+        return CStringGetTextDatum(
+            DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(v->val.numeric))));
     case jbvBool:
         return CStringGetTextDatum(v->val.boolean ? "true" : "false");
     case jbvBinary:

@@ -73,8 +73,8 @@ json_conditions(Node *labels, Oid schema, Datum json_datum)
         if (token != WJB_VALUE || v.type != jbvString ||
             ps_str_eq((ps_str){key.val.string.val, key.val.string.len}, PS_STR(MDL_METRIC_NAME)))
             continue;
-        conditions = lappend(
-            conditions, overlap(labels, function, list_make2(text_const(&key), text_const(&v))));
+        conditions = lappend(conditions, overlap(labels, function,
+                                                 list_make2(text_const(&key), text_const(&v))));
     }
     return conditions;
 }

@@ -123,8 +123,9 @@ digest_of(Datum text_datum)
 static HTAB *
 name_table(void)
 {
-    HASHCTL control = {
-        .keysize = UUID_LEN, .entrysize = sizeof(name_slot), .hcxt = CurrentMemoryContext};
+    HASHCTL control = {.keysize = UUID_LEN,
+                       .entrysize = sizeof(name_slot),
+                       .hcxt = CurrentMemoryContext};
 
     return hash_create("promscale names", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
@@ -186,8 +187,9 @@ read_pairs(resolve_batch *batch, ArrayType *keys, ArrayType *values)
             BAD_ARGUMENT("pair %d has an empty key or value", i + 1);
         int32 key = intern(slots, batch->keys, batch->n_keys, key_texts[i], "a label name");
         batch->n_keys = Max(batch->n_keys, key + 1);
-        batch->pairs[i] = (resolve_pair){
-            .key = key, .value = value_texts[i], .digest = digest_of(value_texts[i])};
+        batch->pairs[i] = (resolve_pair){.key = key,
+                                         .value = value_texts[i],
+                                         .digest = digest_of(value_texts[i])};
     }
 }
 
@@ -305,7 +307,7 @@ resolve_series_sql(PG_FUNCTION_ARGS)
 
     catalog_lock_guard_shared();
     SPI_connect();
-    int64 generation = catalog_generation();
+    int64 generation = catalog_generation(false);
     resolve_metrics(&batch);
     resolve_keys(&batch);
     resolve_labels(&batch);

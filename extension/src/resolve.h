@@ -49,12 +49,12 @@ typedef struct resolve_position { /* hash entry: where a key stands in a metric'
 } resolve_position;
 
 typedef struct resolve_series {
-    int32 metric;       /* index in metrics */
-    int32 n_refs;       /* labels */
-    const int32 *refs;  /* 1-based indices in pairs */
+    int32 metric;      /* index in metrics */
+    int32 n_refs;      /* labels */
+    const int32 *refs; /* 1-based indices in pairs */
     pg_uuid_t digest;
-    int32 n_labels;     /* length of the label array */
-    int32 first_label;  /* its first element in flat_labels */
+    int32 n_labels;    /* length of the label array */
+    int32 first_label; /* its first element in flat_labels */
     int64 id;
 } resolve_series;
 

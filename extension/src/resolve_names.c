@@ -17,8 +17,8 @@ enum { NAME_MAX_BYTES = NAMEDATALEN - 2, NAME_ATTEMPTS = 5 };
 
 /* Names that columns of the views have already, and names that a table column cannot have. */
 static const char *const reserved_keys[] = {
-    "time", "value", "series_id", "labels", "series",
-    "ctid", "xmin", "xmax", "cmin", "cmax", "tableoid",
+    "time", "value", "series_id", "labels", "series",   "ctid",
+    "xmin", "xmax",  "cmin",      "cmax",   "tableoid",
 };
 
 /* base + ending, the base cut where it must be; with_id puts _<id> between. */
@@ -184,8 +184,10 @@ resolve_metrics(resolve_batch *batch)
         .n_args = 5,
         .args = {INT4ARRAYOID, TEXTARRAYOID, UUIDARRAYOID, TEXTARRAYOID, TEXTARRAYOID},
     };
-    static const name_kind kind = {
-        .what = "a metric name", .lookup = &lookup, .ids = &ids, .insert = &insert_stmt};
+    static const name_kind kind = {.what = "a metric name",
+                                   .lookup = &lookup,
+                                   .ids = &ids,
+                                   .insert = &insert_stmt};
 
     resolve_kind(&kind, batch->metrics, batch->n_metrics);
 }

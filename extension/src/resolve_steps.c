@@ -351,9 +351,9 @@ resolve_positions(resolve_batch *batch)
             c++;
         items[i]->pos = ++counts[c].positions;
         if (items[i]->pos > RESOLVE_MAX_POSITIONS)
-            ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-                            errmsg("a metric may have at most %d label names",
-                                   RESOLVE_MAX_POSITIONS)));
+            ereport(ERROR,
+                    (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+                     errmsg("a metric may have at most %d label names", RESOLVE_MAX_POSITIONS)));
     }
     insert_positions(batch, items, n, counts, n_counts);
 }
