@@ -36,12 +36,23 @@ blk_in_left(const blk_in *in)
 
 uint64_t blk_in_varint_slow(blk_in *in);
 
+/* Up to eight bytes without a loop: the end byte is found by its clear top bit, what is behind it is
+ * masked off, and the groups of seven bits are pushed together pairwise. */
 static inline uint64_t
 blk_in_varint(blk_in *in)
 {
     if (PS_LIKELY(in->p < in->end && *in->p < 0x80))
         return *in->p++;
-    return blk_in_varint_slow(in);
+    if (PS_UNLIKELY(blk_in_left(in) < 8))
+        return blk_in_varint_slow(in);
+    uint64_t x = ps_get_u64le(in->p), ends = ~x & UINT64_C(0x8080808080808080);
+    if (PS_UNLIKELY(ends == 0))
+        return blk_in_varint_slow(in);
+    in->p += (__builtin_ctzll(ends) >> 3) + 1;
+    x &= ends ^ (ends - 1);
+    x = (x & UINT64_C(0x007f007f007f007f)) | (x & UINT64_C(0x7f007f007f007f00)) >> 1;
+    x = (x & UINT64_C(0x00003fff00003fff)) | (x & UINT64_C(0x3fff00003fff0000)) >> 2;
+    return (x & UINT64_C(0x0fffffff)) | (x & UINT64_C(0x0fffffff00000000)) >> 4;
 }
 
 static inline uint8_t

@@ -130,6 +130,11 @@ decode_flush(const blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, in
         lo++;
     while (hi > lo && r->vec_times[hi - 1] > to_ms)
         hi--;
+    if (hi - lo == 1 && values != NULL) { /* the usual case */
+        t_ms[0] = r->vec_times[lo];
+        values[0] = r->values[s->first_value + (lo - base)];
+        return 1;
+    }
     memcpy(t_ms, r->vec_times + lo, (hi - lo) * sizeof *t_ms);
     if (values != NULL)
         memcpy(values, r->values + s->first_value + (lo - base), (hi - lo) * sizeof *values);
