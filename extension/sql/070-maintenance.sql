@@ -53,7 +53,8 @@ CREATE FUNCTION _prom_ext.merge_step(p_max_bytes int8 DEFAULT 33554432,
     AS 'MODULE_PATHNAME', 'merge_step' LANGUAGE C VOLATILE STRICT
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 
--- Seals some windows that are over (p_force: any window), about p_max_bytes of merged rows.
+-- Seals some windows that are over (p_force: any window), about p_max_bytes of merged rows; also the most
+-- that is read at once of a large one.
 CREATE FUNCTION _prom_ext.seal_step(p_force bool DEFAULT false, p_max_bytes int8 DEFAULT 67108864,
     OUT did bool, OUT busy bool, OUT more bool, OUT samples int8, OUT windows int8, OUT failed int8,
     OUT rows_in int8, OUT rows_out int8, OUT duplicates int8, OUT conflicts int8)
@@ -109,7 +110,8 @@ BEGIN
 END $$;
 
 -- Makes the partitions that are missing: from today to two days ahead, and for days of merged rows
--- that the sealer will need. Returns how many it made. Where a lock is not to be had soon (somebody
+-- that the sealer will need. None while there is nothing to store: a restore may be about to make its
+-- own. Returns how many it made. Where a lock is not to be had soon (somebody
 -- alters the parent), the rest is left to the next call.
 CREATE FUNCTION _prom_catalog.ensure_partitions() RETURNS int4
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
@@ -119,7 +121,8 @@ DECLARE
     v_made int4 := 0;
     v_failed int4 := 0;
 BEGIN
-    IF NOT _prom_catalog.maintenance_lock() THEN
+    IF NOT _prom_catalog.maintenance_lock() OR NOT (EXISTS (SELECT FROM _prom_catalog.metric)
+                                                    OR EXISTS (SELECT FROM _prom_data.merged)) THEN
         RETURN 0;
     END IF;
     FOR v_day IN

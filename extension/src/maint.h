@@ -57,6 +57,9 @@ maint_rows maint_rows_take(MemoryContext context, bool with_data);
 /* True if this transaction now holds the maintenance lock, false if somebody else does. */
 bool maint_lock(void);
 
+/* Raises if a row has an id that the sequence has not given out yet (while a dump is restored). */
+void maint_check_ids(int64 max_id);
+
 SPIPlanPtr maint_prepare(const char *sql, int n_args, const Oid *types);
 /* Runs a plan that must give `expected`; raises otherwise. Returns the number of rows. */
 uint64 maint_run(SPIPlanPtr plan, const Datum *values, const char *nulls, int expected);

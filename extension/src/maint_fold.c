@@ -120,11 +120,15 @@ sort_rows(fold *f, maint_rows taken)
 {
     fold_row *rows = MemoryContextAllocHuge(f->context, Max(taken.n, 1) * sizeof(fold_row));
 
+    int64 max_id = 0;
+
     for (size_t i = 0; i < taken.n; i++) {
         int32 metric = taken.items[i].meta.metric_id;
+        max_id = Max(max_id, taken.items[i].id);
         rows[i] = (fold_row){.row = taken.items[i],
                              .bucket = metric < 0 ? metric : mdl_bucket(metric)};
     }
+    maint_check_ids(max_id);
     qsort(rows, taken.n, sizeof(fold_row), by_bucket_tenant_id);
     return rows;
 }

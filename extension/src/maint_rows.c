@@ -34,6 +34,24 @@ maint_lock(void)
     return held;
 }
 
+/* A dump is restored table by table, its sequences last. Until then new rows would get ids below those
+ * of old ones, and win over them. */
+void
+maint_check_ids(int64 max_id)
+{
+    bool isnull;
+
+    if (SPI_execute("SELECT last_value FROM _prom_data.block_id_seq", false, 1) != SPI_OK_SELECT)
+        elog(ERROR, "could not read the sequence of block ids");
+    const int64 last = DatumGetInt64(
+        SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+    SPI_freetuptable(SPI_tuptable);
+    if (max_id > last)
+        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                        errmsg("block " INT64_FORMAT " is ahead of the sequence of block ids", max_id),
+                        errhint("A restore is under way, or has not set the sequence.")));
+}
+
 maint_rows
 maint_rows_take(MemoryContext context, bool with_data)
 {

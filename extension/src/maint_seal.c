@@ -30,6 +30,7 @@ PG_FUNCTION_INFO_V1(seal_step);
 enum { WINDOWS_PER_STEP = 60, RESULT_COLUMNS = 10 };
 
 #define GRACE_MS MAINT_HOUR_MS
+#define SLICE_MAX_BYTES ((int64)64 << 20)
 
 typedef struct candidate {
     int32 metric_id;
@@ -283,6 +284,7 @@ seal_some(seal *s, bool force, int64 max_bytes, bool *more, int64 *failed)
         return 0;
     maint_prefer_the_key();
     prepare_plans(s);
+    s->slice_bytes = Min(max_bytes, SLICE_MAX_BYTES);
     for (i = 0; i < n && i < WINDOWS_PER_STEP && s->stats.bytes_in < max_bytes; i++) {
         if (!try_window(s, &windows[i]))
             (*failed)++;

@@ -25,6 +25,7 @@ typedef struct seal_stats {
 typedef struct seal {
     MemoryContext context;        /* of the step */
     MemoryContext window_context; /* reset after each window */
+    int64 slice_bytes;            /* compressed; decoded, a few times as much is in memory */
     SPIPlanPtr heads;             /* of the window's merged rows */
     SPIPlanPtr rows;              /* of some of them, with data */
     SPIPlanPtr erase;             /* DELETE by id */

@@ -12,9 +12,6 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
-/* Compressed bytes that a slice reads; decoded, a few times as much is in memory. */
-#define SLICE_BYTES ((int64)64 << 20)
-
 typedef struct slice {
     int64 lo, hi; /* series ids, inclusive */
 } slice;
@@ -62,6 +59,8 @@ read_heads(seal *s, const seal_window *w)
             heads.items[n++] = heads.items[i];
     }
     heads.n = n;
+    if (n > 0)
+        maint_check_ids(heads.items[n - 1].id); /* in order of id */
     for (size_t i = 0; i < n; i++) {
         if (heads.items[i].meta.t_max_ms >= w->to_ms)
             ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
@@ -79,9 +78,9 @@ by_series_lo(const void *a, const void *b)
     return x->meta.series_lo < y->meta.series_lo ? -1 : x->meta.series_lo > y->meta.series_lo;
 }
 
-/* Cuts the series into slices that read about SLICE_BYTES each. Returns their number. */
+/* Cuts the series into slices that read about max_bytes each. Returns their number. */
 static size_t
-cut_slices(maint_rows heads, slice **ret)
+cut_slices(maint_rows heads, int64 max_bytes, slice **ret)
 {
     maint_row **order = palloc_array(maint_row *, heads.n);
     slice *slices = palloc_array(slice, heads.n);
@@ -94,7 +93,7 @@ cut_slices(maint_rows heads, slice **ret)
     for (size_t i = 0; i < heads.n; i++) {
         const blk_meta *m = &order[i]->meta;
 
-        if (n == 0 || (bytes + order[i]->data_bytes > SLICE_BYTES && m->series_lo > slices[n - 1].lo)) {
+        if (n == 0 || (bytes + order[i]->data_bytes > max_bytes && m->series_lo > slices[n - 1].lo)) {
             if (n > 0)
                 slices[n - 1].hi = m->series_lo - 1;
             slices[n++].lo = m->series_lo;
@@ -183,7 +182,7 @@ seal_one(seal *s, const seal_window *w)
         return;
     MemoryContext slice_context = AllocSetContextCreate(
         CurrentMemoryContext, "promscale seal slice", ALLOCSET_DEFAULT_SIZES);
-    const size_t n = cut_slices(heads, &slices);
+    const size_t n = cut_slices(heads, s->slice_bytes, &slices);
     for (size_t i = 0; i < n; i++) {
         MemoryContext old = MemoryContextSwitchTo(slice_context);
         seal_slice(s, w, &slices[i], heads, &k);

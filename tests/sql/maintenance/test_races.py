@@ -54,6 +54,17 @@ class Held:
         self.cur.execute(f"BEGIN; SELECT id FROM _prom_data.{table} WHERE {where} ORDER BY id DESC LIMIT 1 FOR UPDATE")
         self.id = self.cur.fetchone()[0]
 
+    def wait_until_dead(self):
+        """After the kill of another backend the server ends all sessions before it recovers."""
+        for _ in range(400):
+            try:
+                self.cur.execute("SELECT 1")
+            except psycopg2.Error:
+                self.conn.close()
+                return
+            time.sleep(0.02)
+        raise AssertionError("the server did not notice the kill")
+
     def end(self, statement="COMMIT"):
         self.cur.execute(statement)
         self.conn.close()
@@ -106,7 +117,7 @@ def test_kill_minus_nine(make_server, statement, table, merged):
     wait_for_lock(store, call.pid)
     os.kill(call.pid, signal.SIGKILL)
     call.join()
-    held.conn.close()
+    held.wait_until_dead()
     for _ in range(200):
         try:
             store = Store(server, store.database)

@@ -21,7 +21,14 @@ def partitions(store):
 # ---- partitions and windows ------------------------------------------------------------------------
 
 
+def add_metric(store):
+    store.sql("INSERT INTO _prom_catalog.metric (id, metric_name, digest, table_name)"
+              " VALUES (1, 'a', _prom_ext.text_digest('a'), 'a')")
+
+
 def test_partitions_ahead_and_as_needed(store):
+    assert store.one("SELECT _prom_catalog.ensure_partitions()") == 0  # nothing to store yet
+    add_metric(store)
     assert store.one("SELECT _prom_catalog.ensure_partitions()") == 3
     assert store.one("SELECT _prom_catalog.ensure_partitions()") == 0
     names = partitions(store)
@@ -39,6 +46,7 @@ def test_partitions_ahead_and_as_needed(store):
 
 
 def test_partition_refuses_blocks_that_cross_midnight(store):
+    add_metric(store)
     store.sql("SELECT _prom_catalog.ensure_partitions()")
     midnight = day_ms(store, 1)
     text = store.statements([(0, 1, [(1, 1, midnight - 1, bits(1.0)), (1, 1, midnight, bits(2.0))])], "block", "sealed")
@@ -49,6 +57,7 @@ def test_partition_refuses_blocks_that_cross_midnight(store):
 
 
 def test_making_partitions_waits_for_nobody(server, store):
+    add_metric(store)
     other = server.connect(store.database)
     cur = other.cursor()
     cur.execute("BEGIN; LOCK TABLE _prom_data.block IN SHARE UPDATE EXCLUSIVE MODE")
@@ -351,6 +360,22 @@ def test_rights(server, store):
         look.connection.close()
         care.connection.close()
         store.sql("DROP OWNED BY care, look; DROP ROLE care, look")
+
+
+def test_nothing_is_merged_while_a_dump_is_restored(store):
+    """The sequence comes last; ids from before it would be lower than those of older blocks."""
+    t = store.now_ms()
+    store.flush([(0, 1, 1, t, bits(1.0))])
+    store.sql("UPDATE _prom_data.fresh SET id = id + 1000")
+    with pytest.raises(psycopg2.errors.ObjectNotInPrerequisiteState):
+        store.merge()
+    store.sql("SELECT setval('_prom_data.block_id_seq', 1001)")
+    assert store.merge()["did"]
+    store.sql("UPDATE _prom_data.merged SET id = id + 1000")
+    with pytest.raises(psycopg2.errors.ObjectNotInPrerequisiteState):
+        store.seal()
+    store.sql("SELECT setval('_prom_data.block_id_seq', 3000)")
+    assert store.seal()["windows"] == 1
 
 
 def test_not_in_repeatable_read(store):

@@ -105,7 +105,13 @@ def test_kill_minus_nine_of_a_round(cared):
     stuck = f"SELECT pid FROM pg_stat_activity WHERE {WORKER} AND datname = 'promscale' AND wait_event_type = 'Lock'"
     wait_until("no round gets to the row", lambda: store.sql(stuck), 150)
     os.kill(store.one(stuck), signal.SIGKILL)
-    holder.close()
+
+    def down():
+        try:
+            cur.execute("SELECT 1")
+            return False
+        except psycopg2.Error:
+            return True
 
     def up():
         try:
@@ -114,7 +120,8 @@ def test_kill_minus_nine_of_a_round(cared):
         except psycopg2.OperationalError:
             return False
 
-    time.sleep(0.3)
+    wait_until("the server did not notice the kill", down)
+    holder.close()
     wait_until("the server does not come back", up)
     assert store.visible() == truth
     store.sql("UPDATE _prom_catalog.job SET next_run = now() WHERE name = 'fold'")
