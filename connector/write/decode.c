@@ -165,9 +165,11 @@ take_metadata(write_path *w, wp_request *r, const wire_metadata *m, ps_err *err)
                   "metadata with an empty or unusable metric name, help or unit");
         return PS_OK;
     }
-    if ((int64_t)r->n_metadata >= w->set->ingest_max_metadata)
-        return over_limit(w, WP_LIMIT_METADATA, w->set->ingest_max_metadata, "metadata entries",
-                          err);
+    if ((int64_t)r->n_metadata >= w->set->ingest_max_metadata) { /* never costs samples */
+        metric_add(w->stats.limits[WP_LIMIT_METADATA], 1);
+        metric_add(w->stats.refused[WP_REASON_METADATA], 1);
+        return PS_OK;
+    }
     if (!wp_grow((void **)&r->metadata, &r->cap_metadata, r->n_metadata + 1, sizeof(*r->metadata)))
         return ps_fail(err, PS_ENOMEM, "out of memory");
     catalog_metadata *item = &r->metadata[r->n_metadata];

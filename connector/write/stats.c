@@ -142,8 +142,7 @@ init_refusals(wp_stats *s, metrics *m)
                             reason_labels[i]);
     for (size_t i = 0; i < WP_LIMITS; i++)
         s->limits[i] = metrics_counter(m, "promscale_ingest_limit_hits_total",
-                                       "Requests refused whole because they are over a limit.",
-                                       limit_labels[i]);
+                                       "Times that a request was over a limit.", limit_labels[i]);
     for (size_t i = 0; i < WP_REJECTIONS; i++)
         s->rejected[i] =
             metrics_counter(m, "promscale_ingest_rejected_total",
