@@ -168,7 +168,8 @@ embedded_start(const settings *s, logger *log, void (*progress)(void *self, cons
         st = make_database(e, err);
     if (st != PS_OK) {
         /* a server that was adopted and does not answer is left alone, one that we started is not */
-        if (e->postmaster.is_child)
+        if (e->server.socket_dir[0] &&
+            (e->postmaster.is_child || !emb_postmaster_alive(&e->postmaster)))
             embedded_stop(e, 10000);
         embedded_free(e);
         return st;

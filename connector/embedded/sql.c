@@ -8,8 +8,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libpq-fe.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "connector/embedded/internal.h"
@@ -85,8 +87,11 @@ sql_embedded(const settings *s, int argc, char *const *argv, ps_err *err)
         return 1;
     }
     if (access(server.socket_dir, X_OK) != 0 && errno == EACCES) {
-        ps_fail(err, PS_EINVAL, "data folder %.120s belongs to user %s: run this as that user",
-                f.dir, f.user.name);
+        struct stat st;
+        const struct passwd *pw = stat(server.socket_dir, &st) == 0 ? getpwuid(st.st_uid) : NULL;
+        ps_fail(err, PS_EINVAL,
+                "the database of %.120s runs as user %s: run this as that user, or as root", f.dir,
+                pw ? pw->pw_name : "unknown");
         emb_folder_close(&f);
         return 1;
     }

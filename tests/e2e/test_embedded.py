@@ -162,7 +162,9 @@ def test_server_that_cannot_start_says_why(promscale):
     code, said = promscale.run_to_end()
     assert code != 0
     assert "does not start" in said
+    assert "no_such_setting" in said or "configuration" in said
     assert "pg.log" in said
+    assert not (promscale.data_dir / "server").exists()
 
 
 def test_settings_of_the_user_are_kept(promscale):

@@ -1,5 +1,8 @@
 """promscale sql: psql on the same database."""
 import os
+import subprocess
+
+import pytest
 
 
 def test_runs_psql(promscale):
@@ -35,3 +38,11 @@ def test_nothing_runs(lab, promscale):
 def test_works_after_the_connector_was_killed(promscale):
     promscale.kill()
     assert promscale.sql_command("-Atc", "SELECT 1").stdout == "1\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it becomes another user")
+def test_other_users_are_sent_away(promscale):
+    done = subprocess.run([promscale.program, "sql", "--data-dir", promscale.data_dir], capture_output=True, text=True,
+                          user="nobody", group="nogroup", extra_groups=[], check=False, timeout=60, stdin=subprocess.DEVNULL)
+    assert done.returncode != 0
+    assert "runs as user postgres" in done.stderr
