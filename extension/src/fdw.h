@@ -13,6 +13,7 @@
  *   fdw_series    the metric's series that exist and pass the series-level quals
  *   fdw_blocks    the metric's block rows in order of time, cut into clusters (runs of rows whose
  *                 times overlap); opens a block when it is needed
+ *   fdw_slices    cuts a cluster in time if its blocks would take too much memory together
  *   fdw_merge     walks a cluster series by series; where blocks hold the same series and time the
  *                 first write wins: the higher level, then the lower id
  *   fdw_scan      hands the samples out row by row
@@ -26,8 +27,8 @@
  * opened; both are safe to keep as long as the executor's snapshot is registered.
  *
  * Memory: everything of a scan lives below one context that dies with the executor's state. At any
- * time the blocks open are those that hold the current series, plus, between rescans, as many as fit
- * into work_mem. Not parallel-safe, no ANALYZE (its statistics would tell what row security hides).
+ * time the blocks open are those that hold the current series (a few times work_mem where slices can
+ * help), plus, between rescans, as many as fit into work_mem. Not parallel-safe, no ANALYZE (its statistics would tell what row security hides).
  */
 #ifndef PROMSCALE_FDW_H
 #define PROMSCALE_FDW_H
@@ -228,6 +229,18 @@ void fdw_block_leave(fdw_scan *scan, fdw_block *block);
 void fdw_block_close(fdw_scan *scan, fdw_block *block);
 BRIDGE_NORETURN void fdw_block_raise(const fdw_block *block, ps_status status, const ps_err *err);
 
+/* ---- fdw_slices: a cluster, piece by piece in time ------------------------------------------ */
+
+typedef struct fdw_slices {
+    int64 *starts_ms; /* n starts and one end */
+    size_t n, next;
+} fdw_slices;
+
+/* blocks: a cluster, ascending by t_min. */
+void fdw_slices_make(fdw_slices *slices, const fdw_want *want, fdw_block *const *blocks, size_t n,
+                     MemoryContext context);
+bool fdw_slices_next(fdw_slices *slices, int64 *ret_from_ms, int64 *ret_to_ms);
+
 /* ---- fdw_merge: a cluster, series by series ----------------------------------------------- */
 
 typedef struct fdw_samples { /* parallel arrays that grow */
@@ -244,10 +257,10 @@ typedef struct fdw_run { /* what one block holds of the current series */
 typedef struct fdw_merge {
     fdw_scan *scan;
     MemoryContext context;
-    int32 metric_id;
-    int64 from_ms, to_ms;
+    int32 metric_id; /* this and what is wanted of it: set by the caller */
     const fdw_series *wanted;
     size_t n_wanted;
+    int64 from_ms, to_ms;
     size_t next_wanted;
     fdw_block **blocks; /* of the cluster, ascending by series_lo */
     size_t n_blocks, cap_blocks;
@@ -261,8 +274,9 @@ typedef struct fdw_merge {
 } fdw_merge;
 
 void fdw_merge_init(fdw_merge *m, fdw_scan *scan, MemoryContext parent);
-void fdw_merge_start(fdw_merge *m, int32 metric_id, const fdw_want *want, const fdw_series *wanted,
-                     size_t n_wanted, fdw_block *const *blocks, size_t n_blocks);
+/* Of the blocks those that reach into [from, to] are walked, and of them that part. */
+void fdw_merge_start(fdw_merge *m, int64 from_ms, int64 to_ms, fdw_block *const *blocks,
+                     size_t n_blocks);
 /* Samples of the next series that has any: in m->out (or only out.n, if neither times nor values are
  * needed). Returns NULL at the end of the cluster. */
 const fdw_series *fdw_merge_next(fdw_merge *m);
@@ -305,10 +319,10 @@ struct fdw_scan {
     fdw_series_set series;
     int32 series_metric; /* whose series are in the set: 0 = none, valid across rescans */
     fdw_directory directory;
-    bool series_given;        /* the set was loaded by id; slices of it are the metrics' */
-    const fdw_series *wanted; /* of the current metric */
-    size_t n_wanted;
-    bool in_metric, in_cluster;
+    bool series_given; /* the set was loaded by id; slices of it are the metrics' */
+    bool in_metric, in_cluster, in_slice;
+    size_t cluster_first, cluster_n; /* in directory.items */
+    fdw_slices slices;
     fdw_merge merge;
 
     bridge_alloc block_memory;

@@ -65,8 +65,7 @@ compare_series_lo(const void *a, const void *b)
 }
 
 void
-fdw_merge_start(fdw_merge *m, int32 metric_id, const fdw_want *want, const fdw_series *wanted,
-                size_t n_wanted, fdw_block *const *blocks, size_t n_blocks)
+fdw_merge_start(fdw_merge *m, int64 from_ms, int64 to_ms, fdw_block *const *blocks, size_t n_blocks)
 {
     if (n_blocks > m->cap_blocks) {
         size_t cap = m->cap_blocks;
@@ -74,17 +73,18 @@ fdw_merge_start(fdw_merge *m, int32 metric_id, const fdw_want *want, const fdw_s
         m->blocks = grow(m, m->blocks, &cap, n_blocks, sizeof(*m->blocks));
         m->active = grow(m, m->active, &m->cap_blocks, n_blocks, sizeof(*m->active));
     }
-    m->metric_id = metric_id;
-    m->from_ms = want->from_ms;
-    m->to_ms = want->to_ms;
-    m->wanted = wanted;
-    m->n_wanted = n_wanted;
+    m->from_ms = from_ms;
+    m->to_ms = to_ms;
     m->next_wanted = 0;
-    m->n_blocks = n_blocks;
+    m->n_blocks = 0;
     m->next_block = 0;
     m->n_active = 0;
-    memcpy(m->blocks, blocks, n_blocks * sizeof(*blocks));
-    qsort(m->blocks, n_blocks, sizeof(*m->blocks), compare_series_lo);
+    for (size_t i = 0; i < n_blocks; i++) {
+        if (blocks[i]->meta.t_min_ms <= to_ms && blocks[i]->meta.t_max_ms >= from_ms)
+            m->blocks[m->n_blocks++] = blocks[i];
+    }
+    if (m->n_blocks > 1)
+        qsort(m->blocks, m->n_blocks, sizeof(*m->blocks), compare_series_lo);
 }
 
 void

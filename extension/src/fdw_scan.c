@@ -1,7 +1,7 @@
 /*
  * fdw_scan.c - the executor's side: conditions are evaluated at the first row (not when the node is
  * made: EXPLAIN makes nodes, and parameters come later), then metric by metric, cluster by cluster,
- * series by series, row by row.
+ * slice by slice, series by series, row by row.
  *
  * Rows are handed out in one virtual slot of our own that stays filled: for a row only time and value
  * change, for a series the rest. Columns that nobody asked for are NULL.
@@ -151,7 +151,7 @@ fdw_rescan(ForeignScanState *node)
 
     fdw_merge_stop(&scan->merge);
     scan->started = false;
-    scan->in_metric = scan->in_cluster = false;
+    scan->in_metric = scan->in_cluster = scan->in_slice = false;
     scan->row = scan->n_rows = 0;
     if (scan->series_subplan || bms_overlap(scan->series_params, node->ss.ps.chgParam))
         scan->series_metric = 0;
@@ -240,8 +240,8 @@ series_of_metric(fdw_scan *scan, int32 metric_id)
             fdw_series_load_metric(scan, metric_id, &scan->series);
             scan->series_metric = metric_id;
         }
-        scan->wanted = scan->series.rows;
-        scan->n_wanted = scan->series.n;
+        scan->merge.wanted = scan->series.rows;
+        scan->merge.n_wanted = scan->series.n;
         return;
     }
 
@@ -251,24 +251,27 @@ series_of_metric(fdw_scan *scan, int32 metric_id)
         i++;
     for (k = i; k < scan->series.n && scan->series.rows[k].metric_id == metric_id; k++)
         ;
-    scan->wanted = scan->series.rows + i;
-    scan->n_wanted = k - i;
+    scan->merge.wanted = scan->series.rows + i;
+    scan->merge.n_wanted = k - i;
 }
 
 static bool
 next_metric(fdw_scan *scan)
 {
+    fdw_merge *merge = &scan->merge;
+
     while (scan->next_metric < scan->n_metrics) {
         int32 metric_id = (int32)scan->metrics[scan->next_metric++];
         bool keep = scan->may_rescan && scan->n_metrics == 1;
 
         CHECK_FOR_INTERRUPTS();
+        merge->metric_id = metric_id;
         series_of_metric(scan, metric_id);
-        if (scan->n_wanted == 0)
+        if (merge->n_wanted == 0)
             continue;
         fdw_directory_open(&scan->directory, metric_id, scan->want.from_ms, scan->want.to_ms,
-                           scan->series_vary ? PG_INT64_MIN : scan->wanted[0].id,
-                           scan->series_vary ? PG_INT64_MAX : scan->wanted[scan->n_wanted - 1].id,
+                           scan->series_vary ? PG_INT64_MIN : merge->wanted[0].id,
+                           scan->series_vary ? PG_INT64_MAX : merge->wanted[merge->n_wanted - 1].id,
                            keep);
         return true;
     }
@@ -278,12 +281,22 @@ next_metric(fdw_scan *scan)
 static bool
 next_cluster(fdw_scan *scan)
 {
-    size_t first, n;
-
-    if (!fdw_directory_next(&scan->directory, &first, &n))
+    if (!fdw_directory_next(&scan->directory, &scan->cluster_first, &scan->cluster_n))
         return false;
-    fdw_merge_start(&scan->merge, scan->directory.metric_id, &scan->want, scan->wanted,
-                    scan->n_wanted, scan->directory.items + first, n);
+    fdw_slices_make(&scan->slices, &scan->want, scan->directory.items + scan->cluster_first,
+                    scan->cluster_n, scan->context);
+    return true;
+}
+
+static bool
+next_slice(fdw_scan *scan)
+{
+    int64 from_ms, to_ms;
+
+    if (!fdw_slices_next(&scan->slices, &from_ms, &to_ms))
+        return false;
+    fdw_merge_start(&scan->merge, from_ms, to_ms, scan->directory.items + scan->cluster_first,
+                    scan->cluster_n);
     return true;
 }
 
@@ -294,17 +307,15 @@ next_series(fdw_scan *scan)
     if (!scan->started)
         start(scan);
     for (;;) {
-        if (!scan->in_metric) {
-            if (!next_metric(scan))
-                return false;
-            scan->in_metric = true;
+        if (!scan->in_metric && !(scan->in_metric = next_metric(scan)))
+            return false;
+        if (!scan->in_cluster && !(scan->in_cluster = next_cluster(scan))) {
+            scan->in_metric = false;
+            continue;
         }
-        if (!scan->in_cluster) {
-            if (!next_cluster(scan)) {
-                scan->in_metric = false;
-                continue;
-            }
-            scan->in_cluster = true;
+        if (!scan->in_slice && !(scan->in_slice = next_slice(scan))) {
+            scan->in_cluster = false;
+            continue;
         }
         scan->current = fdw_merge_next(&scan->merge);
         if (scan->current != NULL) {
@@ -312,7 +323,7 @@ next_series(fdw_scan *scan)
             scan->n_rows = scan->merge.out.n;
             return true;
         }
-        scan->in_cluster = false;
+        scan->in_slice = false;
     }
 }
 

@@ -76,6 +76,15 @@ def orphans(store, rng):
     assert ids == [600, 601, 602, 603]
 
 
+def chain(store, rng):
+    """Metric 8: a backlog of fresh rows, each overlapping the next; with little work_mem it is read in slices."""
+    ids = store.metric(8, 30, 800)
+    for k in range(150):
+        store.block("fresh", 8, [(8, s, T0 + k * 5000 + j * 1000 + s % 4 * 250, k + s / 1000)
+                                 for s in ids for j in range(8)])
+    store.block("fresh", 8, [(8, s, T0 + k * 10000, -5) for s in ids[::3] for k in range(75)])
+
+
 @pytest.fixture(scope="module")
 def store(server):
     server.create("oracle_db")
@@ -83,7 +92,7 @@ def store(server):
     conn.cursor().execute("SET timezone = 'UTC'")
     s = Store(conn)
     rng = random.Random(7)
-    for make in (dense, tangled, packed, far, orphans):
+    for make in (dense, tangled, packed, far, orphans, chain):
         make(s, rng)
     s.metric(6, 3, 700)  # no samples at all
     s.flush()
@@ -108,7 +117,7 @@ def difference(store, template):
 
 
 def test_every_metric(store):
-    for metric in (1, 2, 3, 4, 5, 35):
+    for metric in (1, 2, 3, 4, 5, 8, 35):
         assert difference(store, f"SELECT {{cols}} FROM {{s}} s WHERE metric_id = {metric}")[:2] == (0, 0)
     extra, missing, n = difference(store, "SELECT {cols} FROM {s} s")
     assert (extra, missing) == (0, 0) and n > 50000
@@ -133,7 +142,7 @@ def random_time(rng):
 
 def random_qual(rng):
     kind = rng.randrange(16)
-    series = rng.choice([rng.randrange(100, 140), rng.randrange(300, 325), rng.randrange(400, 406), 601, 5])
+    series = rng.choice([rng.randrange(100, 140), rng.randrange(300, 325), rng.randrange(400, 406), 601, 805, 5])
     if kind < 5:
         return f"s.time {rng.choice(['<', '<=', '>', '>=', '>=', '<'])} {random_time(rng)}"
     return [
@@ -154,18 +163,20 @@ def random_qual(rng):
 def random_metric(rng):
     return rng.choice(["s.metric_id = 1", "s.metric_id = 2", "s.metric_id = 2", "s.metric_id = 3",
                        "s.metric_id IN (2, 3, 35, 999)", "s.metric_id = 4::int8", "true",
-                       "s.metric_id = ANY (ARRAY[1, 5]::int8[])", "s.metric_id < 3"])
+                       "s.metric_id = ANY (ARRAY[1, 5]::int8[])", "s.metric_id < 3", "s.metric_id = 8"])
 
 
 @pytest.mark.parametrize("seed", range(12))
 def test_random_quals(store, seed):
     rng = random.Random(1000 + seed)
     found = 0
+    store.sql(f"SET work_mem = '{rng.choice(['64kB', '256kB', '4MB'])}'")
     for _ in range(25):
         where = " AND ".join([random_metric(rng)] + [random_qual(rng) for _ in range(rng.randrange(4))])
         extra, missing, n = difference(store, f"SELECT {{cols}} FROM {{s}} s WHERE {where}")
         assert (extra, missing) == (0, 0), where
         found += n > 0
+    store.sql("RESET work_mem")
     assert found > 3
 
 
@@ -243,7 +254,7 @@ def test_nothing(store, qual):
 def test_small_work_mem(store):
     store.sql("SET work_mem = '64kB'")
     try:
-        extra, missing, n = difference(store, "SELECT {cols} FROM {s} s WHERE s.metric_id IN (1, 2)")
+        extra, missing, n = difference(store, "SELECT {cols} FROM {s} s WHERE s.metric_id IN (1, 2, 8)")
         assert (extra, missing) == (0, 0) and n > 0
     finally:
         store.sql("RESET work_mem")
