@@ -54,9 +54,10 @@ maint_boundary(bool advance)
 
     static const Oid types[] = {TIMESTAMPTZOID};
     Datum values[] = {TimestampTzGetDatum(bridge_ms_to_timestamptz_unchecked(wanted))};
-    if (SPI_execute_with_args("INSERT INTO _prom_catalog.merge_boundary AS b (boundary) VALUES ($1) "
-                              "ON CONFLICT (one) DO UPDATE SET boundary = EXCLUDED.boundary",
-                              1, (Oid *)types, values, NULL, false, 0) != SPI_OK_INSERT)
+    if (SPI_execute_with_args(
+            "INSERT INTO _prom_catalog.merge_boundary AS b (boundary) VALUES ($1) "
+            "ON CONFLICT (one) DO UPDATE SET boundary = EXCLUDED.boundary",
+            1, (Oid *)types, values, NULL, false, 0) != SPI_OK_INSERT)
         elog(ERROR, "could not move the merge boundary");
     return wanted;
 }

@@ -35,8 +35,8 @@ read_bad(fold *f)
     f->bad = MemoryContextAlloc(f->context, Max(f->n_bad, 1) * sizeof(int64));
     for (size_t i = 0; i < f->n_bad; i++) {
         bool isnull;
-        f->bad[i] = DatumGetInt64(
-            SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+        f->bad[i] =
+            DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
     }
     SPI_freetuptable(SPI_tuptable);
 }
@@ -95,9 +95,10 @@ take_fresh(fold *f, int64 max_bytes, int64 *ret_bytes)
         return false;
     static const Oid del_types[] = {INT8OID, INT8ARRAYOID};
     Datum del_values[] = {Int64GetDatum(last_id), bad};
-    int rc = SPI_execute_with_args("DELETE FROM _prom_data.fresh m WHERE m.id <= $1 AND m.id <> ALL ($2) "
-                               "RETURNING " MAINT_ROW_COLUMNS,
-                               lengthof(del_types), (Oid *)del_types, del_values, NULL, false, 0);
+    int rc = SPI_execute_with_args(
+        "DELETE FROM _prom_data.fresh m WHERE m.id <= $1 AND m.id <> ALL ($2) "
+        "RETURNING " MAINT_ROW_COLUMNS,
+        lengthof(del_types), (Oid *)del_types, del_values, NULL, false, 0);
     if (rc != SPI_OK_DELETE_RETURNING)
         elog(ERROR, "could not take fresh rows: %s", SPI_result_code_string(rc));
     return SPI_processed > 0;
@@ -125,8 +126,8 @@ sort_rows(fold *f, maint_rows taken)
     for (size_t i = 0; i < taken.n; i++) {
         int32 metric = taken.items[i].meta.metric_id;
         max_id = Max(max_id, taken.items[i].id);
-        rows[i] = (fold_row){.row = taken.items[i],
-                             .bucket = metric < 0 ? metric : mdl_bucket(metric)};
+        rows[i] =
+            (fold_row){.row = taken.items[i], .bucket = metric < 0 ? metric : mdl_bucket(metric)};
     }
     maint_check_ids(max_id);
     qsort(rows, taken.n, sizeof(fold_row), by_bucket_tenant_id);
@@ -139,11 +140,11 @@ prepare_plans(fold *f)
     static const Oid range_types[] = {INT4ARRAYOID, TIMESTAMPTZARRAYOID, TIMESTAMPTZARRAYOID};
     static const Oid key_types[] = {INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID, INT8ARRAYOID};
 
-    f->candidates = maint_prepare(
-        "SELECT " MAINT_HEAD_COLUMNS " FROM unnest($1, $2, $3) u (metric_id, t_from, t_to) "
-        "JOIN _prom_data.merged m ON m.metric_id = u.metric_id "
-        "AND m.t_min >= u.t_from AND m.t_min < u.t_to",
-        lengthof(range_types), range_types);
+    f->candidates = maint_prepare("SELECT " MAINT_HEAD_COLUMNS
+                                  " FROM unnest($1, $2, $3) u (metric_id, t_from, t_to) "
+                                  "JOIN _prom_data.merged m ON m.metric_id = u.metric_id "
+                                  "AND m.t_min >= u.t_from AND m.t_min < u.t_to",
+                                  lengthof(range_types), range_types);
     f->take = maint_prepare(
         "DELETE FROM _prom_data.merged m USING unnest($1, $2, $3, $4) u (metric_id, t_min, dist_key, id) "
         "WHERE m.metric_id = u.metric_id AND m.t_min = u.t_min AND m.dist_key = u.dist_key "
@@ -188,12 +189,13 @@ merge_step(PG_FUNCTION_ARGS)
     TupleDesc desc;
 
     if (max_bytes < 1)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                        errmsg("p_max_bytes must be positive")));
+        ereport(ERROR,
+                (errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("p_max_bytes must be positive")));
     if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE ||
         desc->natts != RESULT_COLUMNS)
         elog(ERROR, "merge_step is declared with other result columns");
-    f.group_context = AllocSetContextCreate(f.context, "promscale fold group", ALLOCSET_DEFAULT_SIZES);
+    f.group_context =
+        AllocSetContextCreate(f.context, "promscale fold group", ALLOCSET_DEFAULT_SIZES);
     SPI_connect();
     const int guc_level = NewGUCNestLevel();
     if (!maint_lock()) {

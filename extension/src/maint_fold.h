@@ -25,12 +25,12 @@ typedef struct fold {
     MemoryContext context;       /* of the step */
     MemoryContext group_context; /* reset after each group */
     int64 boundary_ms;
-    int64 *bad;                  /* ids that earlier steps could not read */
+    int64 *bad; /* ids that earlier steps could not read */
     size_t n_bad;
-    SPIPlanPtr candidates;       /* heads of merged rows by (metric, time range) */
-    SPIPlanPtr take;             /* DELETE ... RETURNING by key */
-    SPIPlanPtr insert;           /* into merged */
-    SPIPlanPtr put_back;         /* into merged, id kept */
+    SPIPlanPtr candidates; /* heads of merged rows by (metric, time range) */
+    SPIPlanPtr take;       /* DELETE ... RETURNING by key */
+    SPIPlanPtr insert;     /* into merged */
+    SPIPlanPtr put_back;   /* into merged, id kept */
     fold_stats stats;
 } fold;
 

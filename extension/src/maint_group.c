@@ -18,7 +18,7 @@
 
 typedef struct pair {
     int32 tenant_id, metric_id;
-    uint32 row;              /* index into rows: ascending with the id inside a tenant */
+    uint32 row; /* index into rows: ascending with the id inside a tenant */
     uint32 series, series_end;
     int64 t_min_ms, t_max_ms;
     uint64 samples;
@@ -43,10 +43,10 @@ typedef struct group {
     size_t n_pairs, cap_pairs;
     unit *units;
     size_t n_units;
-    maint_row *heads;     /* merged rows in reach, by tenant, metric, id */
-    bool *taken;          /* of heads */
+    maint_row *heads; /* merged rows in reach, by tenant, metric, id */
+    bool *taken;      /* of heads */
     size_t n_heads;
-    maint_row *merged;    /* the taken ones with their data, same order */
+    maint_row *merged; /* the taken ones with their data, same order */
     size_t n_merged;
 } group;
 
@@ -306,8 +306,8 @@ read_heads(group *g)
     for (size_t i = 0; i < g->n_units; i++) {
         const unit *u = &g->units[i];
         if (u->n_cells > 0)
-            ranges[n++] = (metric_range){u->metric_id, u->cells[0].from_ms,
-                                         u->cells[u->n_cells - 1].to_ms};
+            ranges[n++] =
+                (metric_range){u->metric_id, u->cells[0].from_ms, u->cells[u->n_cells - 1].to_ms};
     }
     qsort(ranges, n, sizeof(metric_range), cmp_ranges);
     for (size_t i = 0; i < n; i++) {
@@ -346,7 +346,8 @@ rows_of(maint_row *rows, size_t n, const unit *u, size_t *ret_n)
 
     while (lo < hi) {
         size_t mid = (lo + hi) / 2;
-        if (by_unit(rows[mid].meta.tenant_id, rows[mid].meta.metric_id, u->tenant_id, u->metric_id) < 0)
+        if (by_unit(rows[mid].meta.tenant_id, rows[mid].meta.metric_id, u->tenant_id,
+                    u->metric_id) < 0)
             lo = mid + 1;
         else
             hi = mid;
@@ -425,9 +426,8 @@ keep_output(void *self, ps_str data, const blk_meta *meta, ps_err *err)
 
 /* Merges the cells [first, last) of u, which lie close together and have one width. */
 static ps_status
-merge_cells(const unit *u, blk_reader *const *inputs, size_t n_inputs,
-            const maint_cell *first, const maint_cell *last, outputs *out, blk_merge_stats *stats,
-            ps_err *err)
+merge_cells(const unit *u, blk_reader *const *inputs, size_t n_inputs, const maint_cell *first,
+            const maint_cell *last, outputs *out, blk_merge_stats *stats, ps_err *err)
 {
     blk_merge_opts opts = {
         .tenant_id = u->tenant_id,
@@ -442,8 +442,8 @@ merge_cells(const unit *u, blk_reader *const *inputs, size_t n_inputs,
         .target_samples = MAINT_TARGET_SAMPLES,
     };
 
-    return blk_merge(out->alloc, inputs, n_inputs, &opts, keep_output, out, bridge_interrupted, stats,
-                     err);
+    return blk_merge(out->alloc, inputs, n_inputs, &opts, keep_output, out, bridge_interrupted,
+                     stats, err);
 }
 
 /* Cells are handled some at a time, since each has an open block while the merge runs. */

@@ -25,11 +25,12 @@ maint_lock(void)
         ereport(ERROR, (errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
                         errmsg("maintenance needs isolation level READ COMMITTED")));
     int rc = SPI_execute(psprintf("SELECT pg_catalog.pg_try_advisory_xact_lock(" INT64_FORMAT ")",
-                                  LOCK_MAINTENANCE), false, 1);
+                                  LOCK_MAINTENANCE),
+                         false, 1);
     if (rc != SPI_OK_SELECT || SPI_processed != 1)
         elog(ERROR, "could not ask for the maintenance lock: %s", SPI_result_code_string(rc));
-    bool held = DatumGetBool(
-        SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+    bool held =
+        DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
     SPI_freetuptable(SPI_tuptable);
     return held;
 }
@@ -43,13 +44,14 @@ maint_check_ids(int64 max_id)
 
     if (SPI_execute("SELECT last_value FROM _prom_data.block_id_seq", false, 1) != SPI_OK_SELECT)
         elog(ERROR, "could not read the sequence of block ids");
-    const int64 last = DatumGetInt64(
-        SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+    const int64 last =
+        DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
     SPI_freetuptable(SPI_tuptable);
     if (max_id > last)
-        ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-                        errmsg("block " INT64_FORMAT " is ahead of the sequence of block ids", max_id),
-                        errhint("A restore is under way, or has not set the sequence.")));
+        ereport(ERROR,
+                (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+                 errmsg("block " INT64_FORMAT " is ahead of the sequence of block ids", max_id),
+                 errhint("A restore is under way, or has not set the sequence.")));
 }
 
 maint_rows
@@ -115,7 +117,8 @@ maint_prepare_insert(const char *table, bool with_id)
     memcpy(types, bridge_meta_types, sizeof(bridge_meta_types));
     types[BRIDGE_META_N] = BYTEAOID;
     types[BRIDGE_META_N + 1] = INT8OID;
-    return maint_prepare(psprintf("INSERT INTO _prom_data.%s (" BRIDGE_META_COLUMNS ", data%s) VALUES "
+    return maint_prepare(psprintf("INSERT INTO _prom_data.%s (" BRIDGE_META_COLUMNS
+                                  ", data%s) VALUES "
                                   "($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13%s)",
                                   table, with_id ? ", id" : "", with_id ? ",$14" : ""),
                          BRIDGE_META_N + (with_id ? 2 : 1), types);
@@ -159,8 +162,8 @@ maint_note_error(const char *what, int64 id, const blk_meta *meta, const char *t
     MemoryContextSwitchTo(old);
     if (rc != SPI_OK_INSERT)
         elog(ERROR, "could not note an error: %s", SPI_result_code_string(rc));
-    ereport(LOG, (errmsg("promscale %s: block " INT64_FORMAT " of metric %d is left alone: %s", what,
-                         id, meta->metric_id, text)));
+    ereport(LOG, (errmsg("promscale %s: block " INT64_FORMAT " of metric %d is left alone: %s",
+                         what, id, meta->metric_id, text)));
 }
 
 /* ---- after the step ---------------------------------------------------------------------- */
@@ -199,7 +202,8 @@ static Datum
 array_of(Datum *datums, size_t n, Oid type, int len, char align)
 {
     if (n > INT_MAX / 16)
-        ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("too many rows in one step")));
+        ereport(ERROR,
+                (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("too many rows in one step")));
     return PointerGetDatum(construct_array(datums, (int)n, type, len, true, align));
 }
 

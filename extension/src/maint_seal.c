@@ -35,7 +35,7 @@ enum { WINDOWS_PER_STEP = 60, RESULT_COLUMNS = 10 };
 typedef struct candidate {
     int32 metric_id;
     int64 dist_key;
-    int64 hour_ms;   /* some merged row begins in this hour */
+    int64 hour_ms; /* some merged row begins in this hour */
     int64 chunk_ms;
 } candidate;
 
@@ -63,8 +63,10 @@ window_of(const candidate *c, int64 boundary_ms)
     const int64 length = c->hour_ms < boundary_ms ? MDL_DAY_MS : window_length(c->chunk_ms);
     const int64 from = maint_floor_ms(c->hour_ms, length);
 
-    return (seal_window){
-        .metric_id = c->metric_id, .dist_key = c->dist_key, .from_ms = from, .to_ms = from + length};
+    return (seal_window){.metric_id = c->metric_id,
+                         .dist_key = c->dist_key,
+                         .from_ms = from,
+                         .to_ms = from + length};
 }
 
 static int64
@@ -116,15 +118,18 @@ read_days(void)
 {
     days d = {0};
 
-    if (SPI_execute("SELECT (extract(epoch FROM first_day) * 1000)::int8, "
-                    "(extract(epoch FROM last_day) * 1000)::int8 FROM _prom_catalog.partition_days()",
-                    false, 1) != SPI_OK_SELECT || SPI_processed != 1)
+    if (SPI_execute(
+            "SELECT (extract(epoch FROM first_day) * 1000)::int8, "
+            "(extract(epoch FROM last_day) * 1000)::int8 FROM _prom_catalog.partition_days()",
+            false, 1) != SPI_OK_SELECT ||
+        SPI_processed != 1)
         elog(ERROR, "could not read which days have partitions");
     d.first_ms = int8_column(0, 1);
     d.last_ms = int8_column(0, 2);
     SPI_freetuptable(SPI_tuptable);
     if (SPI_execute("SELECT (extract(epoch FROM day) * 1000)::int8 FROM _prom_catalog.partitions() "
-                    "ORDER BY 1", false, 0) != SPI_OK_SELECT)
+                    "ORDER BY 1",
+                    false, 0) != SPI_OK_SELECT)
         elog(ERROR, "could not list the partitions");
     d.n = SPI_processed;
     d.partitions = palloc_array(int64, Max(d.n, 1));
@@ -225,7 +230,9 @@ try_window(seal *s, const seal_window *w)
             ReThrowError(error);
         MemoryContextSwitchTo(old_context);
         CurrentResourceOwner = old_owner;
-        blk_meta meta = {.metric_id = w->metric_id, .t_min_ms = w->from_ms, .level = BLK_LEVEL_MERGED};
+        blk_meta meta = {.metric_id = w->metric_id,
+                         .t_min_ms = w->from_ms,
+                         .level = BLK_LEVEL_MERGED};
         /* without a guilty row the window itself is noted, under an id that no row has */
         maint_note_error("seal", s->guilty != NULL ? s->guilty->id : -w->metric_id,
                          s->guilty != NULL ? &s->guilty->meta : &meta, error->message);
@@ -246,11 +253,13 @@ prepare_plans(seal *s)
 #define WINDOW_OF_METRIC                                                                           \
     "_prom_data.merged m WHERE m.metric_id = $1 AND m.dist_key = $2 AND m.t_min >= $3 AND m.t_min < $4"
 
-    s->heads = maint_prepare("SELECT " MAINT_HEAD_COLUMNS " FROM " WINDOW_OF_METRIC " ORDER BY m.id",
-                             4, types);
+    s->heads =
+        maint_prepare("SELECT " MAINT_HEAD_COLUMNS " FROM " WINDOW_OF_METRIC " ORDER BY m.id", 4,
+                      types);
     /* id + 0: a filter; as an index condition each id would walk the whole range again */
     s->rows = maint_prepare("SELECT " MAINT_ROW_COLUMNS " FROM " WINDOW_OF_METRIC
-                            " AND m.id + 0 = ANY ($5) ORDER BY m.id", 5, types);
+                            " AND m.id + 0 = ANY ($5) ORDER BY m.id",
+                            5, types);
     s->erase = maint_prepare("DELETE FROM " WINDOW_OF_METRIC " AND m.id + 0 = ANY ($5)", 5, types);
     s->insert = maint_prepare_insert("block", false);
     s->insert_far = maint_prepare_insert("block_far", false);
@@ -267,7 +276,8 @@ want_vacuum(const seal_window *w, const seal_window *before)
     if (w->far) {
         maint_want_vacuum("block_far", true);
     } else if (before == NULL || before->far || mdl_day_start_ms(before->from_ms) != day) {
-        if (timestamp2tm(bridge_ms_to_timestamptz_unchecked(day), NULL, &tm, &fsec, NULL, NULL) != 0)
+        if (timestamp2tm(bridge_ms_to_timestamptz_unchecked(day), NULL, &tm, &fsec, NULL, NULL) !=
+            0)
             elog(ERROR, "a day is out of range");
         maint_want_vacuum(psprintf("block_%04d%02d%02d", tm.tm_year, tm.tm_mon, tm.tm_mday), true);
     }
@@ -313,7 +323,8 @@ seal_step(PG_FUNCTION_ARGS)
     if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE ||
         desc->natts != RESULT_COLUMNS)
         elog(ERROR, "seal_step is declared with other result columns");
-    s.window_context = AllocSetContextCreate(s.context, "promscale seal window", ALLOCSET_DEFAULT_SIZES);
+    s.window_context =
+        AllocSetContextCreate(s.context, "promscale seal window", ALLOCSET_DEFAULT_SIZES);
     SPI_connect();
     const int guc_level = NewGUCNestLevel();
     if (maint_lock())

@@ -31,7 +31,7 @@ typedef struct seal {
     SPIPlanPtr erase;             /* DELETE by id */
     SPIPlanPtr insert, insert_far;
     seal_stats stats;
-    const maint_row *guilty;      /* the row that an error is about, if one is known */
+    const maint_row *guilty; /* the row that an error is about, if one is known */
 } seal;
 
 /* Seals one window. Raises on any trouble; the caller has opened a subtransaction. */

@@ -24,7 +24,7 @@ typedef struct sink {
         struct sealed *next;
         blk_meta meta;
         ps_str data;
-    } *first, **last;
+    } * first, **last;
 } sink;
 
 static ps_status
@@ -93,7 +93,8 @@ cut_slices(maint_rows heads, int64 max_bytes, slice **ret)
     for (size_t i = 0; i < heads.n; i++) {
         const blk_meta *m = &order[i]->meta;
 
-        if (n == 0 || (bytes + order[i]->data_bytes > max_bytes && m->series_lo > slices[n - 1].lo)) {
+        if (n == 0 ||
+            (bytes + order[i]->data_bytes > max_bytes && m->series_lo > slices[n - 1].lo)) {
             if (n > 0)
                 slices[n - 1].hi = m->series_lo - 1;
             slices[n++].lo = m->series_lo;
@@ -130,7 +131,8 @@ merge_rows(seal *s, const seal_window *w, const slice *sl, maint_rows rows, sink
         PS_TRY(blk_reader_open(k->alloc, rows.items[i].data, &rows.items[i].meta, &inputs[i], err));
     }
     s->guilty = rows.n == 1 ? &rows.items[0] : NULL;
-    PS_TRY(blk_merge(k->alloc, inputs, rows.n, &opts, keep_sealed, k, bridge_interrupted, &stats, err));
+    PS_TRY(blk_merge(k->alloc, inputs, rows.n, &opts, keep_sealed, k, bridge_interrupted, &stats,
+                     err));
     s->guilty = NULL;
     s->stats.samples += (int64)stats.samples_out;
     s->stats.duplicates += (int64)stats.dups.duplicates;
@@ -180,8 +182,8 @@ seal_one(seal *s, const seal_window *w)
 
     if (heads.n == 0)
         return;
-    MemoryContext slice_context = AllocSetContextCreate(
-        CurrentMemoryContext, "promscale seal slice", ALLOCSET_DEFAULT_SIZES);
+    MemoryContext slice_context =
+        AllocSetContextCreate(CurrentMemoryContext, "promscale seal slice", ALLOCSET_DEFAULT_SIZES);
     const size_t n = cut_slices(heads, s->slice_bytes, &slices);
     for (size_t i = 0; i < n; i++) {
         MemoryContext old = MemoryContextSwitchTo(slice_context);

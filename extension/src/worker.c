@@ -60,14 +60,15 @@ PGDLLEXPORT void worker_round_main(Datum unused);
 void
 worker_define_settings(void)
 {
-    DefineCustomStringVariable("promscale.database", "Database that the maintenance worker cares for.",
-                               NULL, &worker_database, "promscale", PGC_SIGHUP, 0, NULL, NULL, NULL);
+    DefineCustomStringVariable("promscale.database",
+                               "Database that the maintenance worker cares for.", NULL,
+                               &worker_database, "promscale", PGC_SIGHUP, 0, NULL, NULL, NULL);
     DefineCustomBoolVariable("promscale.maintenance", "Whether the maintenance worker works.", NULL,
                              &worker_enabled, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
     DefineCustomIntVariable("promscale.maintenance_interval",
                             "Time from the start of one round of maintenance to the next.", NULL,
-                            &worker_interval_ms, 5000, 100, 3600 * 1000, PGC_SIGHUP, GUC_UNIT_MS, NULL,
-                            NULL, NULL);
+                            &worker_interval_ms, 5000, 100, 3600 * 1000, PGC_SIGHUP, GUC_UNIT_MS,
+                            NULL, NULL, NULL);
 }
 
 static void
@@ -138,7 +139,8 @@ run_round(void)
 static void
 wait_ms(long ms)
 {
-    (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, PG_WAIT_EXTENSION);
+    (void)WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms,
+                    PG_WAIT_EXTENSION);
     ResetLatch(MyLatch);
     CHECK_FOR_INTERRUPTS();
     if (ConfigReloadPending) {
@@ -161,7 +163,8 @@ worker_launcher_main(Datum unused)
     context = AllocSetContextCreate(TopMemoryContext, WORKER_TYPE, ALLOCSET_DEFAULT_SIZES);
     MemoryContextSwitchTo(context);
     /* the first round comes soon, but not before the server is up */
-    started = GetCurrentTimestamp() - 1000 * (int64)(worker_interval_ms - Min(worker_interval_ms, 1000));
+    started =
+        GetCurrentTimestamp() - 1000 * (int64)(worker_interval_ms - Min(worker_interval_ms, 1000));
     for (;;) {
         const TimestampTz now = GetCurrentTimestamp();
         const int64 left_ms = worker_interval_ms - (now - started) / 1000;
@@ -268,7 +271,7 @@ vacuum_all(MemoryContext context)
         return;
     pgstat_report_appname(WORKER_TYPE ": vacuum");
     wait_ms(VACUUM_DELAY_MS);
-    foreach(cell, commands)
+    foreach (cell, commands)
         run_statement(lfirst(cell));
 }
 
