@@ -94,8 +94,6 @@ CREATE FUNCTION _prom_ext.match_support(internal) RETURNS internal
     AS 'MODULE_PATHNAME', 'matchers_support' LANGUAGE C STRICT;
 CREATE FUNCTION _prom_ext.tag_ids(op ps_tag.tag_op_equals) RETURNS int4[]
     AS 'MODULE_PATHNAME', 'matchers_equal_ids' LANGUAGE C STABLE PARALLEL SAFE;
-CREATE FUNCTION _prom_ext.tag_ids(op ps_tag.tag_op_regexp_matches) RETURNS int4[]
-    AS 'MODULE_PATHNAME', 'matchers_regex_ids' LANGUAGE C STABLE PARALLEL SAFE;
 CREATE FUNCTION _prom_ext.label_ids(key text, value text) RETURNS int4[]
     AS 'MODULE_PATHNAME', 'matchers_pair_ids' LANGUAGE C STABLE STRICT PARALLEL SAFE;
 
@@ -105,8 +103,7 @@ CREATE FUNCTION _prom_ext.labels_match(labels prom_api.label_array, op ps_tag.ta
 CREATE FUNCTION _prom_ext.labels_match(labels prom_api.label_array, op ps_tag.tag_op_not_equals) RETURNS bool
     AS 'MODULE_PATHNAME', 'matchers_not_equal' LANGUAGE C STABLE PARALLEL SAFE;
 CREATE FUNCTION _prom_ext.labels_match(labels prom_api.label_array, op ps_tag.tag_op_regexp_matches) RETURNS bool
-    AS 'MODULE_PATHNAME', 'matchers_regex' LANGUAGE C STABLE PARALLEL SAFE
-    SUPPORT _prom_ext.match_support;
+    AS 'MODULE_PATHNAME', 'matchers_regex' LANGUAGE C STABLE PARALLEL SAFE;
 CREATE FUNCTION _prom_ext.labels_match(labels prom_api.label_array, op ps_tag.tag_op_regexp_not_matches)
     RETURNS bool
     AS 'MODULE_PATHNAME', 'matchers_not_regex' LANGUAGE C STABLE PARALLEL SAFE;

@@ -5,21 +5,25 @@
 -- order of positions, and positions are only appended, so that CREATE OR REPLACE VIEW always fits and
 -- what users have built upon a view lives on. The first 1000 labels have columns; the rest is in labels.
 
--- Makes or replaces the views of up to p_limit metrics, newest troubles last; returns how many metrics
+-- Makes or replaces the views of up to p_limit metrics, within about a second; returns how many metrics
 -- are still behind. One metric that fails (somebody holds a lock, or has put a relation of his own
--- there) is noted in metric.views_error and tried again next time; the others are not held up.
+-- there) is noted in metric.views_error and tried again some other time: after those without trouble,
+-- in any order, so that no failing metric is for ever behind other failing ones.
 -- SECURITY DEFINER: views belong to prom_admin, whoever calls. Every name goes through %I.
 CREATE FUNCTION _prom_catalog.make_metric_views(p_limit int4 DEFAULT 100) RETURNS int4
 LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '50ms' AS $$
 DECLARE
     m record;
+    v_until CONSTANT timestamptz := clock_timestamp() + interval '1 s';
 BEGIN
     FOR m IN
         SELECT id, table_name, positions FROM _prom_catalog.metric
         WHERE views_positions < positions
-        ORDER BY views_error IS NOT NULL, id LIMIT p_limit
+        ORDER BY CASE WHEN views_error IS NOT NULL THEN random() ELSE -1 END, id LIMIT p_limit
     LOOP
+        -- rows of metrics that are done stay locked until the end: others want to add labels to them
+        EXIT WHEN clock_timestamp() > v_until;
         BEGIN
             PERFORM _prom_catalog.make_views_of(m.id, m.table_name, m.positions);
             UPDATE _prom_catalog.metric SET views_positions = m.positions, views_error = NULL

@@ -350,28 +350,14 @@ matchers_eq_json(PG_FUNCTION_ARGS)
 
 /* ---- the ids as an array: what the index on series.labels is asked (see matchers_index.c) ------ */
 
-static Datum
-tag_ids(FunctionCallInfo fcinfo, matcher_fill fill)
-{
-    if (PG_ARGISNULL(0))
-        null_matcher();
-    const matcher *m = matcher_of(fcinfo->flinfo, PG_GETARG_DATUM(0), fill);
-
-    PG_RETURN_ARRAYTYPE_P(catalog_make_int4_array(m->sets[0].ids, m->sets[0].n));
-}
-
 PG_FUNCTION_INFO_V1(matchers_equal_ids);
 Datum
 matchers_equal_ids(PG_FUNCTION_ARGS)
 {
-    return tag_ids(fcinfo, fill_equal);
-}
-
-PG_FUNCTION_INFO_V1(matchers_regex_ids);
-Datum
-matchers_regex_ids(PG_FUNCTION_ARGS)
-{
-    return tag_ids(fcinfo, fill_regex);
+    if (PG_ARGISNULL(0))
+        null_matcher();
+    const matcher *m = matcher_of(fcinfo->flinfo, PG_GETARG_DATUM(0), fill_equal);
+    PG_RETURN_ARRAYTYPE_P(catalog_make_int4_array(m->sets[0].ids, m->sets[0].n));
 }
 
 PG_FUNCTION_INFO_V1(matchers_pair_ids);

@@ -4,8 +4,10 @@
  * The planner asks a support function what a condition means for an index. `labels ? ('k' == 'v')`
  * means `labels && _prom_ext.tag_ids('k' == 'v')`, an array overlap that GIN knows; the ids are looked
  * up when the scan starts, not when it is planned. `labels @> json` with a constant json means one
- * overlap a pair. Negative matchers have no tag_ids and cannot use the index. Conditions are declared
- * lossy, so that the operator itself has the last word on each row.
+ * overlap a pair. Negative matchers cannot use the index; regular expressions could, but the planner
+ * has no idea how many ids one stands for, and a probe for each of a million ids is worse than looking
+ * at the series of one metric. Conditions are declared lossy, so that the operator itself has the last
+ * word on each row.
  */
 #include "catalog.h"
 

@@ -150,6 +150,19 @@ def test_one_bad_metric_does_not_stop_the_rest(db):
     assert db.one("SELECT count(views_error) FROM _prom_catalog.metric") == 0
 
 
+def test_no_failing_metric_stays_behind_other_failing_ones(db):
+    db.resolve([series(f"m{i:02}") for i in range(30)])
+    for i in range(30):
+        db.sql(f"CREATE TABLE prom_metric.m{i:02} (mine int)")
+    for _ in range(3):
+        db.one("SELECT _prom_catalog.make_metric_views(100)")
+    db.sql("DROP TABLE prom_metric.m29")
+    for _ in range(60):
+        if db.one("SELECT _prom_catalog.make_metric_views(10)") < 30:
+            break
+    assert db.columns("prom_metric.m29")[:2] == ["time", "value"]
+
+
 def test_a_long_reader_is_not_waited_for(db):
     db.resolve([series("busy", a="1"), series("free", a="1")])
     db.views()
