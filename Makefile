@@ -64,7 +64,7 @@ BENCH_BINS := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/bench_*.c))
 
 .PHONY: help
 help: ## list the verbs
-	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14 | sed 's/^/  make /'
+	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20 | sed 's/^/  make /'
 
 .PHONY: build
 build: $(BUILD)/promscale extension ## compile the connector and the extension
@@ -186,6 +186,13 @@ fuzz: ## fuzz each target for FUZZ_SECONDS (60); finds go to build/fuzz/
 	@tools/setup fuzz
 	$(AGAIN) MODE=fuzz fuzz-bins
 	@FUZZ_SECONDS=$(FUZZ_SECONDS) tools/fuzz
+
+.PHONY: cov
+cov: ## lines of the libraries that the fuzz corpora and the unit tests reach
+	@tools/setup fuzz
+	@tools/setup test
+	$(AGAIN) MODE=cov fuzz-bins $(addprefix build/cov/,$(patsubst %.c,%,$(filter-out tests/unit/connector/%,$(UNIT_SRCS))))
+	@tools/cov
 
 .PHONY: bench
 bench: ## samples/s, CPU, WAL and disk for the standard load
