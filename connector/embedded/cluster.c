@@ -271,6 +271,8 @@ emb_initdb(const emb_folder *f, const emb_binaries *b, ps_err *err)
                                 "--auth-host=reject",
                                 NULL};
     PS_TRY(emb_run(&f->user, argv, tail, sizeof(tail), &code, err));
+    if (code != 0 && emb_interrupted()) /* Ctrl-C reaches initdb, too */
+        return ps_fail(err, PS_ECANCELED, "interrupted");
     if (code != 0)
         return ps_fail(err, PS_EUNAVAILABLE, "cannot make the database in %s: %.160s", f->dir,
                        last_line(tail));

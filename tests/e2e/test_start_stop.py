@@ -31,6 +31,22 @@ def test_second_start_is_quick_and_finds_its_data(promscale):
     assert promscale.sql("SELECT x FROM kept") == [(42,)]
 
 
+@pytest.mark.parametrize("whole_group", [True, False])
+def test_interrupt_during_the_first_start(lab, whole_group):
+    """Ctrl-C (to all in the terminal) or SIGTERM (to the connector) while initdb works is a clean stop."""
+    p = lab.promscale(start=False, fresh=True)
+    p.start(wait=False)
+    wait_until("initdb does not begin", lambda: (p.data_dir / "pg.new" / "base").exists(), 30, every=0.005)
+    if whole_group:
+        os.killpg(os.getpgid(p.process.pid), signal.SIGINT)
+    else:
+        os.kill(p.process.pid, signal.SIGTERM)
+    assert p.process.wait(60) == 0, p.err
+    assert p.postmaster_pid() is None
+    p.start()
+    assert p.sql("SELECT 1") == [(1,)]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stops_cleanly(promscale, number):
     postmaster = promscale.postmaster_pid()
