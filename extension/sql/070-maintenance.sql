@@ -41,7 +41,8 @@ CREATE TABLE _prom_catalog.maintenance_error (
 -- Tables of _prom_data that want a VACUUM (which cannot run inside a function).
 CREATE TABLE _prom_catalog.vacuum_queue (
     table_name name PRIMARY KEY,
-    frozen     bool NOT NULL                      -- with FREEZE
+    frozen     bool NOT NULL,                     -- with FREEZE
+    shrink     bool NOT NULL DEFAULT false        -- give free space at the end back to the system
 );
 
 -- ---- the two steps in C ------------------------------------------------------------------------
@@ -386,19 +387,32 @@ BEGIN
         END IF;
     END LOOP;
     PERFORM pg_catalog.set_config('application_name', v_name, false);
+    IF force THEN
+        PERFORM _prom_catalog.want_shrink();
+        COMMIT;
+    END IF;
     IF force AND v_failed <> '' THEN
         RAISE EXCEPTION 'maintenance did not complete: %', v_failed;
     END IF;
 END $$;
+
+-- What a burst has left behind in fresh and merged is normally kept for the next one: giving it back
+-- takes a lock that stops readers of these tables on standbys for a moment, or is stopped by them.
+CREATE FUNCTION _prom_catalog.want_shrink() RETURNS void
+LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+    INSERT INTO _prom_catalog.vacuum_queue (table_name, frozen, shrink)
+        VALUES ('fresh', false, true), ('merged', false, true)
+        ON CONFLICT (table_name) DO UPDATE SET shrink = true
+$$;
 
 -- The VACUUM commands that are due after maintenance, each to be sent on its own outside a
 -- transaction, about 100 ms after the round: by then the flushes that ran beside it have ended, and
 -- what it deleted can be removed.
 CREATE FUNCTION _prom_catalog.take_vacuums() RETURNS SETOF text
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    WITH taken AS (DELETE FROM _prom_catalog.vacuum_queue RETURNING table_name, frozen)
-    SELECT format('VACUUM (%sTRUNCATE off) _prom_data.%I', CASE WHEN frozen THEN 'FREEZE, ' ELSE '' END,
-                  table_name)
+    WITH taken AS (DELETE FROM _prom_catalog.vacuum_queue RETURNING table_name, frozen, shrink)
+    SELECT format('VACUUM (%sTRUNCATE %s) _prom_data.%I', CASE WHEN frozen THEN 'FREEZE, ' ELSE '' END,
+                  CASE WHEN shrink THEN 'on' ELSE 'off' END, table_name)
     FROM taken WHERE to_regclass(format('_prom_data.%I', table_name)) IS NOT NULL
     ORDER BY frozen, table_name
 $$;
@@ -408,9 +422,10 @@ $$;
 REVOKE ALL ON FUNCTION _prom_ext.merge_step, _prom_ext.seal_step, _prom_catalog.maintenance_lock,
     _prom_catalog.partition_days, _prom_catalog.partitions, _prom_catalog.make_partition,
     _prom_catalog.ensure_partitions, _prom_catalog.apply_retention, _prom_catalog.trim_feed,
-    _prom_catalog.trim_exemplars, _prom_catalog.run_step, _prom_catalog.take_vacuums FROM PUBLIC;
+    _prom_catalog.trim_exemplars, _prom_catalog.run_step, _prom_catalog.want_shrink,
+    _prom_catalog.take_vacuums FROM PUBLIC;
 REVOKE ALL ON PROCEDURE prom_api.execute_maintenance FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION _prom_ext.merge_step, _prom_ext.seal_step, _prom_catalog.ensure_partitions,
     _prom_catalog.apply_retention, _prom_catalog.trim_feed, _prom_catalog.trim_exemplars,
-    _prom_catalog.run_step, _prom_catalog.take_vacuums TO prom_maintenance;
+    _prom_catalog.run_step, _prom_catalog.want_shrink, _prom_catalog.take_vacuums TO prom_maintenance;
 GRANT EXECUTE ON PROCEDURE prom_api.execute_maintenance TO prom_maintenance;

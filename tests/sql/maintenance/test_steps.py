@@ -1,5 +1,7 @@
 """Each step by itself: partitions, windows, damaged blocks, retention, the feed, exemplars, rights."""
 
+import random
+
 import psycopg2
 import pytest
 
@@ -331,15 +333,29 @@ def test_exemplars_are_capped(store):
 
 
 def test_vacuums_are_named_once(store):
-    store.flush([(0, 1, 1, day_ms(store, -1), bits(1.0)), (0, 1, 1, day_ms(store, -900), bits(1.0))])
     store.sql("SELECT _prom_catalog.set_setting('retention_period', '0')")
-    store.force()
+    store.flush([(0, 1, 1, day_ms(store, -1), bits(1.0)), (0, 1, 1, day_ms(store, -900), bits(1.0))])
+    store.sql("CALL prom_api.execute_maintenance()")
+    assert store.count("fresh") == 0 and store.n_samples("block_far") == 1
     commands = [c for (c,) in store.sql("SELECT _prom_catalog.take_vacuums()")]
     assert commands[:2] == ["VACUUM (TRUNCATE off) _prom_data.fresh", "VACUUM (TRUNCATE off) _prom_data.merged"]
-    assert len(commands) == 4 and all("FREEZE" in c for c in commands[2:])
+    assert len(commands) >= 3 and all("FREEZE" in c for c in commands[2:])
     for c in commands:
         store.sql(c)
     assert store.sql("SELECT _prom_catalog.take_vacuums()") == []
+
+
+def test_force_gives_space_back(store):
+    t = day_ms(store, -1)
+    rng = random.Random(1)
+    for i in range(40):
+        store.flush([(0, 1, s, t + i, bits(rng.random())) for s in range(1, 2000)])
+    size = "SELECT pg_table_size('_prom_data.fresh')"
+    before = store.one(size)
+    store.force()
+    for (c,) in store.sql("SELECT _prom_catalog.take_vacuums()"):
+        store.sql(c)
+    assert before > 400_000 and store.one(size) < before / 4
 
 
 def test_rights(server, store):
