@@ -134,6 +134,16 @@ placement_is_pinned(void **state)
         assert_true(mdl_bucket(m) >= -MDL_BUCKETS && mdl_bucket(m) <= -1);
 }
 
+/* What Prometheus sends when a series ends; told from other NaNs by its bits alone. */
+static void
+the_stale_marker_is_prometheuss(void **state)
+{
+    (void)state;
+    assert_true(MDL_STALE_NAN_BITS == UINT64_C(0x7ff0000000000002));
+    double stale = ps_double_of(MDL_STALE_NAN_BITS);
+    assert_true(stale != stale);
+}
+
 static void
 days_round_down(void **state)
 {
@@ -167,6 +177,7 @@ main(void)
         cmocka_unit_test(different_sets_differ),
         cmocka_unit_test(digests_need_memory),
         cmocka_unit_test(placement_is_pinned),
+        cmocka_unit_test(the_stale_marker_is_prometheuss),
         cmocka_unit_test(days_round_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -104,6 +104,12 @@ test_tenants_are_apart(void **state)
     assert_false(series_cache_find(c, &cur, 2, PS_STR("second"), &ref));
     assert_int_equal(ref.series_id, 3);
     series_cache_end(c, &cur);
+    for (int32_t other = 0; other <= 2; other += 2) { /* the guess is right but for the tenant */
+        series_cache_begin(c, &cur);
+        assert_true(series_cache_find(c, &cur, 1, PS_STR("first"), &ref));
+        assert_false(series_cache_find(c, &cur, other, PS_STR("second"), &ref));
+        series_cache_end(c, &cur);
+    }
     series_cache_free(c);
 }
 

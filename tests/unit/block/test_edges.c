@@ -1,0 +1,209 @@
+/*
+ * test_edges.c - exactly at the edge: the first millisecond of a day, the first and last time that a
+ * database can hold, and one beyond them. Random tests hardly ever stand there.
+ */
+#include "tests/unit/support.h"
+
+#include "lib/block/internal.h"
+
+enum { METRIC = 4, TENANT = 2 };
+
+/* ---- cuts by day ------------------------------------------------------------------------------ */
+
+typedef struct cut_check {
+    size_t n_samples, n_blocks;
+    int64_t days[16]; /* of the blocks, as they came */
+} cut_check;
+
+/* Written out, for times on both sides of 1970. */
+static int64_t
+day_of(int64_t t_ms)
+{
+    int64_t day = 0;
+    while ((day + 1) * 86400000 <= t_ms)
+        day++;
+    while (day * 86400000 > t_ms)
+        day--;
+    return day;
+}
+
+static ps_status
+check_cut(void *self, ps_str data, const blk_meta *meta, ps_err *err)
+{
+    cut_check *c = self;
+    (void)data, (void)err;
+    assert_int_equal(day_of(meta->t_min_ms), day_of(meta->t_max_ms));
+    assert_true(c->n_blocks < PS_ARRAY_LEN(c->days));
+    c->days[c->n_blocks++] = day_of(meta->t_min_ms);
+    c->n_samples += (size_t)meta->n_samples;
+    return PS_OK;
+}
+
+static void
+test_midnight_begins_the_day(void **state)
+{
+    /* last of a day, midnight, first after it; before, at and after 1970 */
+    static const int64_t days[] = {-2, -1, 0, 1, 2, 19675};
+    blk_point p[PS_ARRAY_LEN(days) * 3];
+    size_t n = 0;
+    ps_buf bytes;
+    blk_meta meta;
+    blk_reader *r;
+    blk_merge_stats stats;
+    cut_check c = {0};
+    ps_err err;
+
+    (void)state;
+    for (size_t i = 0; i < PS_ARRAY_LEN(days); i++)
+        for (int64_t by = -1; by <= 1; by++)
+            p[n++] = (blk_point){1, days[i] * 86400000 + by, 1, METRIC, 0};
+    ps_buf_init(&bytes, &ps_malloc);
+    assert_int_equal(blk_encode_flush(&ps_malloc, TENANT, METRIC, p, n, &bytes, &meta, &err),
+                     PS_OK);
+    assert_int_equal(blk_reader_open(&ps_malloc, ps_buf_str(&bytes), &meta, &r, &err), PS_OK);
+    blk_merge_opts o = {.tenant_id = TENANT,
+                        .metric_id = METRIC,
+                        .out_level = BLK_LEVEL_SEALED,
+                        .from_ms = INT64_MIN,
+                        .to_ms = INT64_MAX,
+                        .cut_ms = 86400000,
+                        .cut_lo_ms = -30 * INT64_C(86400000),
+                        .cut_hi_ms = 30000 * INT64_C(86400000)};
+    assert_int_equal(blk_merge(&ps_malloc, &r, 1, &o, check_cut, &c, NULL, &stats, &err), PS_OK);
+    assert_int_equal(c.n_samples, n);
+    assert_int_equal(c.n_blocks, 8); /* -3 to 2, 19674, 19675: a day once */
+    for (size_t i = 1; i < c.n_blocks; i++)
+        assert_true(c.days[i] > c.days[i - 1]);
+    blk_reader_free(r);
+    ps_buf_done(&bytes);
+}
+
+static void
+test_a_window_is_half_open(void **state)
+{
+    blk_point p[] = {{1, 999, 1, METRIC, 0},
+                     {1, 1000, 2, METRIC, 0},
+                     {1, 1999, 3, METRIC, 0},
+                     {1, 2000, 4, METRIC, 0}};
+    ps_buf bytes;
+    blk_meta meta;
+    blk_reader *r;
+    blk_merge_stats stats;
+    cut_check c = {0};
+    ps_err err;
+
+    (void)state;
+    ps_buf_init(&bytes, &ps_malloc);
+    assert_int_equal(blk_encode_flush(&ps_malloc, TENANT, METRIC, p, 4, &bytes, &meta, &err),
+                     PS_OK);
+    assert_int_equal(blk_reader_open(&ps_malloc, ps_buf_str(&bytes), &meta, &r, &err), PS_OK);
+    blk_merge_opts o = {.tenant_id = TENANT,
+                        .metric_id = METRIC,
+                        .out_level = BLK_LEVEL_MERGED,
+                        .from_ms = 1000,
+                        .to_ms = 2000};
+    assert_int_equal(blk_merge(&ps_malloc, &r, 1, &o, check_cut, &c, NULL, &stats, &err), PS_OK);
+    assert_int_equal(c.n_samples, 2);
+
+    /* reading is inclusive at both ends */
+    int64_t t[4];
+    double v[4];
+    size_t got;
+    assert_int_equal(blk_reader_decode(r, 0, 1000, 2000, t, v, &got, &err), PS_OK);
+    assert_int_equal(got, 3);
+    assert_true(t[0] == 1000 && t[2] == 2000);
+    blk_reader_free(r);
+    ps_buf_done(&bytes);
+}
+
+/* ---- the ends of time --------------------------------------------------------------------------- */
+
+static void
+test_times_of_the_header(void **state)
+{
+    static const struct {
+        int64_t t_min, t_max;
+        bool good;
+    } cases[] = {
+        {MDL_TIME_MIN_MS, MDL_TIME_MAX_MS, true},
+        {MDL_TIME_MAX_MS, MDL_TIME_MAX_MS, true},
+        {MDL_TIME_MIN_MS, MDL_TIME_MIN_MS, true},
+        {MDL_TIME_MIN_MS - 1, MDL_TIME_MAX_MS, false},
+        {MDL_TIME_MIN_MS, MDL_TIME_MAX_MS + 1, false},
+        {0, INT64_MAX, false},
+        {INT64_MIN, 0, false},
+    };
+    static const int16_t formats[] = {BLK_FORMAT_FLUSH, BLK_FORMAT_COLUMNS};
+
+    (void)state;
+    /* 4714-11-24 BC to the end of 294276, as timestamptz has it */
+    assert_true(MDL_TIME_MIN_MS == INT64_C(-210866803200000));
+    assert_true(MDL_TIME_MAX_MS == INT64_C(9224318015999999));
+    for (size_t i = 0; i < PS_ARRAY_LEN(cases); i++) {
+        for (size_t f = 0; f < PS_ARRAY_LEN(formats); f++) {
+            blk_meta meta = {.tenant_id = TENANT,
+                             .metric_id = METRIC,
+                             .dist_key = mdl_dist_key(TENANT, METRIC),
+                             .kind = BLK_KIND_FLOAT,
+                             .format = formats[f],
+                             .t_min_ms = cases[i].t_min,
+                             .t_max_ms = cases[i].t_max,
+                             .series_lo = 1,
+                             .series_hi = 1,
+                             .n_series = 1,
+                             .n_samples = 1};
+            blk_meta back;
+            ps_buf bytes;
+            ps_err err;
+            ps_buf_init(&bytes, &ps_malloc);
+            blk_header_write(&bytes, &meta, 0);
+            ps_status status = blk_peek_meta(ps_buf_str(&bytes), &back, &err);
+            assert_int_equal(status, cases[i].good ? PS_OK : PS_ECORRUPT);
+            if (cases[i].good)
+                assert_int_equal(blk_meta_compare(&back, &meta, &err), PS_OK);
+            ps_buf_done(&bytes);
+        }
+    }
+}
+
+static void
+test_times_of_a_writer(void **state)
+{
+    static const struct {
+        int64_t t;
+        bool good;
+    } cases[] = {{MDL_TIME_MIN_MS, true},
+                 {MDL_TIME_MAX_MS, true},
+                 {MDL_TIME_MIN_MS - 1, false},
+                 {MDL_TIME_MAX_MS + 1, false}};
+
+    (void)state;
+    for (size_t i = 0; i < PS_ARRAY_LEN(cases); i++) {
+        blk_point p = {1, cases[i].t, 1, METRIC, 0};
+        blk_writer_opts o = {TENANT, METRIC, BLK_LEVEL_SEALED};
+        blk_writer *w = blk_writer_new(&ps_malloc, &o);
+        ps_status want = cases[i].good ? PS_OK : PS_EINVAL;
+        blk_meta meta;
+        ps_buf bytes;
+        ps_err err;
+        ps_buf_init(&bytes, &ps_malloc);
+        assert_int_equal(blk_encode_flush(&ps_malloc, TENANT, METRIC, &p, 1, &bytes, &meta, &err),
+                         want);
+        assert_int_equal(blk_writer_add(w, 1, &p.t_ms, &p.value, 1, &err), want);
+        blk_writer_free(w);
+        ps_buf_done(&bytes);
+    }
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_midnight_begins_the_day),
+        cmocka_unit_test(test_a_window_is_half_open),
+        cmocka_unit_test(test_times_of_the_header),
+        cmocka_unit_test(test_times_of_a_writer),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
