@@ -4,8 +4,8 @@
  *
  *   maint_rows.c   rows in and out by SPI; the lock; errors that are remembered
  *   maint_cells.c  cells of time; which merged rows a fold takes along
- *   maint_fold.c   fresh -> merged      maint_group.c  one bucket of metrics inside a fold
- *   maint_seal.c   merged -> block      maint_window.c one metric and window inside a seal
+ *   maint_fold.c   fresh -> merged      maint_units.c, maint_group.c    one bucket inside a fold
+ *   maint_seal.c   merged -> block      maint_window.c    one metric and window inside a seal
  *
  * The rules that all of them keep, so that an answer never changes by maintenance:
  *

@@ -1,5 +1,6 @@
 /*
- * maint_fold.h - between maint_fold.c (the step) and maint_group.c (one bucket of metrics in it).
+ * maint_fold.h - between maint_fold.c (the step), maint_group.c (one bucket of metrics in it) and maint_units.c (what
+ * is in the bucket).
  */
 #ifndef PROMSCALE_MAINT_FOLD_H
 #define PROMSCALE_MAINT_FOLD_H
@@ -33,6 +34,50 @@ typedef struct fold {
     SPIPlanPtr put_back;   /* into merged, id kept */
     fold_stats stats;
 } fold;
+
+/* A fresh row as an input of one tenant and metric: a range of its series. */
+typedef struct fold_pair {
+    int32 tenant_id, metric_id;
+    uint32 row; /* index into rows: ascending with the id inside a tenant */
+    uint32 series, series_end;
+    int64 t_min_ms, t_max_ms;
+    uint64 samples;
+} fold_pair;
+
+/* A tenant and metric with all its inputs. */
+typedef struct fold_unit {
+    int32 tenant_id, metric_id;
+    fold_pair *pairs;
+    size_t n_pairs;
+    maint_cell *cells; /* ascending, each with new samples */
+    size_t n_cells;
+} fold_unit;
+
+/* All of one bucket; lives in the group context. */
+typedef struct fold_bucket {
+    fold *f;
+    bridge_alloc alloc; /* readers of fresh rows */
+    MemoryContext unit_context;
+    fold_row *rows;
+    size_t n_rows;
+    blk_reader **readers; /* NULL: the row goes back */
+    fold_pair *pairs;
+    size_t n_pairs, cap_pairs;
+    fold_unit *units;
+    size_t n_units;
+    maint_row *heads; /* merged rows in reach, by tenant, metric, id */
+    bool *taken;      /* of heads */
+    size_t n_heads;
+    maint_row *merged; /* the taken ones with their data, same order */
+    size_t n_merged;
+} fold_bucket;
+
+/* Opens the rows of b and lists its units with their cells. A unit without cells has failed. */
+void fold_list_units(fold_bucket *b);
+/* Order by tenant and metric. */
+int fold_unit_order(int32 tenant_a, int32 metric_a, int32 tenant_b, int32 metric_b);
+/* A unit that cannot be merged: its fresh rows go back. */
+void fold_give_up(fold_bucket *b, fold_unit *u, const char *text);
 
 /* Folds rows[0..n) (one bucket, ascending by tenant and id) into merged. */
 void fold_group(fold *f, fold_row *rows, size_t n);

@@ -24,7 +24,6 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_database.h"
-#include "commands/extension.h"
 #include "compat.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -225,12 +224,24 @@ run_statement(const char *sql)
     MemoryContextDelete(context);
 }
 
+/* Is the extension here, in a version that has maintenance? */
 static bool
 extension_is_there(void)
 {
+    bool isnull;
+
+    SetCurrentStatementStartTimestamp();
     StartTransactionCommand();
-    (void)GetTransactionSnapshot();
-    bool found = OidIsValid(get_extension_oid("promscale", true));
+    SPI_connect();
+    PushActiveSnapshot(GetTransactionSnapshot());
+    if (SPI_execute("SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'promscale') AND "
+                    "to_regprocedure('prom_api.execute_maintenance(bool, bool)') IS NOT NULL",
+                    true, 1) != SPI_OK_SELECT)
+        elog(ERROR, "could not look for the extension");
+    bool found =
+        DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+    SPI_finish();
+    PopActiveSnapshot();
     CommitTransactionCommand();
     return found;
 }

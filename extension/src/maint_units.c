@@ -1,0 +1,216 @@
+/*
+ * maint_units.c - what one bucket of fresh rows holds: which metrics of which tenants, with which rows
+ * and series, and for which cells of time. A row that cannot be read is noted and goes back.
+ */
+#include "maint_fold.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+static void
+add_pair(fold_bucket *g, const fold_pair *p)
+{
+    if (g->n_pairs == g->cap_pairs) {
+        g->cap_pairs *= 2;
+        g->pairs = repalloc_huge(g->pairs, g->cap_pairs * sizeof(fold_pair));
+    }
+    g->pairs[g->n_pairs++] = *p;
+}
+
+/* One pair per metric of the row. Where all of a packed row lies in one cell, as nearly always, the
+ * row's bounds and average are good enough; only a row that spans cells is looked at more closely. */
+static void
+add_pairs(fold_bucket *g, uint32 row)
+{
+    blk_reader *r = g->readers[row];
+    const blk_meta *m = &g->rows[row].row.meta;
+    const uint32 n = blk_reader_n_series(r);
+    blk_series s;
+
+    for (uint32 a = 0, b; a < n; a = b) {
+        blk_reader_series(r, a, &s);
+        fold_pair p = {.tenant_id = m->tenant_id,
+                       .metric_id = s.metric_id,
+                       .row = row,
+                       .series = a,
+                       .t_min_ms = m->t_min_ms,
+                       .t_max_ms = m->t_max_ms};
+        b = m->metric_id > 0 || s.metric_id == INT32_MAX
+                ? n
+                : blk_reader_seek(r, s.metric_id + 1, INT64_MIN);
+        p.series_end = b;
+        p.samples = 1 + (uint64)m->n_samples * (b - a) / n;
+        add_pair(g, &p);
+    }
+}
+
+static void
+put_back(fold_bucket *g, uint32 row, const char *text)
+{
+    fold_row *r = &g->rows[row];
+
+    if (r->put_back)
+        return;
+    r->put_back = true;
+    if (g->readers[row] != NULL)
+        g->f->stats.samples_in -= r->row.meta.n_samples;
+    maint_note_error("merge", r->row.id, &r->row.meta, text);
+}
+
+static void
+open_rows(fold_bucket *g)
+{
+    ps_err err;
+
+    bridge_alloc_init(&g->alloc, g->f->group_context, MAINT_MEMORY_BYTES);
+    g->readers = palloc0_array(blk_reader *, g->n_rows);
+    g->cap_pairs = g->n_rows + 64;
+    g->pairs = MemoryContextAllocHuge(CurrentMemoryContext, g->cap_pairs * sizeof(fold_pair));
+    for (uint32 i = 0; i < g->n_rows; i++) {
+        const maint_row *row = &g->rows[i].row;
+        ps_status s = blk_reader_open(&g->alloc.alloc, row->data, &row->meta, &g->readers[i], &err);
+
+        if (s != PS_OK) {
+            g->readers[i] = NULL;
+            put_back(g, i, err.text);
+            continue;
+        }
+        g->f->stats.samples_in += row->meta.n_samples;
+        add_pairs(g, i);
+        CHECK_FOR_INTERRUPTS();
+    }
+}
+
+int
+fold_unit_order(int32 tenant_a, int32 metric_a, int32 tenant_b, int32 metric_b)
+{
+    if (tenant_a != tenant_b)
+        return tenant_a < tenant_b ? -1 : 1;
+    return metric_a < metric_b ? -1 : metric_a > metric_b;
+}
+
+static int
+cmp_pairs(const void *a, const void *b)
+{
+    const fold_pair *x = a, *y = b;
+    int c = fold_unit_order(x->tenant_id, x->metric_id, y->tenant_id, y->metric_id);
+
+    return c != 0 ? c : (x->row < y->row ? -1 : x->row > y->row);
+}
+
+static int
+cmp_cells(const void *a, const void *b)
+{
+    const maint_cell *x = a, *y = b;
+
+    return x->from_ms < y->from_ms ? -1 : x->from_ms > y->from_ms;
+}
+
+/* A unit whose samples do not all lie in one cell: their times are decoded and counted by cell. */
+static bool
+count_cells(fold_bucket *g, fold_unit *u)
+{
+    size_t n = 0, cap = 64;
+    maint_cell *cells = palloc_array(maint_cell, cap);
+
+    for (size_t p = 0; p < u->n_pairs; p++) {
+        const fold_pair *pr = &u->pairs[p];
+        blk_reader *r = g->readers[pr->row];
+        int64 *times = NULL;
+        size_t times_cap = 0;
+
+        for (uint32 i = pr->series; i < pr->series_end; i++) {
+            blk_series s;
+            size_t got;
+            ps_err err;
+
+            blk_reader_series(r, i, &s);
+            if (s.n_samples > times_cap) {
+                if (times != NULL)
+                    pfree(times);
+                times_cap = s.n_samples;
+                times = palloc_extended(times_cap * sizeof(int64), MCXT_ALLOC_HUGE);
+            }
+            ps_status st = blk_reader_decode(r, i, INT64_MIN, INT64_MAX, times, NULL, &got, &err);
+            if (st != PS_OK) {
+                put_back(g, pr->row, err.text);
+                return false;
+            }
+            for (size_t k = 0; k < got; k++) {
+                if (n == 0 || times[k] < cells[n - 1].from_ms || times[k] >= cells[n - 1].to_ms) {
+                    if (n == cap) {
+                        cap *= 2;
+                        cells = repalloc_huge(cells, cap * sizeof(maint_cell));
+                    }
+                    cells[n++] = maint_cell_of(times[k], g->f->boundary_ms);
+                }
+                cells[n - 1].new_samples++;
+            }
+        }
+        if (times != NULL)
+            pfree(times);
+    }
+    qsort(cells, n, sizeof(maint_cell), cmp_cells);
+    size_t out = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (out > 0 && cells[out - 1].from_ms == cells[i].from_ms)
+            cells[out - 1].new_samples += cells[i].new_samples;
+        else
+            cells[out++] = cells[i];
+    }
+    u->cells = cells;
+    u->n_cells = out;
+    return true;
+}
+
+static bool
+find_cells(fold_bucket *g, fold_unit *u)
+{
+    int64 lo = INT64_MAX, hi = INT64_MIN;
+    uint64 samples = 0;
+
+    for (size_t i = 0; i < u->n_pairs; i++) {
+        lo = Min(lo, u->pairs[i].t_min_ms);
+        hi = Max(hi, u->pairs[i].t_max_ms);
+        samples += u->pairs[i].samples;
+    }
+    maint_cell cell = maint_cell_of(lo, g->f->boundary_ms);
+    if (hi >= cell.to_ms)
+        return count_cells(g, u);
+    cell.new_samples = samples;
+    u->cells = palloc_array(maint_cell, 1);
+    u->cells[0] = cell;
+    u->n_cells = 1;
+    return true;
+}
+
+void
+fold_give_up(fold_bucket *g, fold_unit *u, const char *text)
+{
+    for (size_t i = 0; i < u->n_pairs; i++)
+        put_back(g, u->pairs[i].row, text);
+    u->n_cells = 0;
+}
+
+void
+fold_list_units(fold_bucket *g)
+{
+    open_rows(g);
+    qsort(g->pairs, g->n_pairs, sizeof(fold_pair), cmp_pairs);
+    g->units = MemoryContextAllocHuge(CurrentMemoryContext, (g->n_pairs + 1) * sizeof(fold_unit));
+    for (size_t a = 0, b; a < g->n_pairs; a = b) {
+        const fold_pair *first = &g->pairs[a];
+        fold_unit *u = &g->units[g->n_units++];
+
+        for (b = a + 1; b < g->n_pairs && g->pairs[b].tenant_id == first->tenant_id &&
+                        g->pairs[b].metric_id == first->metric_id;
+             b++) {
+        }
+        *u = (fold_unit){.tenant_id = first->tenant_id,
+                         .metric_id = first->metric_id,
+                         .pairs = &g->pairs[a],
+                         .n_pairs = b - a};
+        if (!find_cells(g, u))
+            fold_give_up(g, u, "another block of the same metric cannot be decoded");
+    }
+}
