@@ -19,7 +19,7 @@ AGAIN := +@$(MAKE) --no-print-directory -j$(shell nproc 2>/dev/null || echo 2)
 CC_release := gcc
 CC_san := gcc
 CC_tsan := gcc
-CC_cov := clang-14
+CC_cov := gcc
 CC_fuzz := clang-14
 CC := $(CC_$(MODE))
 CXX := g++
@@ -29,11 +29,11 @@ WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -W
 OPT_release := -O2 -g
 OPT_san := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 OPT_tsan := -O1 -g -fsanitize=thread
-OPT_cov := -O0 -g -fprofile-instr-generate -fcoverage-mapping
+OPT_cov := -O0 -g --coverage
 OPT_fuzz := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 LDOPT_san := -fsanitize=address,undefined
 LDOPT_tsan := -fsanitize=thread
-LDOPT_cov := -fprofile-instr-generate
+LDOPT_cov := --coverage
 LDOPT_fuzz := -fsanitize=address,undefined
 
 PQ_CFLAGS = -isystem $(shell $(PG_CONFIG) --includedir)
@@ -169,6 +169,7 @@ demo: ## the same with a Prometheus and a node_exporter that write into it
 test: ## set the machine up and run every test
 	@tools/setup test
 	$(AGAIN) build unit-bins fuzz-bins
+	$(AGAIN) MODE=cov fuzz-bins
 	@tools/install-extension "$(PG_CONFIG)"
 	@tests/run
 
@@ -189,7 +190,6 @@ fuzz: ## fuzz each target for FUZZ_SECONDS (60); finds go to build/fuzz/
 
 .PHONY: cov
 cov: ## lines of the libraries that the fuzz corpora and the unit tests reach
-	@tools/setup fuzz
 	@tools/setup test
 	$(AGAIN) MODE=cov fuzz-bins $(addprefix build/cov/,$(patsubst %.c,%,$(filter-out tests/unit/connector/%,$(UNIT_SRCS))))
 	@tools/cov
