@@ -251,6 +251,42 @@ def test_nothing(store, qual):
     assert store.sql(f"SELECT count(*) FROM _prom_data.samples WHERE {qual}") == [(0,)]
 
 
+@pytest.mark.parametrize("op", ["<", "<=", "=", ">=", ">"])
+@pytest.mark.parametrize("offset", ["0 us", "1 us", "-1 us", "500 us", "999 us", "1 ms", "-1 ms"])
+def test_bounds_are_exact(store, op, offset):
+    """Around a moment that has samples, to the microsecond; before 1970, too."""
+    for metric, ms in ((2, T0 + 450000), (4, -DAY_MS), (4, 0)):
+        moment = f"timestamptz 'epoch' + {ms // 1000} * interval '1 s' + interval '{offset}'"
+        extra, missing, n = difference(store, f"SELECT {{cols}} FROM {{s}} s WHERE s.metric_id = {metric}"
+                                       f" AND s.time {op} {moment}")
+        assert (extra, missing) == (0, 0)
+        assert n > 0 or op == "="
+
+
+def test_pages_with_ties(store):
+    """More rows than a page holds, all of one moment and of three tables."""
+    store.sql("BEGIN")
+    ids = store.metric(9, 4200, 20000)
+    for i, s in enumerate(ids):
+        store.block(("fresh", "block_far", "merged")[i % 3], 9, [(9, s, T0, i), (9, s, T0 + 1000, i)])
+    store.flush()
+    assert store.sql("SELECT count(*), count(DISTINCT series_id), sum(value) FROM _prom_data.samples"
+                     " WHERE metric_id = 9") == [(8400, 4200, 4199 * 4200)]
+    plan = store.sql("EXPLAIN (ANALYZE, TIMING OFF) SELECT * FROM _prom_data.samples WHERE metric_id = 9")
+    assert any("Blocks: read=4200 " in line for line, in plan)
+    store.sql("ROLLBACK")
+
+
+def test_series_quals_with_parameters(store):
+    """Series-level quals that change from rescan to rescan, and such that do not."""
+    query = ("SELECT p.x, p.y, (SELECT count(*) FROM {} s WHERE s.metric_id = 2 AND s.labels[2] = p.x"
+             " AND s.time < timestamptz 'epoch' + %d * interval '1 s' + p.y * interval '1 min')"
+             " FROM (SELECT 1000 + g %% 4 AS x, g / 4 AS y FROM generate_series(0, 60) g) p ORDER BY 1, 2"
+             % (T0 // 1000))
+    rows = store.sql(query.format("_prom_data.samples"))
+    assert rows == store.sql(query.format("expected")) and len({r[2] for r in rows}) > 20
+
+
 def test_small_work_mem(store):
     store.sql("SET work_mem = '64kB'")
     try:
