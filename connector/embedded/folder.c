@@ -210,6 +210,22 @@ make_folder(const emb_folder *f, ps_err *err)
                    strerror(errno));
 }
 
+bool
+emb_give(int fd, const emb_folder *f)
+{
+    struct stat st;
+
+    if (geteuid() != 0)
+        return true;
+    if (fstat(fd, &st) != 0)
+        return false;
+    if (!S_ISREG(st.st_mode) || st.st_nlink != 1) {
+        errno = EMLINK;
+        return false;
+    }
+    return fchown(fd, f->owner_uid, f->owner_gid) == 0;
+}
+
 static ps_status
 lock_folder(emb_folder *f, ps_err *err)
 {
@@ -231,8 +247,7 @@ lock_folder(emb_folder *f, ps_err *err)
     }
     f->lock_fd = fd;
     int len = snprintf(text, sizeof(text), "%d\n", (int)getpid());
-    if (fchown(fd, f->owner_uid, f->owner_gid) != 0 || ftruncate(fd, 0) != 0 ||
-        pwrite(fd, text, (size_t)len, 0) != len)
+    if (!emb_give(fd, f) || ftruncate(fd, 0) != 0 || pwrite(fd, text, (size_t)len, 0) != len)
         return ps_fail(err, PS_EUNAVAILABLE, "cannot write %s/run.lock: %s", f->dir,
                        strerror(errno));
     return PS_OK;

@@ -95,6 +95,9 @@ ps_status emb_folder_find(const char *wanted, emb_folder *ret, ps_err *err) PS_M
 /* Makes the folder if missing, locks it, checks that it is ours. */
 ps_status emb_folder_open(emb_folder *f, ps_err *err) PS_MUST_CHECK;
 void emb_folder_close(emb_folder *f);
+/* As root: the open file becomes the folder owner's. False if it has another name elsewhere, since then
+ * it may be a file that the owner only wishes to have. */
+bool emb_give(int fd, const emb_folder *f);
 /* Whole file or nothing, also after a crash. Never follows a link. */
 ps_status emb_write_file(int dir_fd, const char *name, ps_str text, mode_t mode, uid_t uid,
                          gid_t gid, ps_err *err) PS_MUST_CHECK;

@@ -38,7 +38,7 @@ emb_postmaster_init(emb_postmaster *p, const emb_folder *f, ps_err *err)
     *p = (emb_postmaster){.folder = f, .pidfd = -1};
     p->log_fd =
         openat(f->dir_fd, "pg.log", O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0640);
-    if (p->log_fd < 0 || (geteuid() == 0 && fchown(p->log_fd, f->owner_uid, f->owner_gid) != 0))
+    if (p->log_fd < 0 || !emb_give(p->log_fd, f))
         return ps_fail(err, PS_EUNAVAILABLE, "cannot write %s: %s", f->log_path, strerror(errno));
     return PS_OK;
 }
@@ -318,7 +318,7 @@ emb_log_bound(emb_postmaster *p)
         ssize_t n;
         while ((n = pread(in, chunk, sizeof(chunk), at)) > 0 && write(out, chunk, (size_t)n) == n)
             at += n;
-        if (geteuid() == 0 && fchown(out, f->owner_uid, f->owner_gid) != 0)
+        if (!emb_give(out, f))
             unlinkat(f->dir_fd, "pg.log.1", 0);
     }
     if (in >= 0)

@@ -191,6 +191,27 @@ test_write_file_follows_no_link(void **state)
 }
 
 static void
+test_linked_file_is_not_given_away(void **state)
+{
+    emb_folder f;
+    ps_err err;
+    (void)state;
+
+    if (geteuid() != 0) {
+        print_message("# only root gives files away\n");
+        skip();
+    }
+    assert_int_equal(mkdir(below("linked"), 0755), 0);
+    make_file("secret", "root's");
+    char secret[sizeof(base) + 16];
+    snprintf(secret, sizeof(secret), "%s/secret", base);
+    assert_int_equal(link(secret, below("linked/run.lock")), 0);
+    assert_int_equal(emb_folder_find(below("linked"), &f, &err), PS_OK);
+    assert_int_equal(emb_folder_open(&f, &err), PS_EUNAVAILABLE);
+    emb_folder_close(&f);
+}
+
+static void
 test_server_file(void **state)
 {
     emb_server_file in = {.socket_dir = "/run/promscale-abcdef", .signature = "0123456789abcdef"};
@@ -249,10 +270,15 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_new_folder),      cmocka_unit_test(test_path_is_made_absolute),
-        cmocka_unit_test(test_long_path),       cmocka_unit_test(test_lock),
-        cmocka_unit_test(test_foreign_folders), cmocka_unit_test(test_write_file_follows_no_link),
-        cmocka_unit_test(test_server_file),     cmocka_unit_test(test_socket_folder),
+        cmocka_unit_test(test_new_folder),
+        cmocka_unit_test(test_path_is_made_absolute),
+        cmocka_unit_test(test_long_path),
+        cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_foreign_folders),
+        cmocka_unit_test(test_write_file_follows_no_link),
+        cmocka_unit_test(test_linked_file_is_not_given_away),
+        cmocka_unit_test(test_server_file),
+        cmocka_unit_test(test_socket_folder),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
