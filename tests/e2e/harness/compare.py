@@ -20,7 +20,9 @@ def number(raw):
 
 
 def timestamp(ms):
-    """A parameter for psycopg2."""
+    """A parameter for psycopg2; of an infinity, too."""
+    if math.isinf(ms):
+        return "infinity" if ms > 0 else "-infinity"
     return datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc) + datetime.timedelta(milliseconds=ms)
 
 
@@ -52,6 +54,10 @@ def views_missing(db):
                                  " WHERE to_regclass(format('prom_metric.%I', table_name)) IS NULL")]
 
 
+def quoted(name):
+    return '"' + name.replace('"', '""') + '"'
+
+
 def sql_metrics(ask):
     """{metric name: view name}"""
     return dict(ask("SELECT metric_name, table_name FROM prom_info.metric"))
@@ -66,10 +72,10 @@ def sql_series(db, start_ms, end_ms):
 
 def series_of_view(ask, view, start_ms, end_ms):
     labels = {i: tuple(sorted(pairs.items()))
-              for i, pairs in ask(f'SELECT series_id, jsonb(labels) FROM prom_series."{view}"')}
+              for i, pairs in ask(f'SELECT series_id, jsonb(labels) FROM prom_series.{quoted(view)}')}
     assert len(set(labels.values())) == len(labels), f"two series of {view} have the same labels"
     rows = ask("SELECT series_id, (extract(epoch FROM time) * 1000)::int8, encode(float8send(value), 'hex')"
-               f' FROM prom_metric."{view}" WHERE time > %s AND time <= %s', [timestamp(start_ms), timestamp(end_ms)])
+               f' FROM prom_metric.{quoted(view)} WHERE time > %s AND time <= %s', [timestamp(start_ms), timestamp(end_ms)])
     out = {}
     for series_id, ms, raw in rows:
         out.setdefault(labels[series_id], []).append((ms, int(raw, 16)))
@@ -80,7 +86,7 @@ def sql_figures(db, start_ms, end_ms):
     """{metric name: (count, sum, first ms, last ms)} as SQL's aggregates say, without stale markers."""
     with session(db) as ask:
         out = {name: ask("SELECT count(*), sum(value), (extract(epoch FROM min(time)) * 1000)::int8,"
-                         f' (extract(epoch FROM max(time)) * 1000)::int8 FROM prom_metric."{view}"'
+                         f' (extract(epoch FROM max(time)) * 1000)::int8 FROM prom_metric.{quoted(view)}'
                          r" WHERE time > %s AND time <= %s AND float8send(value) <> '\x7ff0000000000002'",
                          [timestamp(start_ms), timestamp(end_ms)])[0] for name, view in sql_metrics(ask).items()}
     return {name: f for name, f in out.items() if f[0] > 0}

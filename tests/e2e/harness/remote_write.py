@@ -72,6 +72,32 @@ def snappy(data):
     return bytes(out)
 
 
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def masked_crc32c(data):
+    """As Snappy's framing format has it."""
+    crc = crc32c(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def framed(data, chunk_bytes=1000):
+    """Snappy's framing format: chunks in turn as they are and compressed, with padding between."""
+    out = bytearray(b"\xff\x06\x00\x00sNaPpY")
+    for n, at in enumerate(range(0, len(data), chunk_bytes)):
+        part = data[at:at + chunk_bytes]
+        kind, content = (1, part) if n % 2 else (0, snappy(part))
+        for k, c in ((kind, struct.pack("<I", masked_crc32c(part)) + content), (0xFE, b"padding")):
+            out += bytes([k]) + struct.pack("<I", len(c))[:3] + c
+    return bytes(out)
+
+
 def write_request(series, families=()):
     """Body as a client sends it."""
     return snappy(encode(series, families))
