@@ -83,7 +83,7 @@ typedef struct options {
     const char *path;
     int targets, conns, batch;
     int64_t interval_ms, duration_ms, t0_ms;
-    double rate; /* samples a second over all connections; 0 = as fast as possible */
+    double rate;   /* samples a second over all connections; 0 = as fast as possible */
     double jitter; /* share of scrapes off the grid by up to 20 ms */
     const char *manifest;
 } options;
@@ -230,7 +230,8 @@ make_series(series *s, const metric_group *g, int metric, int a, int b, int targ
     labels[n++] = (mdl_label){PS_STR("job"), pod < 0 ? PS_STR("node") : PS_STR("service")};
     labels[n++] = (mdl_label){PS_STR("cluster"), ps_str_c(cluster)};
     labels[n++] = (mdl_label){PS_STR("rack"), ps_str_c(rack)};
-    labels[n++] = (mdl_label){PS_STR("environment"), target % 10 ? PS_STR("production") : PS_STR("staging")};
+    labels[n++] =
+        (mdl_label){PS_STR("environment"), target % 10 ? PS_STR("production") : PS_STR("staging")};
     if (pod >= 0)
         labels[n++] = (mdl_label){PS_STR("pod"), ps_str_c(uid)};
     if (g->label_a)
@@ -584,8 +585,8 @@ report(const options *opt, sender *senders, double seconds)
     printf("{\"samples\": %" PRId64 ", \"seconds\": %.3f, \"samples_per_second\": %.0f, "
            "\"requests\": %zu, \"bytes_per_sample\": %.2f, \"retried\": %" PRId64
            ", \"failed\": %" PRId64 ", \"p50_ms\": %.2f, \"p99_ms\": %.2f, \"max_ms\": %.2f}\n",
-           sent, seconds, (double)sent / seconds, n, sent ? (double)bytes / (double)sent : 0.0, retried,
-           failed, n ? all[n / 2] : 0, n ? all[n * 99 / 100] : 0, n ? all[n - 1] : 0);
+           sent, seconds, (double)sent / seconds, n, sent ? (double)bytes / (double)sent : 0.0,
+           retried, failed, n ? all[n / 2] : 0, n ? all[n * 99 / 100] : 0, n ? all[n - 1] : 0);
     free(all);
     if (failed != 0)
         exit(1);
@@ -662,8 +663,12 @@ parse_args(options *opt, int argc, char **argv)
 int
 main(int argc, char **argv)
 {
-    options opt = {.targets = 100, .conns = 4, .batch = 2000, .interval_ms = 15000,
-                   .duration_ms = 7200000, .jitter = 0};
+    options opt = {.targets = 100,
+                   .conns = 4,
+                   .batch = 2000,
+                   .interval_ms = 15000,
+                   .duration_ms = 7200000,
+                   .jitter = 0};
     sender senders[64] = {0};
     double started;
     int64_t total;
@@ -673,7 +678,8 @@ main(int argc, char **argv)
     total = build(&opt, senders);
     if (opt.manifest)
         write_manifest(&opt);
-    fprintf(stderr, "bench_load: %" PRId64 " samples of %d targets built, sending\n", total, opt.targets);
+    fprintf(stderr, "bench_load: %" PRId64 " samples of %d targets built, sending\n", total,
+            opt.targets);
     for (int c = 0; c < opt.conns; c++) {
         senders[c].opt = &opt;
         senders[c].latency_ms = calloc(senders[c].n ? senders[c].n : 1, sizeof(double));
