@@ -27,8 +27,7 @@ enum {
     ROUND_MS = 5000, /* while we do */
     CONNECT_MS = 10000,
     LOG_EVERY_MS = 60000,
-    VACUUM_DELAY_MS = 100, /* flushes that were open during the round have ended by then */
-    MAX_VACUUMS = 64
+    VACUUM_DELAY_MS = 100 /* flushes that were open during the round have ended by then */
 };
 
 struct maintenance {
@@ -41,8 +40,10 @@ struct maintenance {
     int looks_without;
 };
 
+/* The worker of a server takes care of one database, which need not be ours. */
 static const char worker_sql[] =
-    "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'promscale maintenance')::int4";
+    "SELECT (EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'promscale maintenance')"
+    " AND current_setting('promscale.database', true) IS NOT DISTINCT FROM current_database())::int4";
 
 static ps_status
 run(maintenance *m, const char *sql, PGresult **ret, ps_err *err)
@@ -90,22 +91,15 @@ wait_for_stop(maintenance *m, int ms)
 static ps_status
 vacuum(maintenance *m, ps_err *err)
 {
-    char *statements[MAX_VACUUMS];
     PGresult *res = NULL;
     ps_status st = PS_OK;
 
     if (wait_for_stop(m, VACUUM_DELAY_MS))
         return PS_OK;
     PS_TRY(run(m, "SELECT _prom_catalog.take_vacuums()", &res, err));
-    int n = PQntuples(res) < MAX_VACUUMS ? PQntuples(res) : MAX_VACUUMS;
-    for (int i = 0; i < n; i++)
-        statements[i] = strndup(PQgetvalue(res, i, 0), (size_t)PQgetlength(res, i, 0));
+    for (int i = 0; st == PS_OK && i < PQntuples(res); i++)
+        st = run(m, PQgetvalue(res, i, 0), NULL, err);
     PQclear(res);
-    for (int i = 0; i < n; i++) {
-        if (st == PS_OK && statements[i])
-            st = run(m, statements[i], NULL, err);
-        free(statements[i]);
-    }
     return st;
 }
 
