@@ -31,8 +31,8 @@
 /* ---- status and error ------------------------------------------------------------------- */
 
 /*
- * Every status maps to an HTTP status (connector/http), a SQLSTATE (extension bridge) and, for
- * the program, an exit code; a unit test checks that each has a row in each table.
+ * Every status has an HTTP status (connector/http/respond.c) and a SQLSTATE
+ * (extension/src/bridge.c); tools/check-statuses sees to it that none is forgotten.
  */
 typedef enum ps_status {
     PS_OK = 0,
