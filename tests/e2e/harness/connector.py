@@ -144,6 +144,10 @@ class Promscale:
         finally:
             conn.close()
 
+    def keep_connection(self, timeout=30):
+        """An http.client connection for several requests, the caller's to use."""
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout * SLOW)
+
     def get(self, path, **kw):
         return self.http("GET", path, **kw)
 
