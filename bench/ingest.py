@@ -134,12 +134,12 @@ def measure(args, url, connector, postmaster, dsn):
     pss = PeakPss(connector, postmaster)
     pss.start()
     proc = subprocess.Popen(load, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    proc.stderr.readline()  # "... built, sending"
+    first = proc.stderr.readline()  # "... built, sending"
     cpu0 = cpu(connector, postmaster)
     started = time.time()
     out, err = proc.communicate()
     if proc.returncode:
-        sys.exit(f"bench_load failed: {out} {err}")
+        sys.exit(f"bench_load failed: {first}{out}{err}")
     r = json.loads(out)
     cpu1 = cpu(connector, postmaster)
     while one("SELECT count(*) FROM _prom_data.fresh") > 0 and time.time() - started < 900:
