@@ -117,8 +117,8 @@ def test_killed_postmaster_with_a_busy_backend(promscale):
 def test_killed_backend(promscale):
     """kill -9 of a backend makes the postmaster start over by itself; the connector connects again."""
     postmaster = promscale.postmaster_pid()
-    pid = promscale.connect().get_backend_pid()
-    os.kill(pid, signal.SIGKILL)
+    conn = promscale.connect()
+    os.kill(conn.get_backend_pid(), signal.SIGKILL)
 
     def answers():
         try:
