@@ -166,6 +166,45 @@ def test_somebody_else_commits(db):
         conn.close()
 
 
+def test_a_waiting_call_can_be_canceled(db):
+    """The wait is inside a subtransaction that catches one kind of error: not this one."""
+    a, b = db.connect(), db.connect()
+    a.autocommit = False
+    db.resolve([series("m2", y="1")])
+    a.cursor().execute("INSERT INTO _prom_catalog.label (tenant_id, key_id, value, digest) SELECT 0, id, 'new',"
+                       " _prom_ext.text_digest('new') FROM _prom_catalog.label_key WHERE key = 'y'")
+    thread, result = in_background(b, "SELECT _prom_catalog.resolve_series(0, '{m2}', '{__name__,y}', '{m2,new}', '{1}', '{2}',"
+                                      " '{1,2}')")
+    wait_until_blocked(db, b)
+    db.sql("SELECT pg_cancel_backend(%s)", (b.info.backend_pid,))
+    thread.join(30)
+    assert isinstance(result[0], psycopg2.Error) and result[0].pgcode == "57014", result
+    a.rollback()
+    assert len(resolve_with(b, [series("m2", y="new")]).series) == 1
+    for conn in (a, b):
+        conn.close()
+
+
+def test_positions_are_given_away_once(db):
+    """Labels and keys exist, only this metric has not got them: the metric's row is what sessions meet at."""
+    db.resolve([series("other", x="1", y="1", z="1"), series("m")])
+    a, b = db.connect(), db.connect()
+    a.autocommit = False
+    resolve_with(a, [series("m", x="1", z="1")])
+    thread, result = in_background(b, "SELECT series_ids FROM _prom_catalog.resolve_series(0, '{m}', '{__name__,x,y}',"
+                                      " '{m,1,1}', '{1}', '{3}', '{1,2,3}')")
+    wait_until_blocked(db, b)
+    a.commit()
+    thread.join(30)
+    assert not isinstance(result[0], Exception), result
+    assert db.sql("SELECT k.key, p.pos FROM _prom_catalog.label_key_position p JOIN _prom_catalog.label_key k ON k.id = p.key_id"
+                  " JOIN _prom_catalog.metric m ON m.id = p.metric_id WHERE m.metric_name = 'm' ORDER BY pos") == [
+        ("__name__", 1), ("x", 2), ("z", 3), ("y", 4)]
+    assert db.one("SELECT prom_api.jsonb(labels) FROM _prom_catalog.series WHERE id = %s", (result[0][0][0][0],)) == series("m", x="1", y="1")
+    for conn in (a, b):
+        conn.close()
+
+
 # ---- the guard ----------------------------------------------------------------------------------
 
 

@@ -226,6 +226,32 @@ def test_in_parallel_workers(labels_db):
     assert all(r[3] and r[5] for r in rows) and sum(r[2] for r in rows) == 1
 
 
+def test_what_was_unknown_may_become_known(labels_db):
+    conn = labels_db.connect()
+    conn.autocommit = False
+    cur = conn.cursor()
+    cur.execute("""
+        CREATE FUNCTION pg_temp.g() RETURNS text[] LANGUAGE plpgsql AS $$
+        DECLARE seen text[]; v int4 := 2000000000;
+        BEGIN
+            FOR i IN 1..4 LOOP
+                IF i = 2 THEN
+                    INSERT INTO _prom_catalog.label SELECT v, 0, id, 'first', gen_random_uuid() FROM _prom_catalog.label_key LIMIT 1;
+                ELSIF i = 3 THEN
+                    UPDATE _prom_catalog.label SET value = 'second' WHERE id = v;
+                ELSIF i = 4 THEN
+                    DELETE FROM _prom_catalog.label WHERE id = v;
+                END IF;
+                seen[i] := val(v);
+            END LOOP;
+            RETURN seen;
+        END $$""")
+    cur.execute("SELECT pg_temp.g()")
+    assert cur.fetchone()[0] == [None, "first", "second", None]
+    conn.rollback()
+    conn.close()
+
+
 def test_index_serves_equality_and_containment(labels_db):
     db = labels_db
     db.sql("SET enable_seqscan = off")

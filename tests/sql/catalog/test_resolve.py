@@ -257,6 +257,8 @@ def test_a_metric_has_a_limit_of_label_names(db):
     ("UPDATE _prom_catalog.label_key SET key = 'other' WHERE key = 'job'", "23505"),
     ("UPDATE _prom_catalog.metric SET metric_name = 'other' WHERE metric_name = 'up'", "23505"),
     ("UPDATE _prom_catalog.series SET labels = labels || 0", "23505"),
+    ("UPDATE _prom_catalog.series SET labels = trim_array(labels, 1)", "23505"),
+    ("UPDATE _prom_catalog.series SET labels[2] = labels[1]", "23505"),
     ("DELETE FROM _prom_catalog.state", "XX001"),
 ])
 def test_a_hit_is_verified(db, damage, code):

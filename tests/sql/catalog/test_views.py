@@ -97,6 +97,9 @@ def test_names_of_keys(db):
         if len(base.encode()) < 59 and not key.startswith("label_") and key not in ("time", "series"):
             assert (value_column, id_column) == (base, base + "_id")
         assert id_column.endswith("_id")
+        number = db.one("SELECT id FROM _prom_catalog.label_key WHERE key = %s", (key,))
+        assert (len(base.encode()) + 3 >= 62) == (id_column.endswith(f"_{number}_id") and id_column != base + "_id") or \
+            key in ("time", "label_time", "series", "label_series")
         assert value_column not in ("series_id", "labels") and id_column not in ("time", "value", "series_id", "labels")
         assert db.one(f"SELECT {quoted(value_column)} FROM prom_series.m") == f"value of {key[:70]}"
         assert db.one(f"SELECT count({quoted(id_column)}) FROM prom_metric.m") == 0
