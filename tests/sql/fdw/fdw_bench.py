@@ -71,7 +71,7 @@ def main():
             scanned = next(int(r.split("rows=")[2].split()[0]) for r in rows if "Foreign Scan" in r)
             print(f"{best * 1000:9.1f} ms {scanned / best / 1e6:8.2f} M rows/s  {query}")
     finally:
-        server.stop()
+        server.close()
 
 
 if __name__ == "__main__":
