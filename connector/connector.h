@@ -5,6 +5,8 @@
 #ifndef PROMSCALE_CONNECTOR_CONNECTOR_H
 #define PROMSCALE_CONNECTOR_CONNECTOR_H
 
+#include <stdatomic.h>
+
 #include "connector/config/settings.h"
 #include "connector/embedded/embedded.h"
 #include "connector/http/http.h"
@@ -22,7 +24,9 @@ typedef struct connector {
     logger *log;
     metrics *metrics;
     embedded *embedded; /* NULL: a database of the user's */
-    char *conninfo;     /* with the password, if there is one: never shown */
+    atomic_bool
+        reviving;   /* its server has died and does not answer again yet; set by the main thread */
+    char *conninfo; /* with the password, if there is one: never shown */
     char *sql_command;  /* what a user types to open psql; without a password */
     int64_t started_ms; /* Unix */
     facts *facts;
@@ -32,5 +36,8 @@ typedef struct connector {
     self_scrape *self_scrape;
     maintenance *maintenance;
 } connector;
+
+/* True while samples can be stored: the database answers. For /-/ready, /healthz and the page. */
+bool connector_ready(const connector *c);
 
 #endif

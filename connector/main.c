@@ -163,6 +163,7 @@ revive(connector *c)
     int64_t pause = RESTART_MIN_MS;
     ps_err err;
 
+    atomic_store(&c->reviving, true);
     log_error(c->log, "the embedded database server has died, restarting it");
     while (embedded_restart(c->embedded, &err) != PS_OK) {
         if (err.code == PS_ECANCELED)
@@ -173,6 +174,7 @@ revive(connector *c)
             return false;
         pause = pause * 2 < RESTART_MAX_MS ? pause * 2 : RESTART_MAX_MS;
     }
+    atomic_store(&c->reviving, false);
     log_info(c->log, "the embedded database server runs again");
     return true;
 }

@@ -6,6 +6,12 @@
  */
 #include "connector/ops/ops.h"
 
+bool
+connector_ready(const connector *c)
+{
+    return !atomic_load(&c->reviving) && write_path_healthy(c->write);
+}
+
 static void
 serve_metrics(http_request *r, void *self)
 {
@@ -33,7 +39,7 @@ serve_ready(http_request *r, void *self)
 {
     connector *c = self;
 
-    if (write_path_healthy(c->write))
+    if (connector_ready(c))
         http_respond_text(r, 200, "promscale is ready");
     else
         http_respond_text(r, 503, "the database does not answer");
@@ -44,7 +50,7 @@ serve_healthz(http_request *r, void *self)
 {
     connector *c = self;
 
-    if (write_path_healthy(c->write))
+    if (connector_ready(c))
         http_respond(r, 200, "text/plain; charset=utf-8", PS_STR(""));
     else
         http_respond_text(r, 503, "the database does not answer");

@@ -172,7 +172,7 @@ add_facts(ps_buf *out, connector *c)
 static void
 render_page(ps_buf *out, connector *c, const http_request *r)
 {
-    bool healthy = write_path_healthy(c->write);
+    bool healthy = connector_ready(c);
 
     ps_buf_add_c(out, head);
     ps_buf_addf(
