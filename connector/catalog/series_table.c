@@ -124,6 +124,20 @@ spare(series_entry *e) /* CLOCK: whoever was used since the hand came by stays, 
     return atomic_exchange_explicit(&e->touched, 0, memory_order_relaxed) != 0;
 }
 
+/* The hand moves on by one; who stands there goes or is spared. */
+static void
+move_hand(series_table *t)
+{
+    if (t->hand >= t->n_ids)
+        t->hand = 1;
+    series_entry *e = t->entries[t->hand];
+    if (e != NULL && !spare(e)) {
+        remove_entry(t, t->hand);
+        t->evictions++;
+    }
+    t->hand++;
+}
+
 /* Evicts until `need` more bytes fit. */
 static bool
 make_room(series_table *t, size_t need)
@@ -131,14 +145,7 @@ make_room(series_table *t, size_t need)
     while (t->bytes + need > t->max_bytes) {
         if (t->n == 0)
             return false;
-        if (t->hand >= t->n_ids)
-            t->hand = 1;
-        series_entry *e = t->entries[t->hand];
-        if (e != NULL && !spare(e)) {
-            remove_entry(t, t->hand);
-            t->evictions++;
-        }
-        t->hand++;
+        move_hand(t);
     }
     return true;
 }
@@ -238,16 +245,8 @@ take_id(series_table *t)
 {
     if (t->n_vacant == 0 && t->n_ids == t->cap_ids && !grow_ids(t)) {
         /* No room for more numbers: one entry gives its own. */
-        while (t->n_vacant == 0 && t->n > 0) {
-            if (t->hand >= t->n_ids)
-                t->hand = 1;
-            series_entry *e = t->entries[t->hand];
-            if (e != NULL && !spare(e)) {
-                remove_entry(t, t->hand);
-                t->evictions++;
-            }
-            t->hand++;
-        }
+        while (t->n_vacant == 0 && t->n > 0)
+            move_hand(t);
     }
     if (t->n_vacant > 0)
         return t->vacant[--t->n_vacant];

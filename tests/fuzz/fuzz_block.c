@@ -2,28 +2,19 @@
  * fuzz_block.c - stored blocks.
  *
  * The first byte chooses what the rest is:
- * 0  a block (both formats), whose checksums are set right so that the input gets deep: opened,
- * walked,
- *      decoded whole and in parts, merged; what opens and decodes must survive the merge unchanged
+ *   0  a block (both formats), whose checksums are set right so that the input gets deep: opened,
+ *      walked, decoded whole and in parts, merged; what opens and decodes must survive the merge
+ *      unchanged
  *   1  two such blocks, merged with each other
  *   2  a description of series: written as a columns block, which must come back to the bit
  *   3  a description of points: sorted, written as a flush block, which must come back to the bit;
  *      and in several blocks, whose merge must be what sorting all points gives
  * Blocks lie on the heap at their exact size.
  */
-#include <stdlib.h>
-
 #include "lib/block/internal.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 enum { MAX_DECODE = 1 << 16, MAX_MERGE = 1 << 17 };
-
-#define REQUIRE(condition)                                                                         \
-    do {                                                                                           \
-        if (!(condition))                                                                          \
-            abort();                                                                               \
-    } while (0)
 
 /* ---- blocks -------------------------------------------------------------------------------- */
 

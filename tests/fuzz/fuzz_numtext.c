@@ -6,20 +6,11 @@
  * as a double and as a whole number, and written and read.
  */
 #include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
 
 #include "lib/base/base.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 enum { MAX_TEXT = 4096 };
-
-#define REQUIRE(condition)                                                                         \
-    do {                                                                                           \
-        if (!(condition))                                                                          \
-            abort();                                                                               \
-    } while (0)
 
 static void
 check_double_text(double v)

@@ -4,20 +4,10 @@
  * The input is tried as it is (block, or stream if it has the magic), as a stream with the magic put
  * before it, as the content of one well-formed data chunk, and as content to compress and decompress.
  */
-#include <stdint.h>
-#include <stdlib.h>
-
 #include "lib/wire/wire.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 enum { MAX_OUT = 1 << 20, MAX_CHUNK_CONTENT = 65536 };
-
-#define REQUIRE(condition)                                                                         \
-    do {                                                                                           \
-        if (!(condition))                                                                          \
-            abort();                                                                               \
-    } while (0)
 
 static const char magic[10] = {'\xFF', 6, 0, 0, 's', 'N', 'a', 'P', 'p', 'Y'};
 

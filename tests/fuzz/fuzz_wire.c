@@ -5,20 +5,10 @@
  * writer and read again: both readings must agree, bit for bit. The input is copied to the heap at
  * its exact size, so a read beyond it is seen.
  */
-#include <stdint.h>
-#include <stdlib.h>
-
 #include "lib/wire/wire.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 enum { MAX_EXEMPLAR_LABELS = 256 };
-
-#define REQUIRE(condition)                                                                         \
-    do {                                                                                           \
-        if (!(condition))                                                                          \
-            abort();                                                                               \
-    } while (0)
 
 typedef struct parts { /* of one series, on the heap at their exact sizes */
     mdl_label *labels;

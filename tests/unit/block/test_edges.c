@@ -39,6 +39,20 @@ check_cut(void *self, ps_str data, const blk_meta *meta, ps_err *err)
     return PS_OK;
 }
 
+/* The points as one flush block, open. */
+static blk_reader *
+open_block(const blk_point *p, size_t n, ps_buf *bytes)
+{
+    blk_meta meta;
+    blk_reader *r;
+    ps_err err;
+
+    ps_buf_init(bytes, &ps_malloc);
+    assert_int_equal(blk_encode_flush(&ps_malloc, TENANT, METRIC, p, n, bytes, &meta, &err), PS_OK);
+    assert_int_equal(blk_reader_open(&ps_malloc, ps_buf_str(bytes), &meta, &r, &err), PS_OK);
+    return r;
+}
+
 static void
 test_midnight_begins_the_day(void **state)
 {
@@ -47,8 +61,6 @@ test_midnight_begins_the_day(void **state)
     blk_point p[PS_ARRAY_LEN(days) * 3];
     size_t n = 0;
     ps_buf bytes;
-    blk_meta meta;
-    blk_reader *r;
     blk_merge_stats stats;
     cut_check c = {0};
     ps_err err;
@@ -57,10 +69,7 @@ test_midnight_begins_the_day(void **state)
     for (size_t i = 0; i < PS_ARRAY_LEN(days); i++)
         for (int64_t by = -1; by <= 1; by++)
             p[n++] = (blk_point){1, days[i] * 86400000 + by, 1, METRIC, 0};
-    ps_buf_init(&bytes, &ps_malloc);
-    assert_int_equal(blk_encode_flush(&ps_malloc, TENANT, METRIC, p, n, &bytes, &meta, &err),
-                     PS_OK);
-    assert_int_equal(blk_reader_open(&ps_malloc, ps_buf_str(&bytes), &meta, &r, &err), PS_OK);
+    blk_reader *r = open_block(p, n, &bytes);
     blk_merge_opts o = {.tenant_id = TENANT,
                         .metric_id = METRIC,
                         .out_level = BLK_LEVEL_SEALED,
@@ -86,17 +95,12 @@ test_a_window_is_half_open(void **state)
                      {1, 1999, 3, METRIC, 0},
                      {1, 2000, 4, METRIC, 0}};
     ps_buf bytes;
-    blk_meta meta;
-    blk_reader *r;
     blk_merge_stats stats;
     cut_check c = {0};
     ps_err err;
 
     (void)state;
-    ps_buf_init(&bytes, &ps_malloc);
-    assert_int_equal(blk_encode_flush(&ps_malloc, TENANT, METRIC, p, 4, &bytes, &meta, &err),
-                     PS_OK);
-    assert_int_equal(blk_reader_open(&ps_malloc, ps_buf_str(&bytes), &meta, &r, &err), PS_OK);
+    blk_reader *r = open_block(p, 4, &bytes);
     blk_merge_opts o = {.tenant_id = TENANT,
                         .metric_id = METRIC,
                         .out_level = BLK_LEVEL_MERGED,
