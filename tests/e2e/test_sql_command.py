@@ -45,6 +45,7 @@ def test_works_after_the_connector_was_killed(promscale):
 def test_other_users_are_sent_away(lab, promscale):
     program = shutil.copy(promscale.program, lab.folder / "program")  # the clone may be out of their reach
     done = subprocess.run([program, "sql", "--data-dir", promscale.data_dir], capture_output=True, text=True,
-                          env=promscale.environment(), user="nobody", group="nogroup", extra_groups=[], check=False, timeout=60, stdin=subprocess.DEVNULL)
+                          env=promscale.environment(), user="nobody", group="nogroup", extra_groups=[], check=False,
+                          timeout=60, stdin=subprocess.DEVNULL)
     assert done.returncode != 0
     assert "runs as user postgres" in done.stderr
