@@ -93,7 +93,7 @@ class Promscale:
         return self.process.kill()
 
     def restart(self, number=signal.SIGTERM):
-        self.stop(number)
+        assert self.stop(number) == 0, self.err[-2000:]
         return self.start()
 
     def run_to_end(self, timeout=60):
