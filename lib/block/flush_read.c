@@ -46,6 +46,8 @@ read_metrics(blk_reader *r, blk_in *in, uint64_t *tmp)
             count[i] > n_series - at)
             return false;
         metric += (int32_t)tmp[i];
+        if (mdl_bucket(metric) != r->meta.metric_id)
+            return false; /* nobody would look for it here */
         for (uint64_t k = 0; k < count[i]; k++)
             r->fseries[at++].metric_id = metric;
     }

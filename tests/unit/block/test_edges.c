@@ -87,6 +87,63 @@ test_midnight_begins_the_day(void **state)
     ps_buf_done(&bytes);
 }
 
+/* Cuts stop at cut_lo and cut_hi: what is outside is one block below and one above, never mixed. */
+typedef struct sides {
+    const blk_merge_opts *opts;
+    size_t below, inside, above;
+} sides;
+
+static ps_status
+check_side(void *self, ps_str data, const blk_meta *meta, ps_err *err)
+{
+    sides *s = self;
+    (void)data, (void)err;
+    bool below = meta->t_min_ms < s->opts->cut_lo_ms, above = meta->t_max_ms >= s->opts->cut_hi_ms;
+    assert_false(below && meta->t_max_ms >= s->opts->cut_lo_ms);
+    assert_false(above && meta->t_min_ms < s->opts->cut_hi_ms);
+    *(below ? &s->below : above ? &s->above : &s->inside) += (size_t)meta->n_samples;
+    return PS_OK;
+}
+
+static void
+test_cuts_have_two_ends(void **state)
+{
+    const int64_t lo = 10 * INT64_C(86400000), hi = 12 * INT64_C(86400000);
+    const int64_t times[] = {lo - 86400000, lo - 1, lo, lo + 1, hi - 1, hi, hi + 1, hi + 86400000};
+
+    (void)state;
+    for (unsigned keep = 1; keep < 1u << PS_ARRAY_LEN(times); keep++) {
+        blk_point p[PS_ARRAY_LEN(times)];
+        size_t n = 0, want[3] = {0};
+        ps_buf bytes;
+        blk_merge_stats stats;
+        ps_err err;
+        for (size_t i = 0; i < PS_ARRAY_LEN(times); i++) {
+            if ((keep >> i & 1) == 0)
+                continue;
+            p[n++] = (blk_point){1, times[i], 1, METRIC, 0};
+            want[i < 2 ? 0 : i < 5 ? 1 : 2]++;
+        }
+        blk_reader *r = open_block(p, n, &bytes);
+        blk_merge_opts o = {.tenant_id = TENANT,
+                            .metric_id = METRIC,
+                            .out_level = BLK_LEVEL_SEALED,
+                            .from_ms = INT64_MIN,
+                            .to_ms = INT64_MAX,
+                            .cut_ms = 86400000,
+                            .cut_lo_ms = lo,
+                            .cut_hi_ms = hi};
+        sides s = {.opts = &o};
+        assert_int_equal(blk_merge(&ps_malloc, &r, 1, &o, check_side, &s, NULL, &stats, &err),
+                         PS_OK);
+        assert_int_equal(s.below, want[0]);
+        assert_int_equal(s.inside, want[1]);
+        assert_int_equal(s.above, want[2]);
+        blk_reader_free(r);
+        ps_buf_done(&bytes);
+    }
+}
+
 static void
 test_a_window_is_half_open(void **state)
 {
@@ -171,6 +228,42 @@ test_times_of_the_header(void **state)
 }
 
 static void
+test_counts_of_the_header(void **state)
+{
+    static const struct {
+        int32_t n_series, n_samples;
+        bool good;
+    } cases[] = {{1, 1, true},
+                 {3, 3, true},
+                 {3, 2, false},
+                 {0, 1, false},
+                 {0, 0, false},
+                 {1, (int32_t)BLK_MAX_SAMPLES, true},
+                 {1, (int32_t)BLK_MAX_SAMPLES + 1, false}};
+
+    (void)state;
+    for (size_t i = 0; i < PS_ARRAY_LEN(cases); i++) {
+        blk_meta meta = {.tenant_id = TENANT,
+                         .metric_id = METRIC,
+                         .dist_key = mdl_dist_key(TENANT, METRIC),
+                         .kind = BLK_KIND_FLOAT,
+                         .format = BLK_FORMAT_COLUMNS,
+                         .series_lo = 1,
+                         .series_hi = 9,
+                         .n_series = cases[i].n_series,
+                         .n_samples = cases[i].n_samples};
+        blk_meta back;
+        ps_buf bytes;
+        ps_err err;
+        ps_buf_init(&bytes, &ps_malloc);
+        blk_header_write(&bytes, &meta, 0);
+        assert_int_equal(blk_peek_meta(ps_buf_str(&bytes), &back, &err),
+                         cases[i].good ? PS_OK : PS_ECORRUPT);
+        ps_buf_done(&bytes);
+    }
+}
+
+static void
 test_times_of_a_writer(void **state)
 {
     static const struct {
@@ -203,10 +296,9 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_midnight_begins_the_day),
-        cmocka_unit_test(test_a_window_is_half_open),
-        cmocka_unit_test(test_times_of_the_header),
-        cmocka_unit_test(test_times_of_a_writer),
+        cmocka_unit_test(test_midnight_begins_the_day), cmocka_unit_test(test_cuts_have_two_ends),
+        cmocka_unit_test(test_a_window_is_half_open),   cmocka_unit_test(test_times_of_the_header),
+        cmocka_unit_test(test_counts_of_the_header),    cmocka_unit_test(test_times_of_a_writer),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
