@@ -331,6 +331,26 @@ test_limit_exemplars(void **state)
 }
 
 static void
+test_large_exemplars_are_left_out(void **state)
+{
+    fixture *f = *state;
+    static char text[WP_EXEMPLAR_MAX_BYTES];
+    memset(text, 'x', sizeof(text));
+    for (size_t len = WP_EXEMPLAR_MAX_BYTES - 1; len <= WP_EXEMPLAR_MAX_BYTES; len++) {
+        const mdl_label label = {PS_STR("a"), {text, len}}; /* one byte of name */
+        const wire_exemplar e = {&label, 1, NOW, 1};
+        ps_buf_clear(&f->message);
+        wire_write_series(&f->message, (mdl_labels){good, 2}, &(wire_sample){NOW, 1}, 1, &e, 1);
+        decode(f);
+        assert_int_equal(f->r.n_points, 1);
+        assert_false(f->r.refused);
+        assert_int_equal(f->r.n_exemplars, len + 1 <= WP_EXEMPLAR_MAX_BYTES);
+    }
+    assert_true(counter(f, "promscale_ingest_items_refused_total",
+                        "type=\"metric\",reason=\"exemplar\"") == 1);
+}
+
+static void
 test_limit_decompressed(void **state)
 {
     fixture *f = *state;
@@ -438,6 +458,7 @@ main(void)
         CASE(test_limit_samples),
         CASE(test_limit_metadata),
         CASE(test_limit_exemplars),
+        CASE(test_large_exemplars_are_left_out),
         CASE(test_limit_decompressed),
         CASE(test_corrupt_stores_nothing),
         CASE(test_spellings_of_one_series),
