@@ -129,3 +129,37 @@ def test_no_superuser_no_installation(server):
     d.close()
     server.drop(d.name)
     server.connect().cursor().execute("DROP ROLE plain")
+
+
+def test_a_promoted_standby_has_a_generation_of_its_own(server, db):
+    """Readers on a standby see the primary's generation; what was learnt before a fail-over is doubtful after it."""
+    import random
+    import shutil
+    ids = db.resolve([series("m", a="1")]).series
+    before, cursor = db.sql("SELECT generation, next_cursor::text FROM _prom_catalog.feed('0')")[0]
+    data, port = server.folder("standby"), random.randrange(20000, 60000)
+    server.run("pg_basebackup", "-h", server.data, "-p", server.port, "-U", "postgres", "-D", data, "-R", "-X", "stream",
+               "-c", "fast")
+    try:
+        server.run("pg_ctl", "-D", data, "-l", data / "log", "-o", f"-c port={port} -c unix_socket_directories={data}", "-w", "start")
+        conn = psycopg2.connect(host=str(data), port=port, dbname=db.name, user="postgres")
+        conn.autocommit = True
+        cur = conn.cursor()
+        cur.execute("SELECT generation, trimmed, deleted FROM _prom_catalog.feed(%s::xid8)", (cursor,))
+        assert cur.fetchone() == (before, False, [])
+        cur.execute("SELECT prom_api.jsonb(labels), labels OPERATOR(prom_api.?) ps_tag.equals('a', '1'::text) FROM _prom_catalog.series")
+        assert cur.fetchone() == (series("m", a="1"), True)
+        cur.execute("SELECT pg_promote()")
+        cur.execute("SELECT _prom_catalog.generation()")
+        after = cur.fetchone()[0]
+        assert after == before + (1 << 40)
+        with pytest.raises(psycopg2.Error) as e:
+            cur.execute("SELECT _prom_catalog.guard(%s)", (before,))
+        assert e.value.pgcode == "PS001"
+        cur.execute("SELECT _prom_catalog.guard(%s)", (after,))
+        cur.execute("SELECT generation, series_ids FROM _prom_catalog.resolve_series(0, '{m}', '{__name__,a}', '{m,1}', '{1}', '{2}', '{1,2}')")
+        assert cur.fetchone() == (after, ids)
+        conn.close()
+    finally:
+        server.run("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop", check=False)
+        shutil.rmtree(data, ignore_errors=True)
