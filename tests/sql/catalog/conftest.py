@@ -2,6 +2,7 @@
 own with the extension in it. The extension must be installed where PG_CONFIG points: tests/sql/run sees to it.
 """
 import pathlib
+import shutil
 import sys
 
 import pytest
@@ -14,6 +15,14 @@ from database import Database
 class Server(Cluster):
     def __init__(self, conf=""):
         super().__init__(f"statement_timeout = '100s'\n{conf}")
+
+    def folder(self, name):
+        """A folder that the cluster's user may write."""
+        made = self.dir / name
+        made.mkdir(mode=0o700)
+        if self.as_postgres:
+            shutil.chown(made, "postgres", "postgres")
+        return made
 
     def create(self, extension="CREATE EXTENSION promscale"):
         return Database(self, self.new_database(script=extension))
