@@ -64,6 +64,7 @@ BENCH_BINS := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/bench_*.c))
 
 .PHONY: help
 help: ## list the verbs
+	@echo "make VERB [V=1] [ARGS=\"--flag value\", for run, demo, bench]"
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 20 | sed 's/^/  make /'
 
 .PHONY: build
@@ -180,6 +181,12 @@ san: ## unit tests, fuzz replay and end to end with AddressSanitizer and UBSan
 	$(AGAIN) MODE=san build/san/promscale unit-bins fuzz-bins
 	@tools/install-extension "$(PG_CONFIG)"
 	@MODE=san tests/run unit fuzz e2e
+
+.PHONY: tsan
+tsan: ## unit tests with ThreadSanitizer
+	@tools/setup test
+	$(AGAIN) MODE=tsan unit-bins
+	@MODE=tsan tests/run unit
 
 FUZZ_SECONDS ?= 60
 .PHONY: fuzz
