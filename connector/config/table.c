@@ -97,7 +97,7 @@ const setting settings_table[] = {
     SIZE("ingest.max-label-set-bytes", ingest_max_label_set_bytes, "256KB", 64, 64 * MB, ingest,
          "Names and values of one series together."),
     INT("ingest.max-exemplars", ingest_max_exemplars, "10000", 0, 10000000, ingest,
-        "Exemplars in one request; those beyond it are not stored."),
+        "Exemplars in one request; a series that would go beyond it keeps none of its own."),
     INT("ingest.max-metadata", ingest_max_metadata, "10000", 0, 10000000, ingest,
         "Metadata entries in one request; those beyond it are not stored."),
     DURATION("ingest.max-future", ingest_max_future_ms, "10m", 0, 3650 * DAY, ingest,
