@@ -1,4 +1,4 @@
-"""The examples of the founding document on cpu_usage and cpu_total, as a user types them: data by remote
+"""The documented examples of the SQL surface on cpu_usage and cpu_total, as a user types them: data by remote
 write, queries unqualified, in psql where the document shows psql.
 
 Where the document contradicts itself: labels hold __name__, series_id is a bigint everywhere, json stands
