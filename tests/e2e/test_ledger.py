@@ -98,7 +98,8 @@ class Maintainer(threading.Thread):
             except (psycopg2.OperationalError, psycopg2.InterfaceError, KeyError):
                 continue  # killed, starting, or not there at all
             except psycopg2.Error as e:
-                if "other maintenance did not end" not in str(e):
+                # without an SQLSTATE the server said nothing: it died (psycopg2 calls that a DatabaseError)
+                if e.pgcode is not None and "other maintenance did not end" not in str(e):
                     self.errors.append(str(e))
 
 
