@@ -333,6 +333,13 @@ struct fdw_scan {
     fdw_counts counts;
 };
 
+/*
+ * Finds the next series with samples: scan->current, and its samples in scan->merge.out (times or
+ * values only if needed, out.n always). A series comes again for each slice of time that holds
+ * some of it. False at the end.
+ */
+bool fdw_scan_next_series(fdw_scan *scan);
+
 /* ---- callbacks, by file ------------------------------------------------------------------- */
 
 void fdw_get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid table);

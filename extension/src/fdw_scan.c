@@ -300,9 +300,8 @@ next_slice(fdw_scan *scan)
     return true;
 }
 
-/* Finds the next series with samples; its rows are then scan->merge.out. */
-static bool
-next_series(fdw_scan *scan)
+bool
+fdw_scan_next_series(fdw_scan *scan)
 {
     if (!scan->started)
         start(scan);
@@ -351,7 +350,7 @@ fdw_iterate(ForeignScanState *node)
     TupleTableSlot *slot = scan->slot;
 
     if (scan->row == scan->n_rows) {
-        if (!next_series(scan))
+        if (!fdw_scan_next_series(scan))
             return ExecClearTuple(slot);
         fill_series(scan);
     } else if (unlikely(TTS_EMPTY(slot))) {
