@@ -1,4 +1,5 @@
-"""Fixtures. A test asks for `lab` (everything by hand) or `promscale` (one running, own data folder)."""
+"""Fixtures. A test asks for `lab` (everything by hand; `module_lab`: shared by a file) or `promscale`
+(one running, own data folder)."""
 import pytest
 
 from harness import Lab, Template
@@ -27,10 +28,10 @@ def pytest_sessionstart(session):
 def pytest_runtest_makereport(item, call):
     outcome = yield
     report = outcome.get_result()
-    lab = item.funcargs.get("lab") if hasattr(item, "funcargs") else None
-    if report.failed and lab is not None:
-        for name, text in lab.logs():
-            report.sections.append((f"end of {name}", text))
+    used = getattr(item, "funcargs", {})
+    for fixture in ("lab", "module_lab"):
+        if report.failed and fixture in used:
+            report.sections += [(f"end of {name}", text) for name, text in used[fixture].logs()]
 
 
 @pytest.fixture(scope="session")
@@ -43,14 +44,17 @@ def template():
         it.close()
 
 
-@pytest.fixture
-def lab(template):
+def a_lab(template):
     """A folder of its own; whatever was started through it is ended, also when the test fails."""
     it = Lab(template)
     try:
         yield it
     finally:
         it.close()
+
+
+lab = pytest.fixture(a_lab)
+module_lab = pytest.fixture(a_lab, scope="module")  # for servers that all tests of a file share
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import time
 
 import psycopg2
 import pytest
-from harness import Lab
 
 DEV = {"namespace": "dev", "node": "pinky"}
 PRODUCTION = {"namespace": "production", "node": "brain"}
@@ -29,27 +28,18 @@ def load(p, *several):
 
 
 @pytest.fixture(scope="module")
-def lab(template):
-    it = Lab(template)
-    try:
-        yield it
-    finally:
-        it.close()
-
-
-@pytest.fixture(scope="module")
-def db(lab):
+def db(module_lab):
     """The document's first data."""
-    p = lab.promscale(args=["--self-scrape=false"])
+    p = module_lab.promscale(args=["--self-scrape=false"])
     load(p, series("cpu_usage", PRODUCTION, 0.5, 0.6), series("cpu_usage", DEV, 0.1, 0.2),
          series("cpu_total", PRODUCTION, 100.0, 160.0), series("cpu_total", DEV, 10.0, 20.0))
     return p
 
 
 @pytest.fixture(scope="module")
-def later(lab):
+def later(module_lab):
     """The same when more labels have come: new_tag, and two regions of one node."""
-    p = lab.promscale(args=["--self-scrape=false"])
+    p = module_lab.promscale(args=["--self-scrape=false"])
     load(p, series("cpu_usage", PRODUCTION, 0.5), series("cpu_total", PRODUCTION, 100.0))
     load(p, series("cpu_usage", {**PRODUCTION, "new_tag": "value"}, 0.7),
          series("cpu_usage", {**DEV, "region": "East"}, 0.1), series("cpu_usage", {**DEV, "region": "West"}, 0.2),
@@ -144,9 +134,9 @@ def test_prom_info_metric(db):
     assert db.sql("SELECT sum(after_compression_bytes) FROM prom_info.metric") == [(bytes_of_blocks,)]
 
 
-def test_prom_info_metric_of_many_samples(lab):
+def test_prom_info_metric_of_many_samples(module_lab):
     """The ratio is what the document means: near 100 where much is saved."""
-    p = lab.promscale(args=["--self-scrape=false"])
+    p = module_lab.promscale(args=["--self-scrape=false"])
     load(p, series("cpu_usage", DEV, *[0.1 * (i % 7) for i in range(400)]))
     p.sql("CALL prom_api.execute_maintenance(force => true)")
     (ratio,), = p.sql("SELECT compression_ratio FROM prom_info.metric")
@@ -254,8 +244,8 @@ def test_eq_with_json(later):
     assert later.sql(ask % '{"namespace":"prod","node":"pinky","zone":"us-a1-east","x":"y"}') == []
 
 
-def test_default_retention(lab):
-    p = lab.promscale(args=["--self-scrape=false"])
+def test_default_retention(module_lab):
+    p = module_lab.promscale(args=["--self-scrape=false"])
     load(p, series("cpu_usage", DEV, 0.1))
     assert p.sql("SELECT set_default_retention_period(180 * INTERVAL '1 day')") == [(True,)]
     load(p, series("cpu_total", DEV, 0.1))

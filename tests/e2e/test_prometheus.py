@@ -8,7 +8,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from harness import Lab, compare
+from harness import compare
 from harness.compare import STALE_MARKER
 from harness.process import wait_until
 
@@ -17,20 +17,11 @@ REPORTS = ("up", "scrape_")  # Prometheus's own series of a target: they go on w
 
 
 @pytest.fixture(scope="module")
-def lab(template):
-    it = Lab(template)
-    try:
-        yield it
-    finally:
-        it.close()
-
-
-@pytest.fixture(scope="module")
-def run(lab):
+def run(module_lab):
     """What was there when Prometheus had scraped for a while and everything had arrived."""
-    promscale = lab.promscale(args=["--self-scrape=false"])
-    node = lab.node_exporter()
-    prometheus = lab.prometheus(remote_write=promscale.url + "/api/v1/write",
+    promscale = module_lab.promscale(args=["--self-scrape=false"])
+    node = module_lab.node_exporter()
+    prometheus = module_lab.prometheus(remote_write=promscale.url + "/api/v1/write",
                                 targets={"node": node.address, "promscale": f"127.0.0.1:{promscale.port}"},
                                 more="metadata_config: {send_interval: 5s}")
 

@@ -12,7 +12,7 @@ import threading
 import time
 
 import pytest
-from harness import Lab, compare
+from harness import compare
 from harness.process import children, wait_until
 
 QUIET_S = 6     # without trouble, before it and after it
@@ -154,21 +154,12 @@ def troubles(lab, wanted):
     return running
 
 
-@pytest.fixture(scope="module")
-def lab(template):
-    it = Lab(template)
-    try:
-        yield it
-    finally:
-        it.close()
-
-
 ORDINARY = {"frozen": STALL_S, "locked": STALL_S, "killed": KILLED_S, "stopped": STOPPED_S}
 
 
 @pytest.fixture(scope="module")
-def all_troubles(lab):
-    return troubles(lab, ORDINARY)
+def all_troubles(module_lab):
+    return troubles(module_lab, ORDINARY)
 
 
 @pytest.mark.parametrize("name", ORDINARY)
@@ -178,7 +169,7 @@ def test_nothing_is_missing_afterwards(all_troubles, name):
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", ORDINARY)
-def test_nothing_is_missing_after_hours(lab, name):
+def test_nothing_is_missing_after_hours(module_lab, name):
     """One after the other, SOAK_SECONDS each."""
     seconds = int(os.environ.get("SOAK_SECONDS", "600"))
-    troubles(lab, {name: seconds})[name].result(3 * seconds + 900)
+    troubles(module_lab, {name: seconds})[name].result(3 * seconds + 900)

@@ -5,7 +5,7 @@ import struct
 import time
 
 import pytest
-from harness import Lab, compare, encode, snappy, write_request
+from harness import compare, encode, snappy, write_request
 from harness.process import wait_until
 from harness.remote_write import field, framed, masked_crc32c, varint
 
@@ -20,18 +20,9 @@ MAX_MS = 1 << 63
 
 
 @pytest.fixture(scope="module")
-def lab(template):
-    it = Lab(template)
-    try:
-        yield it
-    finally:
-        it.close()
-
-
-@pytest.fixture(scope="module")
-def p(lab):
+def p(module_lab):
     """A connector with small limits; all tests write into it, each its own metrics."""
-    return lab.promscale(args=["--self-scrape=false", *(f"--{name}={value}" for name, value in LIMITS.items())])
+    return module_lab.promscale(args=["--self-scrape=false", *(f"--{name}={value}" for name, value in LIMITS.items())])
 
 
 @pytest.fixture
