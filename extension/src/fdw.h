@@ -11,8 +11,9 @@
  *   fdw_plan      paths and the plan
  *   fdw_scan      evaluates the conditions when execution starts, walks metric by metric
  *   fdw_series    the metric's series that exist and pass the series-level quals
- *   fdw_blocks    the metric's block rows in order of time, cut into clusters (runs of rows whose
- *                 times overlap); opens a block when it is needed
+ *   fdw_directory the metric's block rows in order of time, cut into clusters (runs of rows whose
+ *                 times overlap)
+ *   fdw_blocks    opens a block when it is needed, or its head
  *   fdw_slices    cuts a cluster in time if its blocks would take too much memory together
  *   fdw_merge     walks a cluster series by series; where blocks hold the same series and time the
  *                 first write wins: the higher level, then the lower id
@@ -59,7 +60,8 @@ typedef enum fdw_stmt {
     FDW_STMT_METRICS,          /* all metric ids */
     FDW_STMT_SERIES_OF_METRIC, /* ($1 metric) id, metric_id, labels */
     FDW_STMT_SERIES_BY_ID,     /* ($1 ids) id, metric_id, labels */
-    FDW_STMT_DIRECTORY,        /* block rows of a metric, see fdw_blocks.c */
+    FDW_STMT_DIRECTORY,        /* block rows of a metric, see fdw_directory.c */
+    FDW_STMT_DIRECTORY_BACK,   /* sealed ones of a stretch of days, latest first */
     FDW_STMT_DATA_BLOCK,       /* ($1 metric, $2 t_min, $3 dist_key, $4 id) data */
     FDW_STMT_DATA_FAR,
     FDW_STMT_DATA_MERGED,
@@ -159,7 +161,7 @@ void fdw_series_load_metric(fdw_scan *scan, int32 metric_id, fdw_series_set *set
 void fdw_series_load_ids(fdw_scan *scan, const fdw_want *want, fdw_series_set *set);
 void fdw_series_clear(fdw_series_set *set);
 
-/* ---- fdw_blocks: the directory of a metric's block rows ----------------------------------- */
+/* ---- fdw_directory, fdw_blocks: the block rows of a metric, and what is in them ------------ */
 
 typedef enum fdw_table { /* order of precedence: earlier ones win; block and block_far are peers */
                          FDW_TABLE_BLOCK,
@@ -173,6 +175,13 @@ typedef enum fdw_table { /* order of precedence: earlier ones win; block and blo
 #define FDW_BLOCK_BUDGET_BYTES ((size_t)1 << 30)
 
 extern const char *const fdw_table_names[FDW_TABLE_N];
+
+/* What EXPLAIN says of a row; each counts once, as the most that was done with it. */
+typedef enum fdw_counted {
+    FDW_COUNTED_NOT,
+    FDW_COUNTED_HEAD, /* in blocks_heads */
+    FDW_COUNTED_READ  /* in blocks_read */
+} fdw_counted;
 
 typedef struct fdw_block {
     fdw_table table;
@@ -188,7 +197,8 @@ typedef struct fdw_block {
     uint32 n_series;
     blk_series current; /* series at pos */
     bool current_valid; /* false: no series of the metric left in this block */
-    bool counted;       /* in blocks_read */
+    bool head_only;     /* open, but without its samples */
+    fdw_counted counted;
 } fdw_block;
 
 typedef struct fdw_directory {
@@ -206,6 +216,11 @@ typedef struct fdw_directory {
     bool eof;            /* no more pages */
     bool keep;           /* do not drop items that were walked: a rescan may come */
     int pages;
+    bool backwards;
+    int64 back_days;
+    int64 day_lo_ms,
+        day_hi_ms;   /* backwards: the days of table block that are being read, [lo, hi) */
+    int64 ended_ms;  /* backwards: rows not read yet end before this */
     int64 last_t_ms; /* key of the last row read */
     fdw_table last_table;
     int64 last_id;
@@ -213,14 +228,21 @@ typedef struct fdw_directory {
 } fdw_directory;
 
 void fdw_directory_init(fdw_directory *dir, fdw_scan *scan, MemoryContext parent);
-/* Points the directory at a metric. keep: hold on to the rows for rescans, if they are few. */
+/* Points the directory at a metric. keep: hold on to the rows for rescans, if they are few.
+ * backwards: clusters come from the newest to the oldest, sealed days are read as far as the caller
+ * goes; nothing is kept. */
 void fdw_directory_open(fdw_directory *dir, int32 metric_id, int64 from_ms, int64 to_ms,
-                        int64 series_lo, int64 series_hi, bool keep);
+                        int64 series_lo, int64 series_hi, bool keep, bool backwards);
 /* Next cluster: items [*ret_first, *ret_first + *ret_n). The one before is forgotten unless kept. */
 bool fdw_directory_next(fdw_directory *dir, size_t *ret_first, size_t *ret_n);
 void fdw_directory_close(fdw_directory *dir);
 
 void fdw_block_open(fdw_scan *scan, fdw_block *block);
+/* The same for those who need series, their bounds and last values, but no samples: where it saves
+ * something, only the block's first bytes are read (head_only). fdw_block_open reads the rest later. */
+void fdw_block_open_head(fdw_scan *scan, fdw_block *block);
+/* Value of the current series at its t_last_ms. */
+double fdw_block_last_value(fdw_scan *scan, fdw_block *block);
 /* Both make current the first series of the metric that is >= series_id; advance only goes forward. */
 void fdw_block_seek(fdw_block *block, int32 metric_id, int64 series_id);
 void fdw_block_advance(fdw_block *block, int32 metric_id, int64 series_id);
@@ -247,6 +269,9 @@ typedef struct fdw_samples { /* parallel arrays that grow */
     int64 *t_ms;
     double *values;
     size_t n, cap;
+    /* of merge.out: as long as this stays the same, so do n and t_ms[0..n), from series to series;
+     * whoever keeps something per time need not make it again. Never 0. */
+    uint64 times_version;
 } fdw_samples;
 
 typedef struct fdw_run { /* what one block holds of the current series */
@@ -287,6 +312,7 @@ void fdw_merge_stop(fdw_merge *m);
 
 typedef struct fdw_counts { /* for EXPLAIN ANALYZE, summed over rescans */
     uint64 blocks_read;
+    uint64 blocks_heads;   /* of which only the head was read */
     uint64 blocks_skipped; /* rows in range whose series range holds no series that passed */
     uint64 samples_decoded;
     uint64 series_total;

@@ -307,6 +307,7 @@ static void
 make_series(fdw_merge *m)
 {
     m->out.n = 0;
+    m->out.times_version++;
     if (m->n_runs > 1)
         qsort(m->runs, m->n_runs, sizeof(*m->runs), compare_run_time);
     for (size_t i = 0; i < m->n_runs;) {

@@ -272,7 +272,7 @@ next_metric(fdw_scan *scan)
         fdw_directory_open(&scan->directory, metric_id, scan->want.from_ms, scan->want.to_ms,
                            scan->series_vary ? PG_INT64_MIN : merge->wanted[0].id,
                            scan->series_vary ? PG_INT64_MAX : merge->wanted[merge->n_wanted - 1].id,
-                           keep);
+                           keep, false);
         return true;
     }
     return false;

@@ -74,6 +74,16 @@ static const struct {
          {INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
           INT4OID, INT8OID, INT8OID, INT8OID},
          CUSTOM | CURSOR_OPT_FAST_PLAN},
+    [FDW_STMT_DIRECTORY_BACK] =
+        {"SELECT 0::pg_catalog.int4 AS place, id, " BRIDGE_META_COLUMNS
+         ", CASE WHEN series_lo" LE "$8 AND series_hi" GE "$7 THEN data END AS data"
+         " FROM _prom_data.block WHERE metric_id" EQ "$1 AND t_max" GE "$2 AND t_min" GE "$3"
+         " AND t_min" LE "$4 AND t_min" LE "$5 AND (t_min" LT "$5 OR id" GT "$6)"
+         " ORDER BY t_min DESC, id",
+         8,
+         {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID,
+          INT8OID},
+         CUSTOM | CURSOR_OPT_FAST_PLAN},
     [FDW_STMT_DATA_BLOCK] = {DATA_OF("block"), DATA_ARGS, CUSTOM},
     [FDW_STMT_DATA_FAR] = {DATA_OF("block_far"), DATA_ARGS, 0},
     [FDW_STMT_DATA_MERGED] = {DATA_OF("merged"), DATA_ARGS, 0},
