@@ -194,7 +194,10 @@ BEGIN
         GET DIAGNOSTICS v_n = ROW_COUNT;
         rows := rows + v_n;
     END LOOP;
-    DELETE FROM _prom_data.exemplar WHERE time < v_oldest;
+    DELETE FROM _prom_data.exemplar x
+    WHERE x.time < coalesce((SELECT coalesce(now() - nullif(m.retention_period, '0'), '-infinity')
+                             FROM _prom_catalog.metric m
+                             WHERE m.id = x.metric_id AND m.retention_period IS NOT NULL), v_default);
     -- inside what somebody keeps: literal times, so that only old partitions are looked at
     FOREACH v_table IN ARRAY ARRAY['merged', 'block_far', 'block'] LOOP
         IF v_default > v_oldest THEN
@@ -346,8 +349,9 @@ BEGIN
 END $$;
 
 -- One round of what is due; with force, everything there is to do, until nothing is left: all fresh
--- rows folded, all windows sealed (those that still run, too), retention applied.
-CREATE PROCEDURE prom_api.execute_maintenance(force bool DEFAULT false, log_verbose bool DEFAULT false)
+-- rows folded, all windows sealed (those that still run, too), retention applied. log_verbose comes
+-- first, so that a bare CALL execute_maintenance(true) talks more and does no more.
+CREATE PROCEDURE prom_api.execute_maintenance(log_verbose bool DEFAULT false, force bool DEFAULT false)
 LANGUAGE plpgsql AS $$
 DECLARE
     v_step text;

@@ -25,12 +25,14 @@ BEGIN
         FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
         WHERE n.nspname IN ('ps_tag')
            OR n.nspname = 'prom_api' AND p.proname IN ('val', 'jsonb', 'labels', 'labels_info',
-               'key_value_array', 'eq', 'get_default_metric_retention_period')
+               'key_value_array', 'eq', 'get_default_metric_retention_period',
+               'get_metric_retention_period')
            OR n.nspname = '_prom_ext' AND p.provolatile <> 'v' AND p.proname IN (
                'text_digest', 'label_digest', 'series_digest', 'dist_key', 'bucket', 'label_set',
                'labels_match', 'labels_contain', 'tag_ids', 'label_ids', 'block_parts')
            OR n.nspname = '_prom_catalog' AND p.proname IN ('setting', 'generation', 'feed',
-               'chunk_windows')
+               'chunk_windows', 'chunk_width', 'metric_id', 'check_metric_schema', 'no_such_metric',
+               'get_default_compression_setting', 'get_metric_compression_setting')
     LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO prom_reader', r.f);
     END LOOP;
@@ -43,7 +45,9 @@ GRANT EXECUTE ON FUNCTION _prom_catalog.guard(int8), _prom_catalog.tenant_id(tex
     TO prom_writer;
 GRANT EXECUTE ON FUNCTION _prom_catalog.make_metric_views(int4) TO prom_writer, prom_maintenance;
 GRANT INSERT ON _prom_data.fresh, _prom_data.exemplar TO prom_writer;
-GRANT INSERT, UPDATE ON _prom_catalog.metric TO prom_writer;
+-- of a metric: its place among the labels, not its settings
+GRANT INSERT (id, metric_name, digest, table_name), UPDATE (positions) ON _prom_catalog.metric
+    TO prom_writer;
 GRANT INSERT ON _prom_catalog.tenant, _prom_catalog.label, _prom_catalog.label_key,
     _prom_catalog.label_key_position, _prom_catalog.series, _prom_catalog.series_feed TO prom_writer;
 GRANT INSERT, UPDATE, DELETE ON _prom_catalog.metadata TO prom_writer;
@@ -58,7 +62,25 @@ GRANT UPDATE, DELETE ON _prom_data.fresh, _prom_data.merged, _prom_data.block, _
     _prom_data.exemplar TO prom_modifier;
 GRANT INSERT ON _prom_data.merged, _prom_data.block, _prom_data.block_far TO prom_modifier;
 
-GRANT EXECUTE ON FUNCTION _prom_catalog.set_setting(text, text),
-    prom_api.set_default_retention_period(interval) TO prom_admin;
+DO $$
+DECLARE
+    r record;
+BEGIN
+    FOR r IN
+        SELECT p.oid::regprocedure AS f
+        FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname = 'prom_api' AND p.proname IN ('set_default_retention_period',
+               'set_metric_retention_period', 'reset_metric_retention_period',
+               'set_default_chunk_interval', 'get_default_chunk_interval', 'set_metric_chunk_interval',
+               'get_metric_chunk_interval', 'reset_metric_chunk_interval',
+               'set_default_compression_setting', 'set_metric_compression_setting',
+               'reset_metric_compression_setting', 'set_compression_on_metric_table')
+           OR n.nspname = '_prom_catalog' AND p.proname IN ('set_setting', 'check_metric_name',
+               'check_interval', 'check_switch', 'check_chunk_interval', 'metric_to_set')
+    LOOP
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO prom_admin', r.f);
+    END LOOP;
+END $$;
+GRANT UPDATE (retention_period, chunk_interval, compression) ON _prom_catalog.metric TO prom_admin;
 GRANT INSERT, UPDATE, DELETE ON _prom_catalog.setting_override TO prom_admin;
 GRANT CREATE ON SCHEMA prom_metric, prom_series, prom_data TO prom_admin;

@@ -199,7 +199,7 @@ def test_many_at_once(server, store):
     writers = [threading.Thread(target=write, args=(w,)) for w in (1, 2, 3)]
     carers = [threading.Thread(target=maintain, args=(s,)) for s in (
         "SELECT _prom_ext.merge_step(2000)", "SELECT _prom_ext.merge_step()", "SELECT _prom_ext.seal_step(true)",
-        "CALL prom_api.execute_maintenance(true)")]
+        "CALL prom_api.execute_maintenance(force => true)")]
     for t in writers + carers:
         t.start()
     for t in writers:

@@ -368,7 +368,7 @@ def test_rights(server, store):
             with pytest.raises(psycopg2.errors.InsufficientPrivilege):
                 look.execute(call)
         care = server.connect(store.database, "care").cursor()
-        care.execute("CALL prom_api.execute_maintenance(true)")
+        care.execute("CALL prom_api.execute_maintenance(force => true)")
         assert store.count("merged") == 0 and len(store.visible()) == 1
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
             care.execute("DELETE FROM _prom_data.block")
