@@ -174,6 +174,11 @@ test: ## set the machine up and run every test
 	@tools/install-extension "$(PG_CONFIG)"
 	@tests/run
 
+.PHONY: test-pg17
+test-pg17: ## the SQL tests on PostgreSQL 17 beside TimescaleDB, in a Debian 13 (needs root)
+	@tools/setup pg17
+	@tests/pg17/run
+
 .PHONY: san
 san: ## unit tests, fuzz replay and end to end with AddressSanitizer and UBSan
 	@tools/setup test

@@ -209,7 +209,8 @@ def test_memory_of_a_call_site_follows_the_snapshot(labels_db):
 def test_in_parallel_workers(labels_db):
     """Everything that is marked PARALLEL SAFE, in a worker."""
     db = labels_db
-    db.sql("SET force_parallel_mode = on; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0;"
+    force = db.one("SELECT name FROM pg_settings WHERE name IN ('force_parallel_mode', 'debug_parallel_query')")  # 15, 16
+    db.sql(f"SET {force} = on; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0;"
            " SET min_parallel_table_scan_size = 0; SET enable_indexscan = off; SET enable_bitmapscan = off")
     try:
         query = ("SELECT jsonb(labels), val(labels[2]), eq(labels, jsonb '{}'), eq(labels, labels), (labels_info(labels)).vals,"
@@ -219,7 +220,7 @@ def test_in_parallel_workers(labels_db):
         assert "Workers Planned" in "\n".join(db.column("EXPLAIN " + query))
         rows = db.sql(query)
     finally:
-        for name in ("force_parallel_mode", "parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size",
+        for name in (force, "parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size",
                      "enable_indexscan", "enable_bitmapscan"):
             db.sql(f"RESET {name}")
     assert sorted(sorted(r[0].items()) for r in rows) == sorted(sorted(s.items()) for s in S.values())
