@@ -3,7 +3,7 @@
 -- prom_api      public functions; ps_tag: the operators inside labels ? ('key' == 'value')
 -- prom_metric   a view per metric: samples;   prom_series: a view per metric: its series
 -- prom_info     what is stored, for people
--- prom_data     reserved for per-metric names; nothing of ours may stand in a metric's way there
+-- prom_data     a view per metric: what SQL writes into
 -- _prom_catalog tables and functions behind it all;  _prom_data: the blocks;  _prom_ext: C functions
 
 CREATE SCHEMA prom_api;

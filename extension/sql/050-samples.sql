@@ -1,6 +1,6 @@
 -- Samples as rows: one foreign table over all blocks. The views of prom_metric are projections of it,
 -- one metric each. What the wrapper does with quals, and in whose name it reads, is told at the top
--- of src/fdw.h. The table is read-only: samples are written through remote write.
+-- of src/fdw.h. The table is read-only: SQL writes into the views of prom_data.
 
 CREATE FUNCTION _prom_ext.fdw_handler() RETURNS fdw_handler
     AS 'MODULE_PATHNAME', 'promscale_fdw_handler' LANGUAGE C STRICT;

@@ -1,5 +1,6 @@
--- Two views for each metric, made in the background: prom_metric.<metric> with its samples and
--- prom_series.<metric> with its series. Ordinary objects, no members of the extension, dumped as such.
+-- Three views for each metric, made in the background: prom_metric.<metric> with its samples,
+-- prom_series.<metric> with its series, prom_data.<metric> to write into (055-write.sql). Ordinary objects, no
+-- members of the extension, dumped as such.
 --
 -- A metric is behind while positions were given away that its views do not know. Columns stand in the
 -- order of positions, and positions are only appended, so that CREATE OR REPLACE VIEW always fits and
@@ -61,6 +62,7 @@ BEGIN
     EXECUTE format('ALTER VIEW prom_metric.%I OWNER TO prom_admin', p_name);
     EXECUTE format('ALTER VIEW prom_series.%I OWNER TO prom_admin', p_name);
     EXECUTE format('GRANT SELECT ON prom_metric.%I, prom_series.%I TO prom_reader', p_name, p_name);
+    PERFORM _prom_catalog.make_write_view(p_metric_id, p_name);
 END $$;
 
 -- The row may be locked by somebody who gives away positions; then the note has to wait, too.

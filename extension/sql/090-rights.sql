@@ -43,6 +43,11 @@ GRANT EXECUTE ON FUNCTION _prom_catalog.guard(int8), _prom_catalog.tenant_id(tex
     _prom_catalog.upsert_metadata(int4, text[], text[], text[], text[]),
     _prom_catalog.insert_exemplars(int4[], int4[], int8[], int8[], timestamptz[], float8[], jsonb[])
     TO prom_writer;
+GRANT EXECUTE ON FUNCTION _prom_catalog.get_or_create_series_id(jsonb),
+    _prom_catalog.get_or_create_metric_table_name(text), _prom_catalog.make_views_now(int4),
+    prom_api.create_metric(text) TO prom_writer;
+-- for a restore by prom_admin, who owns the views with these triggers
+GRANT EXECUTE ON FUNCTION _prom_ext.write_row(), _prom_ext.write_end() TO prom_admin;
 GRANT EXECUTE ON FUNCTION _prom_catalog.make_metric_views(int4) TO prom_writer, prom_maintenance;
 GRANT INSERT ON _prom_data.fresh, _prom_data.exemplar TO prom_writer;
 -- of a metric: its place among the labels, not its settings

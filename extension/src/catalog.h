@@ -26,7 +26,7 @@
 
 /* ---- statements ------------------------------------------------------------------------- */
 
-enum { CATALOG_MAX_ARGS = 8 };
+enum { CATALOG_MAX_ARGS = 13 };
 
 /*
  * A statement that is prepared at first use and kept for the session. It lives in a static variable;

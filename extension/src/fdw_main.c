@@ -23,8 +23,13 @@ static List *
 plan_modify(PlannerInfo *root, ModifyTable *plan, Index relation, int subplan)
 {
     ereport(ERROR,
-            (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("samples cannot be written from SQL"),
-             errhint("write through remote write; writing from SQL is not in this version")));
+            (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+             plan->operation == CMD_INSERT ? errmsg("samples cannot be inserted here")
+                                           : errmsg("samples cannot be changed or deleted by rows"),
+             plan->operation == CMD_INSERT
+                 ? errhint("INSERT INTO prom_data.<metric> (time, value, labels), or COPY into it")
+                 : errhint("The first sample of a series and time stays until its retention ends; "
+                           "whole series and metrics can be deleted.")));
     pg_unreachable();
 }
 

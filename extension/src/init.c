@@ -10,6 +10,7 @@
 #include "utils/guc.h"
 
 #include "worker.h"
+#include "write.h"
 
 PG_MODULE_MAGIC;
 
@@ -19,6 +20,7 @@ void
 _PG_init(void)
 {
     worker_define_settings();
+    write_define_settings();
     if (process_shared_preload_libraries_in_progress)
         worker_register_launcher();
 }
