@@ -49,7 +49,7 @@ typedef struct set_entry {
 #define SH_SCOPE static inline
 #define SH_DECLARE
 #define SH_DEFINE
-#include "lib/simplehash.h"
+#include <lib/simplehash.h> /* of PostgreSQL */
 
 /* ---- jsonb to labels ---------------------------------------------------------------------- */
 
