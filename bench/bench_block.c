@@ -177,7 +177,7 @@ typedef struct blocks {
     ps_buf bytes;
     size_t at[HOSTS * PER_HOST + 1];
     size_t n, samples;
-    double encode_s, decode_s;
+    double encode_s, decode_s, values_s, times_s;
 } blocks;
 
 static void
@@ -223,8 +223,11 @@ encode_blocks(blocks *b, shape only, size_t n, int16_t level, bool shared_grid, 
     b->at[b->n] = b->bytes.len;
 }
 
-static void
-decode_blocks(blocks *b)
+typedef enum part { BOTH, VALUES, TIMES } part;
+
+/* Seconds that reading this part of all blocks takes, best of three. */
+static double
+time_reading(const blocks *b, part what)
 {
     static int64_t t[65536];
     static double v[65536];
@@ -240,11 +243,21 @@ decode_blocks(blocks *b)
             if (blk_reader_open(&ps_malloc, data, NULL, &r, NULL) != PS_OK)
                 die("open");
             for (uint32_t i = 0; i < blk_reader_n_series(r); i++) {
-                size_t n;
-                if (blk_reader_decode(r, i, INT64_MIN, INT64_MAX, t, v, &n, NULL) != PS_OK)
+                size_t n, lo;
+                blk_series s;
+                ps_status status;
+                blk_reader_series(r, i, &s);
+                n = s.n_samples;
+                if (what == BOTH)
+                    status = blk_reader_decode(r, i, INT64_MIN, INT64_MAX, t, v, &n, NULL);
+                else if (what == VALUES)
+                    status = blk_reader_values(r, i, 0, n, v, NULL);
+                else
+                    status = blk_reader_times(r, i, INT64_MIN, INT64_MAX, t, &lo, &n, NULL);
+                if (status != PS_OK)
                     die("decode");
                 total += n;
-                sum += v[n - 1];
+                sum += what == TIMES ? (double)t[n - 1] : v[n - 1];
             }
             blk_reader_free(r);
         }
@@ -253,7 +266,15 @@ decode_blocks(blocks *b)
     }
     if (total != b->samples || isnan(sum))
         die("decoded another number of samples");
-    b->decode_s = best;
+    return best;
+}
+
+static void
+decode_blocks(blocks *b)
+{
+    b->decode_s = time_reading(b, BOTH);
+    b->values_s = time_reading(b, VALUES);
+    b->times_s = time_reading(b, TIMES);
 }
 
 static void
@@ -264,10 +285,11 @@ report_columns(blocks *b, size_t n, bool jitter, int16_t level, size_t target)
     encode_blocks(b, SHAPES, n, level, false, target);
     double all = (double)b->bytes.len / (double)b->samples;
     decode_blocks(b);
-    printf("%-7s %5zu %-9s %7zu  %8.3f %8.3f %8.3f  %9.1f %9.1f  %7zu %8.0f\n",
+    printf("%-7s %5zu %-9s %7zu  %8.3f %8.3f %8.3f  %9.1f %9.1f %9.1f %9.1f  %7zu %8.0f\n",
            level == BLK_LEVEL_SEALED ? "sealed" : "merged", n, jitter ? "5% jitter" : "grid",
            target, values, all - values, all, (double)b->samples / b->encode_s / 1e6,
-           (double)b->samples / b->decode_s / 1e6, b->n, (double)b->bytes.len / (double)b->n);
+           (double)b->samples / b->decode_s / 1e6, (double)b->samples / b->values_s / 1e6,
+           (double)b->samples / b->times_s / 1e6, b->n, (double)b->bytes.len / (double)b->n);
 }
 
 static void
@@ -421,6 +443,41 @@ report_flush(unsigned hosts, size_t per_series, size_t pack_below, unsigned flus
     ps_buf_done(&r.bytes);
 }
 
+/* A flush of one metric that every host has n_series / HOSTS times: what one of its series costs. */
+static void
+report_lookup(unsigned n_series)
+{
+    enum { ROUNDS = 400 };
+    blk_point *p = malloc(n_series * sizeof *p);
+    double took[2], v[1];
+    blk_meta meta;
+    ps_buf out;
+
+    ps_buf_init(&out, &ps_malloc);
+    for (unsigned i = 0; i < n_series; i++) {
+        unsigned host = i * HOSTS / n_series;
+        p[i] = (blk_point){i * 3 + 1, all_times[(size_t)host * MAX_N],
+                           values_of(host, i % PER_HOST)[i % 100], 1, 0};
+    }
+    if (blk_encode_flush(&ps_malloc, 1, 1, p, n_series, &out, &meta, NULL) != PS_OK)
+        die("encode flush");
+    for (unsigned lazy = 0; lazy < 2; lazy++) {
+        double start = seconds();
+        for (unsigned round = 0; round < ROUNDS; round++) {
+            blk_reader *r;
+            if ((lazy ? blk_reader_open_lazy : blk_reader_open)(&ps_malloc, ps_buf_str(&out), &meta,
+                                                                &r, NULL) != PS_OK ||
+                blk_reader_values(r, round * 7919 % n_series, 0, 1, v, NULL) != PS_OK)
+                die("look up");
+            blk_reader_free(r);
+        }
+        took[lazy] = (seconds() - start) / ROUNDS * 1e6;
+    }
+    printf("%7u %9zu  %8.1f %8.1f\n", n_series, out.len, took[0], took[1]);
+    ps_buf_done(&out);
+    free(p);
+}
+
 int
 main(void)
 {
@@ -449,12 +506,17 @@ main(void)
             report_flush(100, 1, 32, 8);
             report_flush(5, 4, 32, 40);
             report_flush(2, 20, 32, 20);
+            printf("\none series of a flush block of one metric, microseconds\n");
+            printf("%7s %9s  %8s %8s\n", "series", "bytes", "whole", "lazily");
+            report_lookup(100);
+            report_lookup(1000);
+            report_lookup(10000);
             printf("\nsealed blocks by shape, 1920 samples each, shared exact grid\n");
             printf("  %-12s %8s  %9s %9s\n", "", "B/sample", "enc M/s", "dec M/s");
             report_shapes(&b, 1920);
-            printf("\ncolumns blocks\n%-7s %5s %-9s %7s  %8s %8s %8s  %9s %9s  %7s %8s\n", "level",
-                   "n", "times", "target", "values", "times", "total", "enc M/s", "dec M/s",
-                   "blocks", "bytes");
+            printf("\ncolumns blocks\n%-7s %5s %-9s %7s  %8s %8s %8s  %9s %9s %9s %9s  %7s %8s\n",
+                   "level", "n", "times", "target", "values", "times", "total", "enc M/s",
+                   "dec M/s", "values", "times", "blocks", "bytes");
         }
         report_columns(&b, 20, jitter, BLK_LEVEL_MERGED, 48 << 10);
         report_columns(&b, 480, jitter, BLK_LEVEL_SEALED, 48 << 10);

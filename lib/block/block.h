@@ -27,8 +27,8 @@ enum { BLK_FRAME_VALUES = 128 };
 /* Limits of the format itself: a reader refuses more. */
 #define BLK_MAX_BYTES ((size_t)64 << 20)
 #define BLK_MAX_SAMPLES ((size_t)16 << 20)
-/* A flush block is decoded as a whole when opened: fewer samples, so that a tiny hostile block
- * cannot ask for much memory. */
+/* A flush block's directory is decoded as a whole when opened: fewer samples, so that a tiny hostile
+ * block cannot ask for much memory. */
 #define BLK_FLUSH_MAX_SAMPLES ((size_t)65536)
 
 /* The columns of the row that holds the block. The block's header repeats all of it, the CRC covers
@@ -111,16 +111,22 @@ typedef struct blk_series { /* one series of a block; plain data, valid while th
     uint32_t n_samples;
     int64_t t_first_ms, t_last_ms;
     double last_value;
-    uint32_t index; /* position in the block */
+    bool last_known;   /* false: last_value is not decoded yet (flush blocks opened lazily) */
+    uint32_t index;    /* position in the block */
+    uint32_t times_id; /* series of this block with the same number have the same times */
 } blk_series;
 
 /*
  * Opens a block of either format: checks length, CRC, header, directory; compares with *expect
  * (the row) unless NULL. Borrows data (it must outlive the reader). Memory: the directory and, for
- * a flush block, its decompressed body.
+ * a flush block, its samples.
  */
 ps_status blk_reader_open(const ps_alloc *alloc, ps_str data, const blk_meta *expect,
                           blk_reader **ret, ps_err *err) PS_MUST_CHECK;
+/* The same, but values of a flush block are decoded when they are asked for, one series or, after
+ * several, one metric at a time, and damage in them is found then. For those who want few series. */
+ps_status blk_reader_open_lazy(const ps_alloc *alloc, ps_str data, const blk_meta *expect,
+                               blk_reader **ret, ps_err *err) PS_MUST_CHECK;
 /* The same from the first bytes of a COLUMNS block: series and last values are there, decoding
  * samples is refused with PS_EINVAL. Needs at least blk_head_bytes(); the body's CRC is not
  * checked, the head's is. */
@@ -141,10 +147,18 @@ uint32_t blk_reader_seek(const blk_reader *r, int32_t metric_id, int64_t series_
 /*
  * Decodes the samples of series i with from_ms <= t <= to_ms into caller-owned arrays of at least
  * n_samples entries each, times strictly ascending. Only frames that can hold such times are
- * touched. *ret_n is the number written. values may be NULL (times only).
+ * touched. *ret_n is the number written. values may be NULL (times only). On error the arrays may
+ * hold anything.
  */
 ps_status blk_reader_decode(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms,
                             int64_t *t_ms, double *values, size_t *ret_n,
+                            ps_err *err) PS_MUST_CHECK;
+
+/* The two halves of it. Times in the range are those of samples *ret_lo, *ret_lo + 1, ... of the
+ * series; values are those of samples lo .. lo + n and are decoded without looking at the times. */
+ps_status blk_reader_times(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int64_t *t_ms,
+                           size_t *ret_lo, size_t *ret_n, ps_err *err) PS_MUST_CHECK;
+ps_status blk_reader_values(blk_reader *r, uint32_t i, size_t lo, size_t n, double *values,
                             ps_err *err) PS_MUST_CHECK;
 
 /* ---- merge -------------------------------------------------------------------------------- */

@@ -217,26 +217,34 @@ decode_times(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int64_t 
     return PS_OK;
 }
 
+static ps_status
+need_body(const blk_reader *r, ps_err *err)
+{
+    return r->head_only ? ps_fail(err, PS_EINVAL, "the block was opened without its body") : PS_OK;
+}
+
 ps_status
-blk_columns_decode(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int64_t *t_ms,
-                   double *values, size_t *ret_n, ps_err *err)
+blk_columns_times(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int64_t *t_ms,
+                  size_t *ret_lo, size_t *ret_n, ps_err *err)
+{
+    PS_TRY(need_body(r, err));
+    ps_status status = decode_times(r, i, from_ms, to_ms, t_ms, ret_lo, ret_n);
+    if (status == PS_ENOMEM)
+        return ps_fail(err, status, "out of memory");
+    return status == PS_OK ? PS_OK : damaged(err, "times");
+}
+
+ps_status
+blk_columns_values(blk_reader *r, uint32_t i, size_t lo, size_t n, double *values, ps_err *err)
 {
     const blk_columns_series *s = &r->cseries[i];
-    ps_status status;
-    size_t lo, n;
 
-    if (r->head_only)
-        return ps_fail(err, PS_EINVAL, "the block was opened without its body");
-    status = decode_times(r, i, from_ms, to_ms, t_ms, &lo, &n);
-    if (status != PS_OK)
-        return status == PS_ENOMEM ? ps_fail(err, status, "out of memory") : damaged(err, "times");
-    if (values != NULL && n > 0) {
-        status = blk_codec_decode(&r->alloc, &r->scratch, &s->values, r->tcols[s->tcol].n, r->body,
-                                  r->body_len, lo, n, values);
-        if (status != PS_OK)
-            return status == PS_ENOMEM ? ps_fail(err, status, "out of memory")
-                                       : damaged(err, "values");
-    }
-    *ret_n = n;
-    return PS_OK;
+    if (n == 0)
+        return PS_OK;
+    PS_TRY(need_body(r, err));
+    ps_status status = blk_codec_decode(&r->alloc, &r->scratch, &s->values, r->tcols[s->tcol].n,
+                                        r->body, r->body_len, lo, n, values);
+    if (status == PS_ENOMEM)
+        return ps_fail(err, status, "out of memory");
+    return status == PS_OK ? PS_OK : damaged(err, "values");
 }

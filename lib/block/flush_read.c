@@ -1,6 +1,7 @@
 /*
- * flush_read.c - opens flush blocks. They are small, so opening decodes everything: afterwards a
- * series is a slice of two arrays.
+ * flush_read.c - opens flush blocks. They are small, so opening decodes ids and times of all series.
+ * Values are decoded then, too, after which a series is a slice of two arrays; or, lazily, when
+ * somebody wants them (flush_values.c), and until then the body is kept.
  *
  * Memory is bounded before any of it is asked for: at most BLK_FLUSH_MAX_SAMPLES samples and
  * series, and a body of at most 255 times the compressed bytes (what lz4 can reach).
@@ -142,104 +143,11 @@ read_vector_index(blk_reader *r, blk_in *in, uint64_t *tmp)
     return total == n_samples;
 }
 
-/* ---- values -------------------------------------------------------------------------------- */
-
-static uint32_t
-series_len(const blk_reader *r, uint32_t i)
-{
-    uint32_t vec = r->fseries[i].vec;
-
-    return r->vec_start[vec + 1] - r->vec_start[vec];
-}
-
-static bool
-read_exceptions(blk_in *in, uint32_t n, uint64_t *pos, uint64_t *ret_n)
-{
-    uint64_t n_exc = blk_in_varint(in), at = 0;
-
-    if (in->bad || n_exc > n)
-        return false;
-    for (uint64_t i = 0; i < n_exc; i++) {
-        uint64_t step = blk_in_varint(in);
-        if (in->bad || step > n)
-            return false;
-        at += step;
-        if (at >= n)
-            return false;
-        pos[i] = at;
-    }
-    *ret_n = n_exc;
-    return true;
-}
-
-/* Values of series lo..hi, which are one metric's. tmp holds 2 * n_samples integers. */
-static bool
-read_group(blk_reader *r, blk_in *in, uint32_t lo, uint32_t hi, uint64_t *tmp)
-{
-    const uint32_t at = r->fseries[lo].first_value, n_series = hi - lo;
-    const uint32_t n = r->fseries[hi - 1].first_value + series_len(r, hi - 1) - at;
-    double *values = r->values + at;
-    unsigned flags = blk_in_u8(in), k = flags & BLK_GROUP_K;
-    unsigned shift = flags & BLK_GROUP_SHIFT ? blk_in_u8(in) : 0;
-    uint64_t n_exc = 0;
-    const uint8_t *raw = NULL;
-    uint64_t *pos = tmp + r->meta.n_samples; /* exceptions; later the steps */
-
-    if (flags & ~BLK_GROUP_KNOWN || k > BLK_DECIMAL_MAX || shift > 63)
-        return false;
-    if (flags & BLK_GROUP_EXC) {
-        if (!read_exceptions(in, n, pos, &n_exc))
-            return false;
-        raw = blk_in_bytes(in, n_exc * 8);
-        if (raw == NULL)
-            return false;
-        pos += n_exc; /* keeps them; the steps come behind */
-    }
-    uint64_t *first = tmp, *steps = pos;
-    if (!blk_icol_decode(in, n_series, first) || !blk_icol_decode(in, n - n_series, steps))
-        return false;
-    if (n == n_series) {
-        if (flags & BLK_GROUP_BITS)
-            blk_bits_restore(first, n, shift, values);
-        else
-            blk_decimal_restore(first, n, k, shift, values);
-    } else {
-        for (uint32_t s = lo, i = 0; s < hi; s++) {
-            uint64_t x = first[s - lo];
-            for (uint32_t j = 0; j < series_len(r, s); j++, i++) {
-                if (j > 0)
-                    x += *steps++;
-                memcpy(&values[i], &x, 8);
-            }
-        }
-        /* the integers stand in the places of the doubles they become */
-        for (uint32_t i = 0; i < n; i++) {
-            uint64_t x = ps_bits_of(values[i]);
-            values[i] = flags & BLK_GROUP_BITS ? ps_double_of(blk_ordered_bits(x << shift))
-                                               : blk_decimal_one(x, k, shift);
-        }
-    }
-    for (uint64_t i = 0; i < n_exc; i++)
-        memcpy(&values[(pos - n_exc)[i]], raw + i * 8, 8);
-    return true;
-}
-
-static bool
-read_values(blk_reader *r, blk_in *in, uint64_t *tmp)
-{
-    for (uint32_t lo = 0, hi; lo < r->n_series; lo = hi) {
-        for (hi = lo + 1; hi < r->n_series && r->fseries[hi].metric_id == r->fseries[lo].metric_id;)
-            hi++;
-        if (!read_group(r, in, lo, hi, tmp))
-            return false;
-    }
-    return true;
-}
-
 /* ---- opening ------------------------------------------------------------------------------- */
 
+/* Everything before the values; *in stands at them afterwards. */
 static ps_status
-read_body(blk_reader *r, blk_in *in, uint64_t *tmp, ps_err *err)
+read_directory(blk_reader *r, blk_in *in, uint64_t *tmp, ps_err *err)
 {
     if (!read_metrics(r, in, tmp) || !read_ids(r, in, tmp))
         return damaged(err, "series");
@@ -258,46 +166,36 @@ read_body(blk_reader *r, blk_in *in, uint64_t *tmp, ps_err *err)
         return no_memory(err);
     if (!read_vector_times(r, in, tmp) || !read_vector_index(r, in, tmp))
         return damaged(err, "times");
-    if (!read_values(r, in, tmp))
-        return damaged(err, "values");
-    if (blk_in_left(in) != 0)
-        return damaged(err, "bytes behind the last value");
     return PS_OK;
 }
 
-/* The body in the clear; *ret_mem is what must be freed, NULL if it is the block itself. */
+/* The body in the clear: the block itself, or memory that the reader owns. */
 static ps_status
-unpack_body(blk_reader *r, unsigned flags, blk_in *in, char **ret_mem, size_t *ret_size,
-            ps_err *err)
+unpack_body(blk_reader *r, unsigned flags, blk_in *in, ps_err *err)
 {
-    *ret_mem = NULL;
-    *ret_size = 0;
     if (!(flags & BLK_FLAG_LZ4))
         return PS_OK;
     uint64_t size = blk_in_varint(in);
     size_t packed = blk_in_left(in);
     if (in->bad || size == 0 || size > BLK_MAX_BYTES || size / 255 > packed)
         return damaged(err, "length of the body");
-    char *mem = ps_alloc_new(&r->alloc, (size_t)size);
-    if (mem == NULL)
+    r->plain = ps_alloc_new(&r->alloc, (size_t)size);
+    if (r->plain == NULL)
         return no_memory(err);
-    *ret_mem = mem;
-    *ret_size = (size_t)size;
-    int got = LZ4_decompress_safe((const char *)in->p, mem, (int)packed, (int)size);
+    r->plain_size = (size_t)size;
+    int got = LZ4_decompress_safe((const char *)in->p, r->plain, (int)packed, (int)size);
     if (got < 0 || (uint64_t)got != size)
         return damaged(err, "compressed body");
-    *in = (blk_in){(const uint8_t *)mem, (const uint8_t *)mem + size, false};
+    *in = (blk_in){(const uint8_t *)r->plain, (const uint8_t *)r->plain + size, false};
     return PS_OK;
 }
 
 ps_status
-blk_flush_open(blk_reader *r, ps_str data, ps_err *err)
+blk_flush_open(blk_reader *r, ps_str data, bool lazy, ps_err *err)
 {
     const uint8_t *p = (const uint8_t *)data.ptr;
     blk_in in = {p, p + data.len, false};
     unsigned flags;
-    char *mem = NULL;
-    size_t mem_size = 0;
 
     if (blk_crc_skipping(data) != ps_get_u32le(p + BLK_OFF_CRC))
         return damaged(err, "checksum");
@@ -305,26 +203,33 @@ blk_flush_open(blk_reader *r, ps_str data, ps_err *err)
     if (r->meta.metric_id == 0 || (size_t)r->meta.n_samples > BLK_FLUSH_MAX_SAMPLES)
         return damaged(err, "header");
     r->n_series = (uint32_t)r->meta.n_series;
-    const size_t n_samples = (size_t)r->meta.n_samples;
-    const size_t tmp_size = (n_samples * 2 + n_samples) * sizeof(uint64_t);
+    PS_TRY(unpack_body(r, flags, &in, err));
+    const size_t tmp_size = (size_t)r->meta.n_samples * 2 * sizeof(uint64_t);
     uint64_t *tmp = ps_alloc_new(&r->alloc, tmp_size);
     r->fseries = ps_alloc_array(&r->alloc, r->n_series, sizeof *r->fseries);
-    r->values = ps_alloc_array(&r->alloc, n_samples, sizeof *r->values);
-    ps_status status;
-    if (tmp == NULL || r->fseries == NULL || r->values == NULL)
+    ps_status status = PS_OK;
+    if (tmp == NULL || r->fseries == NULL)
         status = no_memory(err);
-    else
-        status = unpack_body(r, flags, &in, &mem, &mem_size, err);
     if (status == PS_OK)
-        status = read_body(r, &in, tmp, err);
+        status = read_directory(r, &in, tmp, err);
     ps_alloc_free(&r->alloc, tmp, tmp_size);
-    ps_alloc_free(&r->alloc, mem, mem_size);
+    if (status == PS_OK)
+        status = blk_flush_values_open(r, in, err);
+    if (status == PS_OK && !lazy)
+        status = blk_flush_values_all(r, err);
+    if (!lazy) {
+        ps_alloc_free(&r->alloc, r->plain, r->plain_size);
+        r->plain = NULL;
+    }
     return status;
 }
 
 void
 blk_flush_close(blk_reader *r)
 {
+    ps_alloc_free(&r->alloc, r->plain, r->plain_size);
+    ps_alloc_free(&r->alloc, r->groups, r->n_groups * sizeof *r->groups);
+    blk_scratch_done(&r->alloc, &r->ints);
     ps_alloc_free(&r->alloc, r->fseries, r->n_series * sizeof *r->fseries);
     ps_alloc_free(&r->alloc, r->values, (size_t)r->meta.n_samples * sizeof *r->values);
     ps_alloc_free(&r->alloc, r->vec_start, ((size_t)r->n_vecs + 1) * sizeof *r->vec_start);

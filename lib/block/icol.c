@@ -243,3 +243,132 @@ blk_icol_decode(blk_in *in, size_t n, uint64_t *out)
     }
     return !in->bad;
 }
+
+/* ---- parts ---------------------------------------------------------------------------------- */
+
+/* Counts last bytes, eight at a time; as many as are left to pass can never end inside one step. */
+static void
+skip_varints(blk_in *in, size_t n)
+{
+    while (n >= 8 && blk_in_left(in) >= 8) {
+        uint64_t ends = ~ps_get_u64le(in->p) & UINT64_C(0x8080808080808080);
+        n -= (size_t)__builtin_popcountll(ends);
+        in->p += 8;
+    }
+    for (; n > 0 && !in->bad; n--)
+        (void)blk_in_varint(in);
+}
+
+static void
+part_varints(blk_in *in, size_t n, size_t lo, size_t count, bool delta, uint64_t *out)
+{
+    uint64_t acc = 0;
+
+    if (!delta || count == 0) {
+        skip_varints(in, lo);
+    } else {
+        for (size_t i = 0; i < lo; i++)
+            acc += blk_unzigzag(blk_in_varint(in));
+    }
+    for (size_t i = 0; i < count; i++) {
+        uint64_t v = blk_unzigzag(blk_in_varint(in));
+        acc = delta ? acc + v : v;
+        out[i] = acc;
+    }
+    skip_varints(in, n - lo - count);
+}
+
+static bool
+part_runs(blk_in *in, size_t n, size_t lo, size_t count, uint64_t *out)
+{
+    for (size_t i = 0; i < n;) {
+        uint64_t v = blk_unzigzag(blk_in_varint(in));
+        uint64_t more = blk_in_varint(in);
+        if (in->bad || more >= n - i)
+            return false;
+        size_t from = i < lo ? lo : i, end = i + (size_t)more + 1;
+        for (size_t k = from; k < end && k < lo + count; k++)
+            out[k - lo] = v;
+        i = end;
+    }
+    return true;
+}
+
+static bool
+part_bytes(blk_in *in, size_t n, size_t lo, size_t count, uint64_t *out)
+{
+    uint64_t low = blk_unzigzag(blk_in_varint(in));
+    unsigned width = blk_in_u8(in);
+
+    if (width == 0 || width > 8)
+        return false;
+    const uint8_t *p = blk_in_bytes(in, (uint64_t)n * width);
+    if (p == NULL)
+        return false;
+    p += lo * width;
+    for (size_t i = 0; i < count; i++, p += width) {
+        uint64_t x = 0;
+        memcpy(&x, p, width);
+        out[i] = low + x;
+    }
+    return true;
+}
+
+static bool
+part_frames(blk_in *in, size_t n, size_t lo, size_t count, blk_mode mode, uint64_t *out)
+{
+    uint64_t ints[BLK_FRAME_VALUES];
+    blk_chain chain = {0};
+    blk_frame f;
+
+    for (size_t at = 0; at < n; at += BLK_FRAME_VALUES) {
+        uint32_t len = n - at < BLK_FRAME_VALUES ? (uint32_t)(n - at) : BLK_FRAME_VALUES;
+        if (!blk_frame_parse(in, len, mode, &chain, &f) || f.n_raw > 0)
+            return false;
+        const uint8_t *payload = blk_in_bytes(in, f.payload_len);
+        if (payload == NULL)
+            return false;
+        size_t from = at < lo ? lo : at, end = at + len < lo + count ? at + len : lo + count;
+        if (from >= end)
+            continue;
+        if (!blk_frame_decode(&f, mode, 0, payload, (size_t)(in->end - payload), ints))
+            return false;
+        memcpy(out + (from - lo), ints + (from - at), (end - from) * sizeof *out);
+    }
+    return true;
+}
+
+bool
+blk_icol_part(blk_in *in, size_t n, size_t lo, size_t count, uint64_t *out)
+{
+    if (n == 0)
+        return true;
+    unsigned method = blk_in_u8(in);
+    if (in->bad)
+        return false;
+    switch (method) {
+    case ICOL_SAME: {
+        uint64_t v = blk_unzigzag(blk_in_varint(in));
+        for (size_t i = 0; i < count; i++)
+            out[i] = v;
+        break;
+    }
+    case ICOL_VARINT:
+        part_varints(in, n, lo, count, false, out);
+        break;
+    case ICOL_DELTA:
+        part_varints(in, n, lo, count, true, out);
+        break;
+    case ICOL_RUNS:
+        return part_runs(in, n, lo, count, out);
+    case ICOL_BYTES:
+        return part_bytes(in, n, lo, count, out);
+    case ICOL_FRAMES:
+        return part_frames(in, n, lo, count, BLK_MODE_RAW, out);
+    case ICOL_FRAMES_DELTA:
+        return part_frames(in, n, lo, count, BLK_MODE_DELTA, out);
+    default:
+        return false;
+    }
+    return !in->bad;
+}

@@ -9,7 +9,7 @@
  *   icol.c  times.c           integer columns of flush blocks; time columns of columns blocks
  *   codec.c  codec_zstd.c     value codecs of columns blocks, one table by stored id
  *   header.c                  the header both formats begin with
- *   flush_write.c flush_read.c columns_write.c columns_read.c
+ *   flush_write.c flush_read.c flush_values.c columns_write.c columns_read.c
  *   reader.c points.c merge.c
  *
  * Stored integers are handled as uint64_t (two's complement): hostile bytes may wrap, never
@@ -264,6 +264,9 @@ unsigned blk_common_shift(const uint64_t *v, size_t n);
 
 void blk_icol_encode(const uint64_t *v, size_t n, ps_buf *out);
 bool blk_icol_decode(blk_in *in, size_t n, uint64_t *out);
+/* Integers lo..lo + count of a column of n, the rest passed over; *in stands behind the column
+ * afterwards. What is passed over is checked for its length only. */
+bool blk_icol_part(blk_in *in, size_t n, size_t lo, size_t count, uint64_t *out);
 
 /* First byte of a metric's values in a flush block. */
 enum {
@@ -408,7 +411,16 @@ typedef struct blk_flush_series {
     int32_t metric_id;
     uint32_t vec;         /* time vector */
     uint32_t first_value; /* index into values */
+    uint32_t group;       /* that holds its values */
 } blk_flush_series;
+
+typedef struct blk_flush_group { /* values of one metric */
+    uint32_t lo, hi;             /* series */
+    uint32_t n;                  /* values */
+    uint32_t lookups;
+    const uint8_t *p; /* where it begins, NULL: not known yet */
+    bool decoded;
+} blk_flush_group;
 
 typedef struct blk_columns_series {
     int64_t series_id;
@@ -430,21 +442,36 @@ struct blk_reader {
     blk_codec_scratch scratch;
     blk_scratch times;   /* the last time column decoded whole, since its neighbours may share it */
     uint32_t times_tcol; /* its index + 1, 0 = none */
-    /* format FLUSH: everything decoded when opened */
+    /* format FLUSH: all but values decoded when opened */
     blk_flush_series *fseries;
     uint32_t *vec_start; /* n_vecs + 1 offsets into vec_times */
     uint32_t n_vecs;
     int64_t *vec_times;
     uint32_t n_vec_times;
-    double *values;
+    double *values; /* NULL: no group is decoded yet */
+    blk_flush_group *groups;
+    uint32_t n_groups;
+    char *plain; /* the body, kept for groups that are not decoded yet; NULL: in the block itself */
+    size_t plain_size;
+    const uint8_t *values_end;
+    blk_scratch ints;
 };
 
-ps_status blk_flush_open(blk_reader *r, ps_str data, ps_err *err) PS_MUST_CHECK;
+ps_status blk_flush_open(blk_reader *r, ps_str data, bool lazy, ps_err *err) PS_MUST_CHECK;
 void blk_flush_close(blk_reader *r);
+/* flush_values.c; in stands where the values begin */
+ps_status blk_flush_values_open(blk_reader *r, blk_in in, ps_err *err) PS_MUST_CHECK;
+ps_status blk_flush_values_all(blk_reader *r, ps_err *err) PS_MUST_CHECK;
+ps_status blk_flush_group_decode(blk_reader *r, uint32_t group, ps_err *err) PS_MUST_CHECK;
+/* Samples lo..lo + n of series i, which has them. */
+ps_status blk_flush_values(blk_reader *r, uint32_t i, size_t lo, size_t n, double *values,
+                           ps_err *err) PS_MUST_CHECK;
 ps_status blk_columns_open(blk_reader *r, ps_str data, ps_err *err) PS_MUST_CHECK;
 void blk_columns_close(blk_reader *r);
-ps_status blk_columns_decode(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms,
-                             int64_t *t_ms, double *values, size_t *ret_n,
+ps_status blk_columns_times(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms,
+                            int64_t *t_ms, size_t *ret_lo, size_t *ret_n,
+                            ps_err *err) PS_MUST_CHECK;
+ps_status blk_columns_values(blk_reader *r, uint32_t i, size_t lo, size_t n, double *values,
                              ps_err *err) PS_MUST_CHECK;
 
 #endif

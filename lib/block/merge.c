@@ -163,11 +163,14 @@ gathered(merge_state *m, size_t got)
     return PS_OK;
 }
 
-/* A flush block lies decoded in memory. */
+/* A flush block's series lies decoded in memory. */
 static ps_status
-gather_flush(merge_state *m, const blk_reader *r, uint32_t index, ps_err *err)
+gather_flush(merge_state *m, blk_reader *r, uint32_t index, ps_err *err)
 {
     const blk_flush_series *s = &r->fseries[index];
+
+    if (PS_UNLIKELY(!r->groups[s->group].decoded))
+        PS_TRY(blk_flush_group_decode(r, s->group, err));
     const int64_t *t = r->vec_times + r->vec_start[s->vec];
     const double *v = r->values + s->first_value;
     size_t n = r->vec_start[s->vec + 1] - r->vec_start[s->vec], lo = 0;

@@ -7,7 +7,7 @@
 #include "lib/block/internal.h"
 
 static ps_status
-open_any(const ps_alloc *alloc, ps_str data, const blk_meta *expect, bool head_only,
+open_any(const ps_alloc *alloc, ps_str data, const blk_meta *expect, bool head_only, bool lazy,
          blk_reader **ret, ps_err *err)
 {
     int16_t format;
@@ -24,8 +24,8 @@ open_any(const ps_alloc *alloc, ps_str data, const blk_meta *expect, bool head_o
     r->alloc = *alloc;
     r->head_only = head_only;
     r->meta.format = format; /* says how to close, whatever happens while opening */
-    ps_status status =
-        format == BLK_FORMAT_FLUSH ? blk_flush_open(r, data, err) : blk_columns_open(r, data, err);
+    ps_status status = format == BLK_FORMAT_FLUSH ? blk_flush_open(r, data, lazy, err)
+                                                  : blk_columns_open(r, data, err);
     if (status == PS_OK && expect != NULL)
         status = blk_meta_compare(&r->meta, expect, err);
     if (status != PS_OK) {
@@ -40,14 +40,21 @@ ps_status
 blk_reader_open(const ps_alloc *alloc, ps_str data, const blk_meta *expect, blk_reader **ret,
                 ps_err *err)
 {
-    return open_any(alloc, data, expect, false, ret, err);
+    return open_any(alloc, data, expect, false, false, ret, err);
+}
+
+ps_status
+blk_reader_open_lazy(const ps_alloc *alloc, ps_str data, const blk_meta *expect, blk_reader **ret,
+                     ps_err *err)
+{
+    return open_any(alloc, data, expect, false, true, ret, err);
 }
 
 ps_status
 blk_reader_open_head(const ps_alloc *alloc, ps_str prefix, const blk_meta *expect, blk_reader **ret,
                      ps_err *err)
 {
-    return open_any(alloc, prefix, expect, true, ret, err);
+    return open_any(alloc, prefix, expect, true, false, ret, err);
 }
 
 void
@@ -87,18 +94,23 @@ blk_reader_series(const blk_reader *r, uint32_t i, blk_series *ret)
                             .t_first_ms = c->t_first,
                             .t_last_ms = c->t_last,
                             .last_value = s->values.last,
-                            .index = i};
+                            .last_known = true,
+                            .index = i,
+                            .times_id = s->tcol};
         return;
     }
     const blk_flush_series *s = &r->fseries[i];
     uint32_t lo = r->vec_start[s->vec], hi = r->vec_start[s->vec + 1];
+    const bool known = r->groups[s->group].decoded;
     *ret = (blk_series){.series_id = s->series_id,
                         .metric_id = s->metric_id,
                         .n_samples = hi - lo,
                         .t_first_ms = r->vec_times[lo],
                         .t_last_ms = r->vec_times[hi - 1],
-                        .last_value = r->values[s->first_value + (hi - lo) - 1],
-                        .index = i};
+                        .last_value = known ? r->values[s->first_value + (hi - lo) - 1] : 0,
+                        .last_known = known,
+                        .index = i,
+                        .times_id = s->vec};
 }
 
 uint32_t
@@ -119,36 +131,63 @@ blk_reader_seek(const blk_reader *r, int32_t metric_id, int64_t series_id)
     return lo;
 }
 
-static size_t
-decode_flush(const blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int64_t *t_ms,
-             double *values)
+/* Times of series i of a flush block in the range, in place. */
+static const int64_t *
+flush_times(const blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, size_t *ret_lo,
+            size_t *ret_n)
 {
-    const blk_flush_series *s = &r->fseries[i];
-    uint32_t base = r->vec_start[s->vec], lo = base, hi = r->vec_start[s->vec + 1];
+    const uint32_t vec = r->fseries[i].vec;
+    uint32_t base = r->vec_start[vec], lo = base, hi = r->vec_start[vec + 1];
 
     while (lo < hi && r->vec_times[lo] < from_ms)
         lo++;
     while (hi > lo && r->vec_times[hi - 1] > to_ms)
         hi--;
-    if (hi - lo == 1 && values != NULL) { /* the usual case */
-        t_ms[0] = r->vec_times[lo];
-        values[0] = r->values[s->first_value + (lo - base)];
-        return 1;
-    }
-    memcpy(t_ms, r->vec_times + lo, (hi - lo) * sizeof *t_ms);
-    if (values != NULL)
-        memcpy(values, r->values + s->first_value + (lo - base), (hi - lo) * sizeof *values);
-    return hi - lo;
+    *ret_lo = lo - base;
+    *ret_n = hi - lo;
+    return r->vec_times + lo;
+}
+
+static ps_status
+no_series(ps_err *err)
+{
+    return ps_fail(err, PS_EINVAL, "no such series in the block");
+}
+
+ps_status
+blk_reader_times(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int64_t *t_ms,
+                 size_t *ret_lo, size_t *ret_n, ps_err *err)
+{
+    if (i >= r->n_series)
+        return no_series(err);
+    if (r->meta.format == BLK_FORMAT_COLUMNS)
+        return blk_columns_times(r, i, from_ms, to_ms, t_ms, ret_lo, ret_n, err);
+    const int64_t *t = flush_times(r, i, from_ms, to_ms, ret_lo, ret_n);
+    memcpy(t_ms, t, *ret_n * sizeof *t_ms);
+    return PS_OK;
+}
+
+ps_status
+blk_reader_values(blk_reader *r, uint32_t i, size_t lo, size_t n, double *values, ps_err *err)
+{
+    if (i >= r->n_series)
+        return no_series(err);
+    bool columns = r->meta.format == BLK_FORMAT_COLUMNS;
+    uint32_t vec = columns ? 0 : r->fseries[i].vec;
+    size_t len =
+        columns ? r->tcols[r->cseries[i].tcol].n : r->vec_start[vec + 1] - r->vec_start[vec];
+    if (lo > len || n > len - lo)
+        return ps_fail(err, PS_EINVAL, "no such samples in the series");
+    return columns ? blk_columns_values(r, i, lo, n, values, err)
+                   : blk_flush_values(r, i, lo, n, values, err);
 }
 
 ps_status
 blk_reader_decode(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int64_t *t_ms,
                   double *values, size_t *ret_n, ps_err *err)
 {
-    if (i >= r->n_series)
-        return ps_fail(err, PS_EINVAL, "no such series in the block");
-    if (r->meta.format == BLK_FORMAT_COLUMNS)
-        return blk_columns_decode(r, i, from_ms, to_ms, t_ms, values, ret_n, err);
-    *ret_n = decode_flush(r, i, from_ms, to_ms, t_ms, values);
-    return PS_OK;
+    size_t lo;
+
+    PS_TRY(blk_reader_times(r, i, from_ms, to_ms, t_ms, &lo, ret_n, err));
+    return values == NULL ? PS_OK : blk_reader_values(r, i, lo, *ret_n, values, err);
 }

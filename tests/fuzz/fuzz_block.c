@@ -3,7 +3,7 @@
  *
  * The first byte chooses what the rest is:
  *   0  a block (both formats), whose checksums are set right so that the input gets deep: opened,
- *      walked, decoded whole and in parts, merged; what opens and decodes must survive the merge
+ *      walked, decoded whole and in parts, eagerly and lazily, merged; what opens and decodes must survive the merge
  *      unchanged
  *   1  two such blocks, merged with each other
  *   2  a description of series: written as a columns block, which must come back to the bit
@@ -40,6 +40,43 @@ fix_checksums(char *p, size_t len)
     ps_put_u32le(p + BLK_OFF_CRC, blk_crc_skipping((ps_str){p, head}));
 }
 
+/* A block opened lazily against the same opened whole (NULL: that was refused): values looked up in an
+ * order of its own, until groups are decoded. */
+static void
+check_lazy(ps_str data, blk_reader *whole)
+{
+    enum { MAX_LOOKUPS = 40 };
+    blk_reader *r;
+    ps_err err;
+
+    ps_status status = blk_reader_open_lazy(&ps_malloc, data, NULL, &r, &err);
+    REQUIRE(whole == NULL || status == PS_OK);
+    if (status != PS_OK)
+        return;
+    const uint32_t n_series = blk_reader_n_series(r);
+    for (uint32_t k = 0; k < MAX_LOOKUPS; k++) {
+        uint32_t i = (uint32_t)((uint64_t)k * 2654435761U % n_series);
+        blk_series s;
+        blk_reader_series(r, i, &s);
+        if (s.n_samples > MAX_DECODE)
+            continue;
+        size_t lo = k % 3 == 0 ? 0 : s.n_samples / 3;
+        size_t n = k % 3 == 2 ? (s.n_samples - lo + 1) / 2 : s.n_samples - lo;
+        double *v = malloc(n * sizeof *v), *want = malloc(n * sizeof *v);
+        REQUIRE(v != NULL && want != NULL);
+        status = blk_reader_values(r, i, lo, n, v, &err);
+        REQUIRE(status == PS_OK || status == PS_ECORRUPT);
+        if (whole != NULL) {
+            ps_status right = blk_reader_values(whole, i, lo, n, want, &err);
+            REQUIRE(right == status);
+            REQUIRE(status != PS_OK || memcmp(v, want, n * sizeof *v) == 0);
+        }
+        free(v);
+        free(want);
+    }
+    blk_reader_free(r);
+}
+
 static blk_reader *
 open_block(const char *bytes, size_t len)
 {
@@ -64,6 +101,7 @@ open_block(const char *bytes, size_t len)
         REQUIRE(blk_peek_meta(s, &m, &err) == PS_OK);
         REQUIRE(blk_meta_compare(blk_reader_meta(r), &m, &err) == PS_OK);
     }
+    check_lazy(s, r);
     return r;
 }
 
@@ -98,6 +136,12 @@ decode_series(blk_reader *r, uint32_t i, blk_series *s, int64_t **ret_t, double 
         REQUIRE(n_part == (hi > lo ? hi - lo : 0));
         REQUIRE(memcmp(pt, t + lo, n_part * sizeof *t) == 0 &&
                 memcmp(pv, v + lo, n_part * sizeof *v) == 0);
+        size_t at, n_times;
+        REQUIRE(blk_reader_times(r, i, from, to, pt, &at, &n_times, &err) == PS_OK);
+        REQUIRE(n_times == n_part && (n_part == 0 || at == lo));
+        REQUIRE(blk_reader_values(r, i, at, n_times, pv, &err) == PS_OK);
+        REQUIRE(memcmp(pt, t + at, n_part * sizeof *t) == 0 &&
+                memcmp(pv, v + at, n_part * sizeof *v) == 0);
     }
     free(pt);
     free(pv);

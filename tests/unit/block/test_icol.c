@@ -33,9 +33,22 @@ expect_method(const uint64_t *v, size_t n, int method)
     assert_true(blk_icol_decode(&in, n, got));
     assert_int_equal(blk_in_left(&in), 0);
     assert_memory_equal(got, v, n * sizeof *v);
+    for (size_t lo = 0; lo < n; lo += 1 + lo / 7) {
+        for (size_t count = 0; count <= n - lo; count += 1 + count / 3) {
+            uint64_t part[N + 1];
+            memset(part, 0x5c, sizeof part);
+            in = (blk_in){(const uint8_t *)copy, (const uint8_t *)copy + out.len, false};
+            assert_true(blk_icol_part(&in, n, lo, count, part));
+            assert_int_equal(blk_in_left(&in), 0);
+            assert_memory_equal(part, v + lo, count * sizeof *v);
+            assert_true(part[count] == UINT64_C(0x5c5c5c5c5c5c5c5c));
+        }
+    }
     /* one byte less is never enough */
     in = (blk_in){(const uint8_t *)copy, (const uint8_t *)copy + out.len - 1, false};
     assert_false(blk_icol_decode(&in, n, got));
+    in = (blk_in){(const uint8_t *)copy, (const uint8_t *)copy + out.len - 1, false};
+    assert_false(blk_icol_part(&in, n, 0, 0, NULL));
     free(copy);
     ps_buf_done(&out);
 }
@@ -78,6 +91,8 @@ expect_refused(const void *bytes, size_t len, size_t n)
     blk_in in = {(const uint8_t *)copy, (const uint8_t *)copy + len, false};
 
     assert_false(blk_icol_decode(&in, n, got));
+    in = (blk_in){(const uint8_t *)copy, (const uint8_t *)copy + len, false};
+    assert_false(blk_icol_part(&in, n, 0, n, got));
     free(copy);
 }
 
