@@ -24,33 +24,39 @@ no_memory(ps_err *err)
 
 /* ---- series -------------------------------------------------------------------------------- */
 
+/* The metrics of the block and how many series each has; tmp holds twice as many integers as series. */
 static bool
 read_metrics(blk_reader *r, blk_in *in, uint64_t *tmp)
 {
-    uint32_t n_series = r->n_series;
+    const uint32_t n_series = r->n_series;
+    uint64_t n = 1, *count = tmp + n_series;
 
-    if (r->meta.metric_id > 0) {
-        for (uint32_t i = 0; i < n_series; i++)
-            r->fseries[i].metric_id = r->meta.metric_id;
-        return true;
+    tmp[0] = (uint64_t)(int64_t)r->meta.metric_id;
+    count[0] = n_series;
+    if (r->meta.metric_id < 0) {
+        n = blk_in_varint(in);
+        if (in->bad || n == 0 || n > n_series || !blk_icol_decode(in, n, tmp) ||
+            !blk_icol_decode(in, n, count))
+            return false;
     }
-    uint64_t n = blk_in_varint(in);
-    if (in->bad || n == 0 || n > n_series)
-        return false;
-    uint64_t *count = tmp + n_series;
-    if (!blk_icol_decode(in, n, tmp) || !blk_icol_decode(in, n, count))
-        return false;
+    r->groups = ps_alloc_array(&r->alloc, n, sizeof *r->groups);
+    if (r->groups == NULL)
+        return true; /* the caller sees it */
+    r->n_groups = (uint32_t)n;
     uint32_t at = 0;
     int32_t metric = 0;
-    for (uint64_t i = 0; i < n; i++) {
-        if (tmp[i] == 0 || tmp[i] > (uint64_t)(INT32_MAX - metric) || count[i] == 0 ||
-            count[i] > n_series - at)
+    for (uint32_t k = 0; k < n; k++) {
+        if (tmp[k] == 0 || tmp[k] > (uint64_t)(INT32_MAX - metric) || count[k] == 0 ||
+            count[k] > n_series - at)
             return false;
-        metric += (int32_t)tmp[i];
-        if (mdl_bucket(metric) != r->meta.metric_id)
+        metric += (int32_t)tmp[k];
+        if (metric != r->meta.metric_id && mdl_bucket(metric) != r->meta.metric_id)
             return false; /* nobody would look for it here */
-        for (uint64_t k = 0; k < count[i]; k++)
-            r->fseries[at++].metric_id = metric;
+        r->groups[k] = (blk_flush_group){.lo = at, .hi = at + (uint32_t)count[k]};
+        for (; at < r->groups[k].hi; at++) {
+            r->fseries[at].metric_id = metric;
+            r->fseries[at].group = k;
+        }
     }
     return at == n_series;
 }
@@ -140,6 +146,11 @@ read_vector_index(blk_reader *r, blk_in *in, uint64_t *tmp)
         if (total > n_samples)
             return false;
     }
+    for (uint32_t k = 0; k < r->n_groups; k++) {
+        uint32_t end = k + 1 < r->n_groups ? r->fseries[r->groups[k].hi].first_value
+                                           : (uint32_t)r->meta.n_samples;
+        r->groups[k].n = end - r->fseries[r->groups[k].lo].first_value;
+    }
     return total == n_samples;
 }
 
@@ -149,7 +160,11 @@ read_vector_index(blk_reader *r, blk_in *in, uint64_t *tmp)
 static ps_status
 read_directory(blk_reader *r, blk_in *in, uint64_t *tmp, ps_err *err)
 {
-    if (!read_metrics(r, in, tmp) || !read_ids(r, in, tmp))
+    if (!read_metrics(r, in, tmp))
+        return damaged(err, "metrics");
+    if (r->groups == NULL)
+        return no_memory(err);
+    if (!read_ids(r, in, tmp))
         return damaged(err, "series");
     uint64_t n_vecs = blk_in_varint(in);
     if (in->bad || n_vecs == 0 || n_vecs > r->n_series)
@@ -213,8 +228,10 @@ blk_flush_open(blk_reader *r, ps_str data, bool lazy, ps_err *err)
     if (status == PS_OK)
         status = read_directory(r, &in, tmp, err);
     ps_alloc_free(&r->alloc, tmp, tmp_size);
-    if (status == PS_OK)
-        status = blk_flush_values_open(r, in, err);
+    if (status == PS_OK) {
+        r->groups[0].p = in.p;
+        r->values_end = in.end;
+    }
     if (status == PS_OK && !lazy)
         status = blk_flush_values_all(r, err);
     if (!lazy) {

@@ -11,7 +11,7 @@
  */
 #include "lib/block/internal.h"
 
-enum { MAX_LOOKUPS = 8 }; /* passing over costs about a tenth of decoding */
+enum { MAX_LOOKUPS = 3, SMALL_GROUP = 64 }; /* passing over costs about a tenth of decoding */
 
 static ps_status
 damaged(ps_err *err)
@@ -195,31 +195,6 @@ look_up(const blk_reader *r, const blk_flush_group *g, uint32_t i, uint32_t from
 
 /* ---- groups --------------------------------------------------------------------------------- */
 
-ps_status
-blk_flush_values_open(blk_reader *r, blk_in in, ps_err *err)
-{
-    uint32_t n = 0;
-
-    for (uint32_t i = 0; i < r->n_series; i++) {
-        n += i == 0 || r->fseries[i].metric_id != r->fseries[i - 1].metric_id;
-        r->fseries[i].group = n - 1;
-    }
-    r->groups = ps_alloc_array(&r->alloc, n, sizeof *r->groups);
-    if (r->groups == NULL)
-        return no_memory(err);
-    r->n_groups = n;
-    for (uint32_t i = 0; i < r->n_series; i++) {
-        blk_flush_group *g = &r->groups[r->fseries[i].group];
-        if (i == 0 || r->fseries[i - 1].group != r->fseries[i].group)
-            *g = (blk_flush_group){.lo = i};
-        g->hi = i + 1;
-        g->n += series_len(r, i);
-    }
-    r->groups[0].p = in.p;
-    r->values_end = in.end;
-    return PS_OK;
-}
-
 /* Passes over one group. */
 static bool
 skip_group(const blk_flush_group *g, blk_in *in)
@@ -295,7 +270,7 @@ blk_flush_values(blk_reader *r, uint32_t i, size_t lo, size_t n, double *values,
 
     if (n == 0)
         return PS_OK;
-    if (!g->decoded && (g->hi - g->lo == 1 || g->lookups >= MAX_LOOKUPS))
+    if (!g->decoded && (g->n <= SMALL_GROUP || g->lookups >= MAX_LOOKUPS))
         PS_TRY(blk_flush_group_decode(r, s->group, err));
     if (g->decoded) {
         memcpy(values, r->values + s->first_value + lo, n * sizeof *values);

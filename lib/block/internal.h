@@ -459,8 +459,7 @@ struct blk_reader {
 
 ps_status blk_flush_open(blk_reader *r, ps_str data, bool lazy, ps_err *err) PS_MUST_CHECK;
 void blk_flush_close(blk_reader *r);
-/* flush_values.c; in stands where the values begin */
-ps_status blk_flush_values_open(blk_reader *r, blk_in in, ps_err *err) PS_MUST_CHECK;
+/* flush_values.c */
 ps_status blk_flush_values_all(blk_reader *r, ps_err *err) PS_MUST_CHECK;
 ps_status blk_flush_group_decode(blk_reader *r, uint32_t group, ps_err *err) PS_MUST_CHECK;
 /* Samples lo..lo + n of series i, which has them. */

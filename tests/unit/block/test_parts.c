@@ -141,7 +141,7 @@ test_lazy(void **unused)
     (void)unused;
     for (uint64_t seed = 1; seed < 120; seed++) {
         uint64_t state = seed;
-        unsigned n_metrics = 1 + seed % 4 * (seed % 3), n_series = 1 + (unsigned)(seed * 7 % 60);
+        unsigned n_metrics = 1 + seed % 4 * (seed % 3), n_series = 1 + (unsigned)(seed * 7 % 90);
         gen_values kind = (gen_values)(seed % (GEN_VALUES_END + 1));
         ps_buf b;
         ps_buf_init(&b, &ps_malloc);
@@ -180,17 +180,18 @@ test_last_is_known(void **unused)
 
     (void)unused;
     ps_buf_init(&b, &ps_malloc);
-    make_flush(5, 3, 20, 4, GEN_COUNTER, &b);
+    make_flush(5, 3, 90, 4, GEN_COUNTER, &b);
     blk_reader *r = open_or_fail(&b, true);
-    blk_reader_series(r, 25, &s);
+    assert_int_equal(blk_reader_values(r, 125, 0, 1, &v, &err), PS_OK);
+    blk_reader_series(r, 125, &s);
     assert_false(s.last_known);
     for (unsigned i = 0; i < 20; i++)
-        assert_int_equal(blk_reader_values(r, 25, 0, 1, &v, &err), PS_OK);
-    blk_reader_series(r, 25, &s);
+        assert_int_equal(blk_reader_values(r, 125, 0, 1, &v, &err), PS_OK);
+    blk_reader_series(r, 125, &s);
     assert_true(s.last_known);
-    assert_int_equal(blk_reader_values(r, 25, s.n_samples - 1, 1, &v, &err), PS_OK);
+    assert_int_equal(blk_reader_values(r, 125, s.n_samples - 1, 1, &v, &err), PS_OK);
     assert_memory_equal(&s.last_value, &v, 8);
-    blk_reader_series(r, 59, &s); /* another metric */
+    blk_reader_series(r, 269, &s); /* another metric */
     assert_false(s.last_known);
     blk_reader_free(r);
     ps_buf_done(&b);
@@ -264,12 +265,12 @@ test_lazy_damage(void **unused)
     unsigned refused = 0, late = 0;
 
     (void)unused;
-    for (unsigned at = 0; at < 60; at++) {
+    for (unsigned at = 0; at < 300; at++) {
         ps_buf b;
         blk_reader *r = NULL, *eager = NULL;
         ps_err err;
         ps_buf_init(&b, &ps_malloc);
-        make_flush(2, 1, 12, 3, GEN_NOISE_BITS, &b);
+        make_flush(2, 1, 60, 3, GEN_NOISE_BITS, &b);
         assert_false(b.ptr[6] & BLK_FLAG_LZ4); /* noise: so that the end of the block is values */
         b.ptr[b.len - 1 - at * 3] ^= (char)0xff;
         ps_put_u32le((uint8_t *)b.ptr + BLK_OFF_CRC, blk_crc_skipping(ps_buf_str(&b)));
@@ -279,7 +280,7 @@ test_lazy_damage(void **unused)
         if (all != PS_OK && status == PS_OK) {
             double v[32];
             for (unsigned k = 0; k < 40 && status == PS_OK; k++)
-                status = blk_reader_values(r, k % 12, 0, 1, v, &err);
+                status = blk_reader_values(r, k % 60, 0, 1, v, &err);
             assert_int_equal(status, PS_ECORRUPT);
             late++;
         }
