@@ -1,0 +1,119 @@
+"""Two extensions in one database: neither minds when the other comes, goes, or is restored."""
+import pytest
+
+from conftest import BOTH, HOSTS, SAMPLES, load, value
+
+ORDERS = {
+    "timescaledb first": BOTH,
+    "promscale first": "CREATE EXTENSION promscale; CREATE EXTENSION timescaledb",
+    "timescaledb in a schema of its own":
+        "CREATE SCHEMA tsdb; CREATE EXTENSION timescaledb SCHEMA tsdb; CREATE EXTENSION promscale",
+    "the same, promscale first":
+        "CREATE EXTENSION promscale; CREATE SCHEMA tsdb; CREATE EXTENSION timescaledb SCHEMA tsdb",
+}
+EXPECTED = [(h, SAMPLES, sum(value(h, i) for i in range(SAMPLES))) for h in HOSTS]
+SUMS = "SELECT val(host_id), count(*), sum(value) FROM cpu_usage GROUP BY 1 ORDER BY 1"
+
+
+def extensions(db):
+    return db.column("SELECT extname FROM pg_extension WHERE extname IN ('promscale', 'timescaledb') ORDER BY 1")
+
+
+def use_hypertable(db):
+    """TimescaleDB does its work: chunks made by inserts, and found."""
+    tsdb = db.one("SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = extnamespace"
+                  " WHERE extname = 'timescaledb'")
+    db.sql("CREATE TABLE public.deploys (time timestamptz NOT NULL, host text, what text)")
+    db.sql(f"SELECT {tsdb}.create_hypertable('public.deploys', 'time', chunk_time_interval => interval '6 hours')")
+    db.sql("INSERT INTO public.deploys SELECT timestamptz '2024-05-01 00:00Z' + i * interval '1 hour',"
+           " chr(97 + i % 3), 'v' || i FROM generate_series(0, 23) i")
+    assert db.one("SELECT count(*) FROM timescaledb_information.chunks WHERE hypertable_name = 'deploys'") == 4
+    assert db.one(f"SELECT count(*) FROM {tsdb}.show_chunks('public.deploys')") == 4
+
+
+def drop_hypertable(db):
+    db.sql("DROP TABLE public.deploys")
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_both_work(server, order):
+    db = server.create(ORDERS[order])
+    try:
+        assert extensions(db) == ["promscale", "timescaledb"]
+        load(db)
+        use_hypertable(db)
+        assert db.sql(SUMS) == EXPECTED
+    finally:
+        server.remove(db)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_timescaledb_goes(server, order):
+    db = server.create(ORDERS[order])
+    try:
+        load(db)
+        use_hypertable(db)
+        drop_hypertable(db)
+        before = members(db, "promscale")
+        db.sql("DROP EXTENSION timescaledb")
+        assert extensions(db) == ["promscale"] and members(db, "promscale") == before
+        assert db.sql(SUMS) == EXPECTED
+        assert db.one("SELECT metric_name FROM prom_info.metric") == "cpu_usage"
+        server.remove(db)
+        db = server.create("CREATE EXTENSION promscale")  # not a word of it in new databases
+        assert extensions(db) == ["promscale"]
+    finally:
+        server.remove(db)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_promscale_goes(server, order):
+    db = server.create(ORDERS[order])
+    try:
+        load(db)
+        use_hypertable(db)
+        before = members(db, "timescaledb")
+        db.sql("DROP EXTENSION promscale CASCADE")
+        assert extensions(db) == ["timescaledb"] and members(db, "timescaledb") == before
+        assert db.one("SELECT count(*) FROM public.deploys WHERE host = 'a'") == 8
+        assert db.one("SELECT count(*) FROM timescaledb_information.hypertables") == 1
+    finally:
+        server.remove(db)
+
+
+def members(db, extension):
+    return sorted(db.column("SELECT pg_describe_object(classid, objid, objsubid) FROM pg_depend d JOIN pg_extension e"
+                            " ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass"
+                            " WHERE e.extname = %s AND deptype = 'e'", (extension,)))
+
+
+@pytest.mark.parametrize("order", ["timescaledb first", "promscale first"])
+def test_dump_and_restore(server, order):
+    """As TimescaleDB's documentation wants it: between its pre_restore and post_restore."""
+    db = server.create(ORDERS[order])
+    restored = server.create("CREATE EXTENSION timescaledb")
+    try:
+        load(db)
+        use_hypertable(db)
+        db.sql("CREATE VIEW public.mine AS SELECT d.what, c.value FROM deploys d JOIN cpu_usage c"
+               " ON c.time = d.time AND val(c.host_id) = d.host")
+        what = "SELECT what, value FROM public.mine ORDER BY 1, 2"
+        before = db.sql(what)
+        assert len(before) == 24
+        dump = server.data / f"{db.name}.dump"
+        server.client("pg_dump", "-F", "custom", "-f", dump, db.name)
+        restored.sql("SELECT timescaledb_pre_restore()")
+        server.client("pg_restore", "--exit-on-error", "-d", restored.name, dump)
+        restored.conn.close()
+        restored.conn = restored.connect()
+        restored.sql("SELECT timescaledb_post_restore()")
+        restored.conn.close()
+        restored.conn = restored.connect()
+        assert extensions(restored) == ["promscale", "timescaledb"]
+        assert restored.sql(SUMS) == EXPECTED
+        assert restored.sql(what) == before
+        assert restored.one("SELECT count(*) FROM timescaledb_information.chunks"
+                            " WHERE hypertable_name = 'deploys'") == 4
+    finally:
+        server.remove(db)
+        server.remove(restored)
