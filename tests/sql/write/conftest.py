@@ -82,7 +82,7 @@ def server():
 @pytest.fixture
 def db(server):
     d = server.create()
-    d.sql("SELECT prom_api.set_default_retention_period('6730 years')")
+    d.sql("SELECT prom_api.set_default_retention_period('1000 years')")
     yield d
     d.close()
     server.drop(d.name)
