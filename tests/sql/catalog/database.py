@@ -40,6 +40,16 @@ def resolve_with(conn, series, tenant=0, batch=None):
     return Resolved(*cur.fetchone())
 
 
+def insert_of(table, metric_or_bucket, samples, form="flush", tenant=0):
+    """The statement that stores a row with real bytes; samples: (metric, series, t_ms, value)."""
+    lines = [f"block {table} {form} {tenant} {metric_or_bucket}"]
+    for metric, series_id, t_ms, value in sorted(samples, key=lambda s: s[:3]):
+        value_bits = struct.unpack("<Q", struct.pack("<d", value))[0]
+        lines.append(f"{metric},{series_id},{t_ms},x{value_bits:016x}")
+    return subprocess.run([MAKE_BLOCK], input="\n".join(lines) + "\nend\n", text=True, check=True,
+                          stdout=subprocess.PIPE).stdout
+
+
 class Database:
     def __init__(self, server, name):
         self.server = server
@@ -82,13 +92,7 @@ class Database:
 
     def block(self, table, metric_or_bucket, samples, form="flush", tenant=0):
         """A row with real bytes; samples: (metric, series, t_ms, value)."""
-        lines = [f"block {table} {form} {tenant} {metric_or_bucket}"]
-        for metric, series, t_ms, value in sorted(samples, key=lambda s: s[:3]):
-            bits = struct.unpack("<Q", struct.pack("<d", value))[0]
-            lines.append(f"{metric},{series},{t_ms},x{bits:016x}")
-        made = subprocess.run([MAKE_BLOCK], input="\n".join(lines) + "\nend\n", text=True, check=True,
-                              stdout=subprocess.PIPE).stdout
-        self.sql(made)
+        self.sql(insert_of(table, metric_or_bucket, samples, form, tenant))
 
     def partition(self, t_ms):
         """A day of _prom_data.block, made as at run time."""
