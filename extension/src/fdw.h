@@ -8,6 +8,7 @@
  *                 that select blocks; quals that use only series-level columns (metric_id, series_id,
  *                 labels), evaluated once per series; the rest, evaluated per row by the executor
  *   fdw_estimate  a look at a few block rows says how much there is
+ *   fdw_sample    quals on series are tried on some series, for the estimate
  *   fdw_plan      paths and the plan
  *   fdw_scan      evaluates the conditions when execution starts, walks metric by metric
  *   fdw_series    the metric's series that exist and pass the series-level quals
@@ -68,6 +69,10 @@ typedef enum fdw_stmt {
     FDW_STMT_DATA_FRESH,
     FDW_STMT_EST_BLOCKS, /* a sample of block rows, see fdw_estimate.c */
     FDW_STMT_EST_SERIES,
+    FDW_STMT_EST_SAMPLE, /* the others: see fdw_sample.c */
+    FDW_STMT_EST_MATCH,
+    FDW_STMT_EST_POSITION,
+    FDW_STMT_EST_REGEX,
     FDW_STMT_N
 } fdw_stmt;
 
@@ -79,6 +84,9 @@ uint64 fdw_spi_run(fdw_stmt stmt, Datum *values, long max_rows);
 /* The same in pieces, for results that may be large: called for each row. */
 typedef void (*fdw_row_fn)(void *self, HeapTuple tuple, TupleDesc desc);
 void fdw_spi_each(fdw_stmt stmt, Datum *values, fdw_row_fn fn, void *self);
+
+/* What the planner thinks of a statement, without running it; ret_rows may be NULL. */
+Cost fdw_spi_cost(fdw_stmt stmt, Datum *values, double *ret_rows);
 
 /* ---- fdw_quals: what is wanted ------------------------------------------------------------ */
 
@@ -135,9 +143,18 @@ typedef struct fdw_estimate {
     double series;  /* of the metrics wanted */
     double metrics; /* how many metrics are wanted */
     double series_per_block;
+    double
+        series_passing; /* share of the series that pass the quals on series that could be tried */
+    List *untried;      /* the other quals on series */
 } fdw_estimate;
 
 void fdw_estimate_rel(PlannerInfo *root, const fdw_quals *quals, fdw_estimate *ret);
+
+/* ---- fdw_sample ---------------------------------------------------------------------------- */
+
+/* Share of a metric's n_series series that pass those quals that can be tried; inside fdw_spi_begin. */
+double fdw_sample_fraction(PlannerInfo *root, int32 metric_id, double n_series, List *quals,
+                           List **ret_untried);
 
 /* ---- fdw_series: who exists and passes ---------------------------------------------------- */
 

@@ -7,13 +7,16 @@
  * day is empty, a day in the middle or the first day stands for all. Each look is one statement by
  * primary key, pruned to two partitions, about a tenth of a millisecond whatever the number of
  * partitions; there are two to six. A range without ends is the one that the day partitions cover:
- * their bounds are read from the relation's descriptor, which says nothing of anybody's data. The
- * number of series is counted up to 1000, then taken from the fullest block seen.
+ * their bounds are read from the relation's descriptor, which says nothing of anybody's data.
+ *
+ * The number of series is counted up to 1000. Beyond that it is what the planner thinks of the series
+ * table, or what the blocks of one moment hold together, if that is more (on one level they hold
+ * different series). Small metrics may share rows of `fresh`; of such a row a metric's share is taken
+ * to be that of its series. What share of the series passes the quals on series: see fdw_sample.c.
  *
  * Bounds are what the expressions give while planning (so now() - interval '1 h' counts as of now);
  * values that are not known yet (parameters of generic plans, joins) count as a default fraction.
- * Packed rows of small metrics are not looked at: whatever exists is small then, and FEW_SAMPLES says
- * so. Only rows that the caller may see are counted.
+ * Only rows that the caller may see are counted.
  */
 #include "fdw.h"
 
@@ -31,17 +34,27 @@
 #include "utils/timestamp.h"
 
 enum {
-    FEW_SAMPLES = 1000,        /* when nothing is seen */
+    FEW_SAMPLES = 1000,        /* when nothing is seen, but not everything was looked at */
     MAX_METRICS_LOOKED_AT = 4, /* the others are taken to be like these */
     DEFAULT_METRICS = 500,     /* wanted, when nothing is said of metrics */
     DEFAULT_ANY = 10,          /* elements of an array that is not known yet */
     SERIES_COUNTED = 1000,     /* LIMIT in the statement */
-    ARM_ROWS = 128,            /* LIMIT in the statement for block and for merged */
+    ARM_ROWS = 128,            /* LIMIT in the statement for block, block_far and merged */
+    FRESH_ROWS = 64,           /* for fresh, and for the rows of fresh that small metrics share */
+    PACKED = FDW_TABLE_N,      /* place of the latter in the statement's result */
+    LOOK_ROWS = 3 * ARM_ROWS + 2 * FRESH_ROWS,
     BISECTIONS = 4,
 };
 
+typedef struct seen { /* a block row */
+    int place;
+    double samples, series;
+    int64 first_ms, last_ms;
+} seen;
+
 typedef struct density {
-    double samples, series_max, series_sum;
+    double samples, series_sum;
+    double series_at_once; /* in rows of one level that hold the same moment */
     double rows;
     int64 first_ms, last_ms; /* covered by the rows seen */
     bool cut;                /* a LIMIT was reached: the rows cover only a part of the window */
@@ -78,46 +91,90 @@ known_want(PlannerInfo *root, const fdw_quals *quals, fdw_want *want, double *re
     return fraction;
 }
 
-static void
-look_at_row(density *d, HeapTuple tuple, TupleDesc desc, int *place_rows)
+static seen
+seen_row(HeapTuple tuple, TupleDesc desc)
 {
     bool isnull;
-    int place = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));
-    double samples = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull));
-    double series = DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
-    int64 t_min =
-        bridge_timestamptz_floor_ms(DatumGetTimestampTz(SPI_getbinval(tuple, desc, 4, &isnull)));
-    int64 t_max =
-        bridge_timestamptz_floor_ms(DatumGetTimestampTz(SPI_getbinval(tuple, desc, 5, &isnull)));
+    TimestampTz first = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 4, &isnull));
+    TimestampTz last = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 5, &isnull));
 
-    d->samples += samples;
-    d->series_max = Max(d->series_max, series);
-    d->series_sum += series;
-    d->first_ms = d->rows == 0 ? t_min : Min(d->first_ms, t_min);
-    d->last_ms = d->rows == 0 ? t_max : Max(d->last_ms, t_max);
-    d->rows++;
-    if (place >= 0 && place < FDW_TABLE_N && ++place_rows[place] >= ARM_ROWS)
-        d->cut = true;
+    return (seen){
+        .place = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull)),
+        .samples = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &isnull)),
+        .series = DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull)),
+        .first_ms = bridge_timestamptz_floor_ms(first),
+        .last_ms = bridge_timestamptz_floor_ms(last),
+    };
 }
 
 static void
-look(int32 metric_id, int64 from_ms, int64 to_ms, density *ret)
+add_row(density *d, const seen *row)
+{
+    d->samples += row->samples;
+    d->series_sum += row->series;
+    d->first_ms = d->rows == 0 ? row->first_ms : Min(d->first_ms, row->first_ms);
+    d->last_ms = d->rows == 0 ? row->last_ms : Max(d->last_ms, row->last_ms);
+    d->rows++;
+}
+
+/* Series of a level's rows at the middle of the first of them. */
+static double
+series_at_once(const seen *rows, int n, int place)
+{
+    int64 moment_ms = 0;
+    bool found = false;
+    double series = 0;
+
+    for (int i = 0; i < n; i++) {
+        if (rows[i].place != place)
+            continue;
+        if (!found)
+            moment_ms = rows[i].first_ms + (rows[i].last_ms - rows[i].first_ms) / 2;
+        found = true;
+        if (rows[i].first_ms <= moment_ms && rows[i].last_ms >= moment_ms)
+            series += rows[i].series;
+    }
+    return series;
+}
+
+/* What rows of the metric (of n_series series) reach into the bounds. */
+static void
+look(int32 metric_id, double n_series, int64 from_ms, int64 to_ms, density *ret)
 {
     TimestampTz from = 0, to = 0, day = 0;
-    int place_rows[FDW_TABLE_N] = {0};
+    int place_rows[FDW_TABLE_N + 1] = {0};
+    seen rows[LOOK_ROWS];
 
     *ret = (density){0};
     if (!bridge_ms_to_timestamptz(from_ms, &from) || !bridge_ms_to_timestamptz(to_ms, &to) ||
         !bridge_ms_to_timestamptz(Max(mdl_day_start_ms(from_ms), MDL_TIME_MIN_MS), &day))
         return;
 
-    Datum values[4] = {Int32GetDatum(metric_id), TimestampTzGetDatum(from), TimestampTzGetDatum(to),
-                       TimestampTzGetDatum(day)};
-    uint64 n = fdw_spi_run(FDW_STMT_EST_BLOCKS, values, 0);
+    Datum values[5] = {Int32GetDatum(metric_id), TimestampTzGetDatum(from), TimestampTzGetDatum(to),
+                       TimestampTzGetDatum(day), Int32GetDatum(mdl_bucket(metric_id))};
+    int n = (int)Min(fdw_spi_run(FDW_STMT_EST_BLOCKS, values, 0), LOOK_ROWS);
 
-    for (uint64 i = 0; i < n; i++)
-        look_at_row(ret, SPI_tuptable->vals[i], SPI_tuptable->tupdesc, place_rows);
+    for (int i = 0; i < n; i++) {
+        rows[i] = seen_row(SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+        place_rows[rows[i].place]++;
+    }
     SPI_freetuptable(SPI_tuptable);
+    for (int i = 0; i < n; i++) {
+        if (rows[i].place == PACKED) {
+            /* of a metric that has rows of its own there is nothing in them */
+            if (place_rows[FDW_TABLE_FRESH] > 0)
+                continue;
+            rows[i].samples *= Min(n_series / Max(rows[i].series, 1), 1);
+            rows[i].series = Min(n_series, rows[i].series);
+        }
+        add_row(ret, &rows[i]);
+    }
+    for (int place = 0; place <= FDW_TABLE_N; place++) {
+        int limit = place >= FDW_TABLE_FRESH ? FRESH_ROWS : ARM_ROWS;
+
+        ret->cut |= place_rows[place] >= limit;
+        ret->series_at_once = Max(ret->series_at_once, series_at_once(rows, n, place));
+    }
 }
 
 static double
@@ -180,14 +237,14 @@ clip_range(const fdw_want *want, int64 *ret_from_ms, int64 *ret_to_ms)
 
 /* Where the metric's data begin in [from_ms, with_data_ms]; the later end is known to have some. */
 static int64
-first_data(int32 metric_id, int64 from_ms, int64 with_data_ms)
+first_data(int32 metric_id, double n_series, int64 from_ms, int64 with_data_ms)
 {
     int64 without_ms = from_ms, probe_ms = from_ms;
 
     for (int i = 0; i <= BISECTIONS && probe_ms < with_data_ms; i++) {
         density d;
 
-        look(metric_id, probe_ms, Min(probe_ms + MDL_DAY_MS, with_data_ms), &d);
+        look(metric_id, n_series, probe_ms, Min(probe_ms + MDL_DAY_MS, with_data_ms), &d);
         if (d.rows > 0)
             with_data_ms = probe_ms;
         else
@@ -204,15 +261,23 @@ estimate_metric(int32 metric_id, int64 from_ms, int64 to_ms, fdw_estimate *ret)
     density d;
     int64 window_ms = Min(to_ms - from_ms, MDL_DAY_MS);
     int64 rest_ms = to_ms - from_ms - window_ms;
-    double series = count_of(FDW_STMT_EST_SERIES, Int32GetDatum(metric_id));
+    Datum id = Int32GetDatum(metric_id);
+    double series = count_of(FDW_STMT_EST_SERIES, id);
 
-    look(metric_id, to_ms - window_ms, to_ms, &d);
+    if (series >= SERIES_COUNTED) {
+        double planned;
+
+        (void)fdw_spi_cost(FDW_STMT_SERIES_OF_METRIC, &id, &planned);
+        series = Max(series, planned);
+    }
+    look(metric_id, series, to_ms - window_ms, to_ms, &d);
     if (d.rows > 0 && rest_ms > 0)
-        from_ms = first_data(metric_id, from_ms, to_ms - window_ms);
+        from_ms = first_data(metric_id, series, from_ms, to_ms - window_ms);
     for (int i = 1; i >= 0 && d.rows == 0 && rest_ms > 0; i--)
-        look(metric_id, from_ms + rest_ms / 2 * i, from_ms + rest_ms / 2 * i + window_ms, &d);
+        look(metric_id, series, from_ms + rest_ms / 2 * i, from_ms + rest_ms / 2 * i + window_ms,
+             &d);
     if (d.rows == 0) {
-        ret->samples += FEW_SAMPLES;
+        ret->samples += rest_ms > 0 ? FEW_SAMPLES : 1;
         ret->blocks += 1;
     } else {
         double range_ms = (double)(to_ms - from_ms) + 1;
@@ -226,7 +291,7 @@ estimate_metric(int32 metric_id, int64 from_ms, int64 to_ms, fdw_estimate *ret)
         ret->blocks += Max(d.rows * scale, 1);
         ret->series_per_block = Max(ret->series_per_block, d.series_sum / d.rows);
     }
-    ret->series += Max(series >= SERIES_COUNTED ? Max(series, d.series_max) : series, 1);
+    ret->series += Max(series >= SERIES_COUNTED ? Max(series, d.series_at_once) : series, 1);
 }
 
 void
@@ -238,7 +303,12 @@ fdw_estimate_rel(PlannerInfo *root, const fdw_quals *quals, fdw_estimate *ret)
     int64 from_ms, to_ms;
     int looked_at = 0;
 
-    *ret = (fdw_estimate){.samples = 1, .blocks = 1, .series = 1, .metrics = 1};
+    *ret = (fdw_estimate){.samples = 1,
+                          .blocks = 1,
+                          .series = 1,
+                          .metrics = 1,
+                          .series_passing = 1,
+                          .untried = quals->series_quals};
     if (want.nothing || !ActiveSnapshotSet())
         return;
     if (want.all_metrics) {
@@ -248,14 +318,20 @@ fdw_estimate_rel(PlannerInfo *root, const fdw_quals *quals, fdw_estimate *ret)
         ret->series = metrics * 10;
         return;
     }
-    *ret = (fdw_estimate){.metrics = want.n_metrics};
+    ret->samples = ret->blocks = ret->series = 0;
+    ret->metrics = want.n_metrics;
     fdw_spi_begin(NULL);
 
     clip_range(&want, &from_ms, &to_ms);
     for (int i = 0; i < want.n_metrics && looked_at < MAX_METRICS_LOOKED_AT; i++) {
         if (want.metrics[i] > 0 && want.metrics[i] <= PG_INT32_MAX) {
-            estimate_metric((int32)want.metrics[i], from_ms, to_ms, ret);
-            looked_at++;
+            int32 metric_id = (int32)want.metrics[i];
+
+            estimate_metric(metric_id, from_ms, to_ms, ret);
+            /* the first stands for all */
+            if (looked_at++ == 0 && quals->series_quals != NIL)
+                ret->series_passing = fdw_sample_fraction(root, metric_id, ret->series,
+                                                          quals->series_quals, &ret->untried);
         }
     }
     fdw_spi_end();

@@ -65,8 +65,8 @@ fdw_get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid table)
     fdw_classify(root, rel, rel->baserestrictinfo, quals);
     fdw_estimate_rel(root, quals, &info->estimate);
     info->series_fraction =
-        series_cond_fraction(root, quals, info->estimate.series) *
-        clauselist_selectivity(root, quals->series_quals, rel->relid, JOIN_INNER, NULL);
+        series_cond_fraction(root, quals, info->estimate.series) * info->estimate.series_passing *
+        clauselist_selectivity(root, info->estimate.untried, rel->relid, JOIN_INNER, NULL);
     /* who asks for labels expects to find something: at least a series */
     info->series_fraction = Max(info->series_fraction, Min(1, 1 / info->estimate.series));
     info->row_fraction =

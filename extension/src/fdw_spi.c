@@ -15,6 +15,7 @@
 #include "utils/guc.h"
 #include "utils/plancache.h"
 #include "utils/portal.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 enum { MAX_ARGS = 10, ROWS_PER_FETCH = 5000 };
@@ -44,9 +45,9 @@ enum { MAX_ARGS = 10, ROWS_PER_FETCH = 5000 };
     " WHERE metric_id" EQ "$1 AND t_min" EQ "$2 AND dist_key" EQ "$3 AND id" EQ "$4"
 #define DATA_ARGS 4, {INT4OID, TIMESTAMPTZOID, INT8OID, INT8OID}
 
-#define ESTIMATE_ARM(number, name, limit)                                                          \
+#define ESTIMATE_ARM(number, name, metric, limit)                                                          \
     "(SELECT " number "::pg_catalog.int4 AS place, n_samples, n_series, t_min, t_max"              \
-    " FROM _prom_data." name " WHERE metric_id" EQ "$1"                                            \
+    " FROM _prom_data." name " WHERE metric_id" EQ metric                                          \
     " AND t_min" GE "$4 AND t_min" LE "$3 AND t_max" GE "$2 LIMIT " limit ")"
 
 static const struct {
@@ -89,13 +90,32 @@ static const struct {
     [FDW_STMT_DATA_MERGED] = {DATA_OF("merged"), DATA_ARGS, 0},
     [FDW_STMT_DATA_FRESH] = {DATA_OF("fresh"), DATA_ARGS, 0},
     [FDW_STMT_EST_BLOCKS] =
-        {ESTIMATE_ARM("0", "block", "128") " UNION ALL " ESTIMATE_ARM("2", "merged", "128")
-         " UNION ALL " ESTIMATE_ARM("3", "fresh", "64"),
-         4, {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID}, CUSTOM},
+        {ESTIMATE_ARM("0", "block", "$1", "128")
+         " UNION ALL " ESTIMATE_ARM("1", "block_far", "$1", "128")
+         " UNION ALL " ESTIMATE_ARM("2", "merged", "$1", "128")
+         " UNION ALL " ESTIMATE_ARM("3", "fresh", "$1", "64")
+         " UNION ALL " ESTIMATE_ARM("4", "fresh", "$5", "64"),
+         5, {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}, CUSTOM},
     [FDW_STMT_EST_SERIES] =
         {"SELECT pg_catalog.count(*) FROM (SELECT 1 FROM _prom_catalog.series WHERE metric_id" EQ "$1"
          " LIMIT 1000) s",
          1, {INT4OID}, 0},
+    [FDW_STMT_EST_SAMPLE] =
+        {"SELECT id, labels FROM _prom_catalog.series WHERE metric_id" EQ "$1"
+         " ORDER BY metric_id, tenant_id, digest LIMIT 500",
+         1, {INT4OID}, CURSOR_OPT_GENERIC_PLAN},
+    [FDW_STMT_EST_MATCH] =
+        {"SELECT pg_catalog.count(*) FROM (SELECT 1 FROM _prom_catalog.series WHERE metric_id" EQ "$1"
+         " AND labels OPERATOR(pg_catalog.&&) $2 LIMIT 1000) s",
+         2, {INT4OID, INT4ARRAYOID}, CUSTOM},
+    [FDW_STMT_EST_POSITION] =
+        {"SELECT p.pos FROM _prom_catalog.label_key k JOIN _prom_catalog.label_key_position p"
+         " ON p.key_id" EQ "k.id WHERE p.metric_id" EQ "$1 AND k.digest" EQ "$2 AND k.key" EQ "$3",
+         3, {INT4OID, UUIDOID, TEXTOID}, CURSOR_OPT_GENERIC_PLAN},
+    [FDW_STMT_EST_REGEX] =
+        {"SELECT id FROM _prom_catalog.label WHERE id" EQ "ANY ($1)"
+         " AND value OPERATOR(pg_catalog.~) $2",
+         2, {INT4ARRAYOID, TEXTOID}, CURSOR_OPT_GENERIC_PLAN},
 };
 
 /* clang-format on */
@@ -191,4 +211,28 @@ fdw_spi_each(fdw_stmt stmt, Datum *values, fdw_row_fn fn, void *self)
             break;
     }
     SPI_cursor_close(portal);
+}
+
+Cost
+fdw_spi_cost(fdw_stmt stmt, Datum *values, double *ret_rows)
+{
+    CachedPlanSource *source = linitial(SPI_plan_get_plan_sources(plan_of(stmt)));
+    ParamListInfo params = makeParamList(statements[stmt].n_args);
+    int level = planning_begins();
+
+    for (int i = 0; i < params->numParams; i++) {
+        params->params[i] = (ParamExternData){.value = values[i],
+                                              .pflags = PARAM_FLAG_CONST,
+                                              .ptype = statements[stmt].args[i]};
+    }
+
+    CachedPlan *cached = GetCachedPlan(source, params, CurrentResourceOwner, NULL);
+    const Plan *plan = linitial_node(PlannedStmt, cached->stmt_list)->planTree;
+    Cost cost = plan->total_cost;
+
+    if (ret_rows != NULL)
+        *ret_rows = plan->plan_rows;
+    ReleaseCachedPlan(cached, CurrentResourceOwner);
+    AtEOXact_GUC(true, level);
+    return cost;
 }

@@ -350,6 +350,34 @@ matchers_eq_json(PG_FUNCTION_ARGS)
 
 /* ---- the ids as an array: what the index on series.labels is asked (see matchers_index.c) ------ */
 
+static List *
+arrays_of(const matcher *m)
+{
+    List *arrays = NIL;
+
+    for (int i = 0; i < m->n_sets; i++)
+        arrays = lappend(arrays, catalog_make_int4_array(m->sets[i].ids, m->sets[i].n));
+    return arrays;
+}
+
+List *
+matchers_ids_of_tag(Datum tag)
+{
+    matcher m = {.context = CurrentMemoryContext};
+
+    fill_equal(&m, tag);
+    return arrays_of(&m);
+}
+
+List *
+matchers_ids_of_json(Datum json)
+{
+    matcher m = {.context = CurrentMemoryContext};
+
+    fill_json(&m, json);
+    return arrays_of(&m);
+}
+
 PG_FUNCTION_INFO_V1(matchers_equal_ids);
 Datum
 matchers_equal_ids(PG_FUNCTION_ARGS)

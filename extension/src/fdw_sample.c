@@ -1,0 +1,450 @@
+/*
+ * fdw_sample.c - what share of a metric's series passes the quals on series, for the planner.
+ *
+ * The quals are tried on some of the metric's series: all of them if they are few, otherwise the first
+ * in the order of the index on (metric_id, tenant_id, digest), which is as good as drawn at random.
+ * What few or none of these pass is then counted by the index on labels, if the planner thinks that
+ * cheap: that tells a label of three series from one of none.
+ *
+ * Only quals that cannot do harm are tried while planning: those made of label matchers, val, and
+ * functions of PostgreSQL's that are known never to fail or to tell anything (leakproof). Others, and
+ * those whose values are not known yet (parameters of generic plans, joins), are left to the planner's
+ * defaults. A regular expression is not resolved as execution would do it, which looks at all values of
+ * the key: it is tried on the values that the sample has, and stands in the qual as the ids found.
+ *
+ * Nothing of this enters the plan: matchers are resolved when execution starts. All reading is SQL as
+ * the calling user, so an estimate tells nothing of what row security hides.
+ *
+ * Memory: everything dies with a context of its own.
+ */
+#include "fdw.h"
+
+#include "catalog.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_language.h"
+#include "catalog/pg_operator.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "executor/executor.h"
+#include "executor/spi.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+
+enum {
+    SAMPLE_ROWS = 500, /* LIMIT in the statement */
+    REGEX_ROWS = 200,  /* of them, if there is a regular expression */
+    SURE_HITS = 10,    /* fewer are counted by index */
+    COUNTS = 3,        /* statements that count, at most */
+};
+#define COUNT_COST 2500.0 /* of the planner's, that such a statement may have */
+
+typedef enum matcher_kind {
+    MATCHER_NONE,
+    MATCHER_EQUAL,
+    MATCHER_REGEX,
+    MATCHER_NOT_REGEX,
+    MATCHER_CONTAINS,
+    MATCHER_OTHER /* fit to be tried */
+} matcher_kind;
+
+typedef struct sample {
+    int32 metric_id;
+    int n;
+    int64 *ids;
+    Datum *labels; /* int4[], detoasted */
+    bool regex;    /* a regular expression was met: the first REGEX_ROWS count */
+} sample;
+
+/* ---- which quals may be tried -------------------------------------------------------------- */
+
+/* Our functions are known by their C names. */
+static matcher_kind
+kind_of_function(Oid function)
+{
+    static const struct {
+        const char *symbol;
+        matcher_kind kind;
+    } known[] = {
+        {"matchers_equal", MATCHER_EQUAL},       {"matchers_not_equal", MATCHER_OTHER},
+        {"matchers_regex", MATCHER_REGEX},       {"matchers_not_regex", MATCHER_NOT_REGEX},
+        {"matchers_contains", MATCHER_CONTAINS}, {"matchers_eq_json", MATCHER_CONTAINS},
+        {"labels_val", MATCHER_OTHER},           {"labels_set", MATCHER_OTHER},
+    };
+    HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+    matcher_kind kind = MATCHER_NONE;
+
+    if (!HeapTupleIsValid(tuple))
+        return MATCHER_NONE;
+
+    Form_pg_proc proc = (Form_pg_proc)GETSTRUCT(tuple);
+
+    if (function < FirstNormalObjectId && proc->proleakproof) {
+        kind = MATCHER_OTHER;
+    } else if (proc->prolang == ClanguageId) {
+        bool isnull;
+        Datum source = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
+        char *symbol = isnull ? NULL : TextDatumGetCString(source);
+
+        for (size_t i = 0; symbol != NULL && i < lengthof(known); i++) {
+            if (strcmp(symbol, known[i].symbol) == 0)
+                kind = known[i].kind;
+        }
+    }
+    ReleaseSysCache(tuple);
+    return kind;
+}
+
+static bool
+harmful_function(Oid function, void *context)
+{
+    return kind_of_function(function) == MATCHER_NONE;
+}
+
+/* Is there anything in it that cannot be tried? */
+static bool
+harmful(Node *node, void *context)
+{
+    if (node == NULL)
+        return false;
+    switch (nodeTag(node)) {
+    case T_Var:
+    case T_Const:
+    case T_List:
+    case T_OpExpr:
+    case T_FuncExpr:
+    case T_NullIfExpr:
+    case T_DistinctExpr:
+    case T_ScalarArrayOpExpr:
+    case T_BoolExpr:
+    case T_NullTest:
+    case T_BooleanTest:
+    case T_CoalesceExpr:
+    case T_RelabelType:
+    case T_CoerceToDomain:
+    case T_ArrayExpr:
+        break;
+    case T_SubscriptingRef:
+        if (((SubscriptingRef *)node)->refassgnexpr != NULL ||
+            ((SubscriptingRef *)node)->refcontainertype != INT4ARRAYOID)
+            return true;
+        break;
+    default:
+        return true;
+    }
+    if (check_functions_in_node(node, harmful_function, NULL))
+        return true;
+    return expression_tree_walker(node, harmful, context);
+}
+
+/* ---- the sample ----------------------------------------------------------------------------- */
+
+static void
+draw(sample *s, int32 metric_id)
+{
+    Datum value = Int32GetDatum(metric_id);
+    uint64 n = fdw_spi_run(FDW_STMT_EST_SAMPLE, &value, 0);
+    SPITupleTable *rows = SPI_tuptable;
+
+    *s = (sample){.metric_id = metric_id, .n = (int)n};
+    s->ids = palloc(sizeof(int64) * Max(n, 1));
+    s->labels = palloc(sizeof(Datum) * Max(n, 1));
+    for (uint64 i = 0; i < n; i++) {
+        bool isnull;
+
+        s->ids[i] = DatumGetInt64(SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &isnull));
+        s->labels[i] = PointerGetDatum(
+            DatumGetArrayTypePCopy(SPI_getbinval(rows->vals[i], rows->tupdesc, 2, &isnull)));
+    }
+    SPI_freetuptable(rows);
+}
+
+static int32
+label_at(Datum labels, int32 position)
+{
+    ArrayType *array = DatumGetArrayTypeP(labels);
+
+    if (ARR_NDIM(array) != 1 || ARR_HASNULL(array) || position < 1 || position > ARR_DIMS(array)[0])
+        return 0;
+    return ((int32 *)ARR_DATA_PTR(array))[position - 1];
+}
+
+static int
+compare_int32(const void *a, const void *b)
+{
+    int32 x = *(const int32 *)a, y = *(const int32 *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* The different ids that the first rows have at a position, as int4[]. */
+static Datum
+ids_at(const sample *s, int32 position)
+{
+    int32 *ids = palloc(sizeof(int32) * REGEX_ROWS);
+    int n = 0, kept = 0;
+
+    for (int i = 0; i < Min(s->n, REGEX_ROWS); i++) {
+        int32 id = label_at(s->labels[i], position);
+
+        if (id != 0)
+            ids[n++] = id;
+    }
+    qsort(ids, n, sizeof(*ids), compare_int32);
+    for (int i = 0; i < n; i++) {
+        if (kept == 0 || ids[kept - 1] != ids[i])
+            ids[kept++] = ids[i];
+    }
+    return PointerGetDatum(catalog_make_int4_array(ids, kept));
+}
+
+/* ---- regular expressions -------------------------------------------------------------------- */
+
+static Datum
+int4_array_of_result(uint64 n)
+{
+    int32 *ids = palloc(sizeof(int32) * Max(n, 1));
+
+    for (uint64 i = 0; i < n; i++)
+        ids[i] = DatumGetInt32(catalog_value(i, 1));
+    return PointerGetDatum(catalog_make_int4_array(ids, (int)n));
+}
+
+/* Of the ids that the sample has for the key those whose value matches. */
+static Datum
+regex_ids(const sample *s, Datum key, Datum pattern)
+{
+    ps_digest digest = ps_digest_of(catalog_str(key));
+    pg_uuid_t uuid = catalog_uuid(&digest);
+    Datum where[3] = {Int32GetDatum(s->metric_id), UUIDPGetDatum(&uuid), key};
+    Datum ids;
+
+    if (fdw_spi_run(FDW_STMT_EST_POSITION, where, 1) == 1)
+        ids = ids_at(s, DatumGetInt32(catalog_value(0, 1)));
+    else
+        ids = PointerGetDatum(construct_empty_array(INT4OID));
+    SPI_freetuptable(SPI_tuptable);
+
+    Datum values[2] = {ids, pattern};
+    uint64 n = fdw_spi_run(FDW_STMT_EST_REGEX, values, 0);
+    Datum matching = int4_array_of_result(n);
+
+    SPI_freetuptable(SPI_tuptable);
+    return matching;
+}
+
+/* The array below what makes it a prom_api.label_array. */
+static Node *
+bare(Node *labels)
+{
+    if (IsA(labels, CoerceToDomain))
+        labels = (Node *)((CoerceToDomain *)labels)->arg;
+    if (IsA(labels, RelabelType))
+        labels = (Node *)((RelabelType *)labels)->arg;
+    return labels;
+}
+
+/* A copy of a qual in which ids stand for regular expressions; NULL arguments stay as they are, for
+ * the operator to complain of. */
+static Node *
+resolve_regex(Node *node, void *context)
+{
+    sample *s = context;
+
+    if (node == NULL)
+        return NULL;
+    matcher_kind kind =
+        IsA(node, OpExpr) ? kind_of_function(((OpExpr *)node)->opfuncid) : MATCHER_NONE;
+    if (kind != MATCHER_REGEX && kind != MATCHER_NOT_REGEX)
+        return expression_tree_mutator(node, resolve_regex, context);
+
+    OpExpr *op = (OpExpr *)node;
+    Const *right = lsecond(op->args);
+
+    if (!IsA(right, Const) || right->constisnull)
+        return (Node *)copyObject(op);
+
+    HeapTupleHeader tag = DatumGetHeapTupleHeader(right->constvalue);
+    bool no_key, no_pattern;
+    Datum key = GetAttributeByNum(tag, 1, &no_key);
+    Datum pattern = GetAttributeByNum(tag, 2, &no_pattern);
+
+    if (no_key || no_pattern)
+        return (Node *)copyObject(op);
+    key = PointerGetDatum(PG_DETOAST_DATUM_PACKED(key));
+    s->regex = true;
+
+    Const *ids =
+        makeConst(INT4ARRAYOID, -1, InvalidOid, -1, regex_ids(s, key, pattern), false, false);
+    Expr *overlap =
+        make_opclause(OID_ARRAY_OVERLAP_OP, BOOLOID, false, (Expr *)bare(linitial(op->args)),
+                      (Expr *)ids, InvalidOid, InvalidOid);
+
+    return kind == MATCHER_NOT_REGEX ? (Node *)make_notclause(overlap) : (Node *)overlap;
+}
+
+/* ---- trying --------------------------------------------------------------------------------- */
+
+static TupleTableSlot *
+series_slot(void)
+{
+    TupleDesc desc = CreateTemplateTupleDesc(SAMPLES_NATTS);
+
+    TupleDescInitEntry(desc, SAMPLES_METRIC, "metric_id", INT4OID, -1, 0);
+    TupleDescInitEntry(desc, SAMPLES_TIME, "time", TIMESTAMPTZOID, -1, 0);
+    TupleDescInitEntry(desc, SAMPLES_VALUE, "value", FLOAT8OID, -1, 0);
+    TupleDescInitEntry(desc, SAMPLES_SERIES, "series_id", INT8OID, -1, 0);
+    TupleDescInitEntry(desc, SAMPLES_LABELS, "labels", INT4ARRAYOID, -1, 0);
+    return MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
+}
+
+/* How many of the first n series pass. */
+static int
+count_passing(const sample *s, int n, List *quals)
+{
+    EState *estate = CreateExecutorState();
+    ExprContext *econtext = GetPerTupleExprContext(estate);
+    TupleTableSlot *slot = series_slot();
+    ExprState *state = ExecPrepareQual(quals, estate);
+    int passing = 0;
+
+    memset(slot->tts_isnull, true, sizeof(bool) * SAMPLES_NATTS);
+    slot->tts_isnull[SAMPLES_METRIC - 1] = false;
+    slot->tts_isnull[SAMPLES_SERIES - 1] = false;
+    slot->tts_isnull[SAMPLES_LABELS - 1] = false;
+    econtext->ecxt_scantuple = slot;
+    for (int i = 0; i < n; i++) {
+        ExecClearTuple(slot);
+        slot->tts_values[SAMPLES_METRIC - 1] = Int32GetDatum(s->metric_id);
+        slot->tts_values[SAMPLES_SERIES - 1] = Int64GetDatum(s->ids[i]);
+        slot->tts_values[SAMPLES_LABELS - 1] = s->labels[i];
+        ExecStoreVirtualTuple(slot);
+        passing += ExecQual(state, econtext);
+        ResetExprContext(econtext);
+    }
+    ExecDropSingleTupleTableSlot(slot);
+    FreeExecutorState(estate);
+    return passing;
+}
+
+/* ---- counting by index ----------------------------------------------------------------------- */
+
+/* The ids one of which a series must have to pass the qual, as a list of int4[]. */
+static List *
+needed_ids(Node *qual)
+{
+    List *args = NIL;
+    Oid function = InvalidOid;
+
+    if (IsA(qual, OpExpr)) {
+        args = ((OpExpr *)qual)->args;
+        function = ((OpExpr *)qual)->opfuncid;
+    } else if (IsA(qual, FuncExpr)) {
+        args = ((FuncExpr *)qual)->args;
+        function = ((FuncExpr *)qual)->funcid;
+    }
+    if (list_length(args) != 2)
+        return NIL;
+
+    Const *right = lsecond(args);
+
+    if (!IsA(right, Const) || right->constisnull)
+        return NIL;
+    switch (kind_of_function(function)) {
+    case MATCHER_EQUAL:
+        return matchers_ids_of_tag(right->constvalue);
+    case MATCHER_CONTAINS:
+        return matchers_ids_of_json(right->constvalue);
+    default:
+        break;
+    }
+    /* labels[2] = 7, also below NULLIF */
+    if (function == F_INT4EQ && pull_var_clause(linitial(args), 0) != NIL)
+        return list_make1(catalog_make_int4_array(&(int32){DatumGetInt32(right->constvalue)}, 1));
+    return NIL;
+}
+
+/* At most how many series pass, by the index on labels; -1 if that cannot be said cheaply. */
+static double
+count_by_index(const sample *s, List *quals)
+{
+    double least = -1;
+    int looks = 0;
+    ListCell *cell, *ids;
+
+    foreach (cell, quals) {
+        foreach (ids, needed_ids(lfirst(cell))) {
+            Datum values[2] = {Int32GetDatum(s->metric_id), PointerGetDatum(lfirst(ids))};
+            bool isnull;
+
+            if (looks++ >= COUNTS || fdw_spi_cost(FDW_STMT_EST_MATCH, values, NULL) > COUNT_COST)
+                continue;
+            fdw_spi_run(FDW_STMT_EST_MATCH, values, 1);
+            double n = DatumGetInt64(
+                SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+            SPI_freetuptable(SPI_tuptable);
+            least = least < 0 ? n : Min(least, n);
+        }
+    }
+    return least;
+}
+
+/* ---- all of it -------------------------------------------------------------------------------- */
+
+static double
+fraction_of(int32 metric_id, double n_series, List *quals)
+{
+    sample s;
+    List *resolved;
+    int n, passing;
+
+    draw(&s, metric_id);
+    if (s.n == 0)
+        return 1;
+    resolved = (List *)resolve_regex((Node *)quals, &s);
+    n = s.regex ? Min(s.n, REGEX_ROWS) : s.n;
+    passing = count_passing(&s, n, resolved);
+    if (passing >= SURE_HITS || (n == s.n && s.n < SAMPLE_ROWS))
+        return (double)passing / n;
+
+    double sampled = (passing + 0.5) / n;
+    double counted = count_by_index(&s, quals);
+
+    return counted >= 0 ? Min(counted / n_series, sampled * 3) : sampled;
+}
+
+double
+fdw_sample_fraction(PlannerInfo *root, int32 metric_id, double n_series, List *quals,
+                    List **ret_untried)
+{
+    List *tried = NIL;
+    ListCell *cell;
+    MemoryContext outer = CurrentMemoryContext;
+    MemoryContext own = AllocSetContextCreate(outer, "promscale estimate", ALLOCSET_DEFAULT_SIZES);
+    double fraction = 1;
+
+    *ret_untried = NIL;
+    foreach (cell, quals) {
+        MemoryContextSwitchTo(own);
+
+        Node *qual = estimate_expression_value(root, lfirst(cell));
+        bool left = harmful(qual, NULL);
+
+        if (!left)
+            tried = lappend(tried, qual);
+        MemoryContextSwitchTo(outer);
+        if (left)
+            *ret_untried = lappend(*ret_untried, lfirst(cell));
+    }
+    MemoryContextSwitchTo(own);
+    if (tried != NIL)
+        fraction = fraction_of(metric_id, n_series, tried);
+    MemoryContextSwitchTo(outer);
+    MemoryContextDelete(own);
+    return fraction;
+}
