@@ -33,8 +33,8 @@ class Worker(threading.Thread):
         self.unknown = set()   # the same keys, of canceled statements
         self.errors, self.done, self.refused = [], {}, {}
         self.steps = [self.write] * 6 + [self.write_again] * 2 + [
-            self.write_and_roll_back, self.new_label, self.read_twice, self.read_join, self.cursor, self.views, self.drop,
-            self.drop, self.cancel] + [self.maintain] * 4
+            self.write_and_roll_back, self.new_label, self.read_twice, self.read_join, self.cursor, self.views,
+            self.drop, self.drop, self.cancel] + [self.maintain] * 4
 
     def sql(self, text, args=None):
         cur = self.conn.cursor()
@@ -172,7 +172,8 @@ class Worker(threading.Thread):
             self.sql("SELECT prom_api.drop_metric(%s)", (f"scratch_{self.number}",))
         else:
             self.sql("SELECT _prom_catalog.delete_series_rows(ARRAY(SELECT id FROM _prom_catalog.series s"
-                     " WHERE metric_id = (SELECT id FROM _prom_catalog.metric WHERE metric_name = %s)))", (f"scratch_{self.number}",))
+                     " WHERE metric_id = (SELECT id FROM _prom_catalog.metric WHERE metric_name = %s)))",
+                     (f"scratch_{self.number}",))
 
     def cancel(self):
         self.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"

@@ -69,7 +69,8 @@ def test_one_statement_sees_one_state(db, move):
     keeper, reader = db.session(), db.session()
     keeper.sql("SELECT pg_advisory_lock(1)")
     reader.start("SELECT (SELECT sum(value) FROM cpu_usage), pg_advisory_lock(1)::text,"
-                 " (SELECT sum(value) FROM cpu_total), (SELECT count(*) FROM cpu_usage u JOIN cpu_total t ON u.time = t.time AND eq(u.labels, t.labels))")
+                 " (SELECT sum(value) FROM cpu_total), (SELECT count(*) FROM cpu_usage u"
+                 " JOIN cpu_total t ON u.time = t.time AND eq(u.labels, t.labels))")
     reader.blocked_by(keeper)
     db.ingest(10)
     if move != "ingest":
