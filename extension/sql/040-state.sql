@@ -49,6 +49,7 @@ LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
             WHEN 'compression' THEN 'true'
             WHEN 'exemplars_per_series' THEN '100'
             WHEN 'metadata_variants' THEN '10'
+            WHEN 'lock_patience' THEN '1 minute'
         END)
 $$;
 
@@ -60,25 +61,4 @@ BEGIN
     END IF;
     INSERT INTO _prom_catalog.setting_override VALUES (p_key, p_value)
         ON CONFLICT (key) DO UPDATE SET value = excluded.value;
-END $$;
-
--- Deletes series; what they hold vanishes from the views in the same moment, its bytes later, when
--- blocks are rewritten. Waits for the flushes that are under way; those that come after it have to
--- resolve anew.
-CREATE FUNCTION _prom_catalog.delete_series_rows(p_series int8[]) RETURNS int8
-LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_deleted int8[];
-    v_at int8;
-    c_row_ids CONSTANT int8 := 8192;
-BEGIN
-    PERFORM pg_advisory_xact_lock(x'50524f4d00000001'::int8);
-    UPDATE _prom_catalog.state SET generation = generation + 1;
-    WITH gone AS (DELETE FROM _prom_catalog.series WHERE id = ANY (p_series) RETURNING id)
-    SELECT array_agg(id ORDER BY id) INTO v_deleted FROM gone;
-    FOR v_at IN SELECT generate_series(1, coalesce(cardinality(v_deleted), 0), c_row_ids) LOOP
-        INSERT INTO _prom_catalog.series_feed (op, first_id, series_ids)
-            VALUES ('d', v_deleted[v_at], v_deleted[v_at : v_at + c_row_ids - 1]);
-    END LOOP;
-    RETURN coalesce(cardinality(v_deleted), 0);
 END $$;

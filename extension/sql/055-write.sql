@@ -71,6 +71,11 @@ BEGIN
     FOR attempt IN 1 .. c_attempts LOOP
         EXIT WHEN to_regclass(format('prom_data.%I', m.table_name)) IS NOT NULL;
         BEGIN
+            PERFORM FROM _prom_catalog.metric WHERE metric.id = p_metric_id FOR NO KEY UPDATE;
+            IF NOT FOUND THEN
+                RAISE EXCEPTION 'the metric was dropped meanwhile' USING ERRCODE = '40001',
+                    HINT = 'Repeat the transaction.';
+            END IF;
             PERFORM _prom_catalog.make_views_of(m.id, m.table_name, m.positions);
             UPDATE _prom_catalog.metric SET views_positions = m.positions, views_error = NULL
                 WHERE metric.id = p_metric_id;

@@ -26,6 +26,9 @@ BEGIN
         -- rows of metrics that are done stay locked until the end: others want to add labels to them
         EXIT WHEN clock_timestamp() > v_until;
         BEGIN
+            -- it may have been dropped meanwhile, and must not be while its views are made
+            PERFORM FROM _prom_catalog.metric WHERE id = m.id FOR NO KEY UPDATE;
+            CONTINUE WHEN NOT FOUND;
             PERFORM _prom_catalog.make_views_of(m.id, m.table_name, m.positions);
             UPDATE _prom_catalog.metric SET views_positions = m.positions, views_error = NULL
                 WHERE id = m.id;

@@ -94,8 +94,7 @@ BEGIN
     SELECT id INTO v_id FROM _prom_catalog.metric
         WHERE digest = _prom_ext.text_digest(p_name) AND metric_name = p_name FOR NO KEY UPDATE;
     IF v_id IS NULL AND p_make THEN
-        SELECT metric_ids[1] INTO STRICT v_id
-            FROM _prom_catalog.resolve_series(0, ARRAY[p_name], '{}', '{}', '{}', '{}', '{}');
+        SELECT id INTO STRICT v_id FROM _prom_catalog.get_or_create_metric_table_name(p_name);
     ELSIF v_id IS NULL THEN
         PERFORM _prom_catalog.no_such_metric(p_name);
     END IF;

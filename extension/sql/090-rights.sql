@@ -60,7 +60,10 @@ GRANT USAGE ON SEQUENCE _prom_data.block_id_seq, _prom_catalog.tenant_id_seq,
     _prom_catalog.metric_id_seq, _prom_catalog.label_key_id_seq, _prom_catalog.label_id_seq,
     _prom_catalog.series_id_seq TO prom_writer;
 
-GRANT EXECUTE ON FUNCTION _prom_catalog.delete_series_rows(int8[]) TO prom_modifier;
+GRANT EXECUTE ON FUNCTION _prom_catalog.delete_series_rows(int8[]),
+    _prom_catalog.delete_series_from_metric(text, int8[]), _prom_catalog.patiently(text, text),
+    _prom_catalog.void_generation(), _prom_catalog.feed_deleted(int8[]),
+    _prom_catalog.check_metric_name(text) TO prom_modifier;
 GRANT DELETE ON _prom_catalog.series TO prom_modifier;
 GRANT UPDATE ON _prom_catalog.state TO prom_modifier;
 GRANT UPDATE, DELETE ON _prom_data.fresh, _prom_data.merged, _prom_data.block, _prom_data.block_far,
@@ -79,9 +82,9 @@ BEGIN
                'set_default_chunk_interval', 'get_default_chunk_interval', 'set_metric_chunk_interval',
                'get_metric_chunk_interval', 'reset_metric_chunk_interval',
                'set_default_compression_setting', 'set_metric_compression_setting',
-               'reset_metric_compression_setting', 'set_compression_on_metric_table')
-           OR n.nspname = '_prom_catalog' AND p.proname IN ('set_setting', 'check_metric_name',
-               'check_interval', 'check_switch', 'check_chunk_interval', 'metric_to_set')
+               'reset_metric_compression_setting', 'set_compression_on_metric_table', 'drop_metric')
+           OR n.nspname = '_prom_catalog' AND p.proname IN ('set_setting', 'check_interval',
+               'check_switch', 'check_chunk_interval', 'metric_to_set')
     LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO prom_admin', r.f);
     END LOOP;

@@ -41,6 +41,23 @@ read_bad(fold *f)
     SPI_freetuptable(SPI_tuptable);
 }
 
+/* Dropped metrics that rows shared with others may still hold (see sql/065-metrics.sql). */
+static void
+read_dropped(fold *f)
+{
+    if (SPI_execute("SELECT id FROM _prom_catalog.dropped_metric ORDER BY 1", false, 0) !=
+        SPI_OK_SELECT)
+        elog(ERROR, "could not read which metrics were dropped");
+    f->n_dropped = SPI_processed;
+    f->dropped = MemoryContextAlloc(f->context, Max(f->n_dropped, 1) * sizeof(int32));
+    for (size_t i = 0; i < f->n_dropped; i++) {
+        bool isnull;
+        f->dropped[i] =
+            DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+    }
+    SPI_freetuptable(SPI_tuptable);
+}
+
 static int64
 int8_result(int column, bool *ret_null)
 {
@@ -202,6 +219,7 @@ merge_step(PG_FUNCTION_ARGS)
         busy = true;
     } else {
         read_bad(&f);
+        read_dropped(&f);
         if (take_fresh(&f, max_bytes, &bytes)) {
             SPITupleTable *fresh = SPI_tuptable;
             maint_rows taken = maint_rows_take(f.context, true);

@@ -28,6 +28,8 @@ typedef struct fold {
     int64 boundary_ms;
     int64 *bad; /* ids that earlier steps could not read */
     size_t n_bad;
+    int32 *dropped; /* ids of metrics whose samples are left out, ascending */
+    size_t n_dropped;
     SPIPlanPtr candidates; /* heads of merged rows by (metric, time range) */
     SPIPlanPtr take;       /* DELETE ... RETURNING by key */
     SPIPlanPtr insert;     /* into merged */
@@ -72,7 +74,8 @@ typedef struct fold_bucket {
     size_t n_merged;
 } fold_bucket;
 
-/* Opens the rows of b and lists its units with their cells. A unit without cells has failed. */
+/* Opens the rows of b and lists its units with their cells. A unit without cells has
+ * failed, or its metric was dropped. */
 void fold_list_units(fold_bucket *b);
 /* Order by tenant and metric. */
 int fold_unit_order(int32 tenant_a, int32 metric_a, int32 tenant_b, int32 metric_b);

@@ -192,6 +192,21 @@ fold_give_up(fold_bucket *g, fold_unit *u, const char *text)
     u->n_cells = 0;
 }
 
+static int
+cmp_ids(const void *a, const void *b)
+{
+    int32 x = *(const int32 *)a, y = *(const int32 *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* A unit of a dropped metric has no cells either, but its rows do not go back for its sake. */
+static bool
+was_dropped(const fold *f, int32 metric_id)
+{
+    return bsearch(&metric_id, f->dropped, f->n_dropped, sizeof(int32), cmp_ids) != NULL;
+}
+
 void
 fold_list_units(fold_bucket *g)
 {
@@ -210,7 +225,7 @@ fold_list_units(fold_bucket *g)
                          .metric_id = first->metric_id,
                          .pairs = &g->pairs[a],
                          .n_pairs = b - a};
-        if (!find_cells(g, u))
+        if (!was_dropped(g->f, u->metric_id) && !find_cells(g, u))
             fold_give_up(g, u, "another block of the same metric cannot be decoded");
     }
 }

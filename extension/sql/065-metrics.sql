@@ -1,0 +1,234 @@
+-- Metrics as a whole: dropping one, deleting some of its series, and what clients say they mean.
+--
+-- Deleting stops ingest for a moment: it takes the guard lock alone, bumps the generation, and whoever
+-- flushes with ids of before has to resolve anew (guard()). A request that waits for the lock would make
+-- all ingest wait behind it, hence patiently(). The bytes of samples stay inside rows that other series
+-- share until these are rewritten; without their series nobody sees them.
+
+-- Metrics that were dropped while rows of _prom_data.fresh, shared with other metrics, might still hold
+-- samples of theirs (ids up to last_block_id). Folding leaves these samples out (maint_units.c). Ids of
+-- metrics are never given twice.
+CREATE TABLE _prom_catalog.dropped_metric (
+    id            int4 PRIMARY KEY,
+    last_block_id int8 NOT NULL
+);
+
+-- Runs a statement that needs locks which others may hold for long: each try lasts a moment only, and
+-- between two tries nothing of it is held. Gives up after the setting lock_patience.
+CREATE FUNCTION _prom_catalog.patiently(p_statement text, p_in_the_way text) RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '150ms' AS $$
+DECLARE
+    v_until CONSTANT timestamptz := clock_timestamp() + _prom_catalog.setting('lock_patience')::interval;
+    v_pause float8 := 0.2;
+BEGIN
+    LOOP
+        BEGIN
+            EXECUTE p_statement;
+            RETURN;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            IF clock_timestamp() > v_until THEN
+                RAISE EXCEPTION 'gave up waiting for others: %', p_in_the_way USING ERRCODE = '55P03',
+                    HINT = 'Try again later; pg_locks and pg_stat_activity tell who holds the locks.';
+            END IF;
+        END;
+        IF v_pause = 0.2 THEN
+            RAISE NOTICE 'waiting for others: %', p_in_the_way;
+        END IF;
+        PERFORM pg_sleep(v_pause);
+        v_pause := least(v_pause * 1.5, 1);
+    END LOOP;
+END $$;
+
+-- From here to the end of the transaction nothing is stored, and ids handed out before are void.
+CREATE FUNCTION _prom_catalog.void_generation() RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(x'50524f4d00000001'::int8);
+    UPDATE _prom_catalog.state SET generation = generation + 1;
+END $$;
+
+CREATE FUNCTION _prom_catalog.feed_deleted(p_series int8[]) RETURNS int8
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_at int8;
+    c_row_ids CONSTANT int8 := 8192;
+BEGIN
+    FOR v_at IN SELECT generate_series(1, coalesce(cardinality(p_series), 0), c_row_ids) LOOP
+        INSERT INTO _prom_catalog.series_feed (op, first_id, series_ids)
+            VALUES ('d', p_series[v_at], p_series[v_at : v_at + c_row_ids - 1]);
+    END LOOP;
+    RETURN coalesce(cardinality(p_series), 0);
+END $$;
+
+-- Deletes series; what they hold vanishes from the views in the same moment. Waits for the flushes that
+-- are under way; those that come after it have to resolve anew.
+CREATE FUNCTION _prom_catalog.delete_series_rows(p_series int8[]) RETURNS int8
+LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_deleted int8[];
+BEGIN
+    PERFORM _prom_catalog.patiently('SELECT _prom_catalog.void_generation()', 'samples are being stored');
+    WITH gone AS (DELETE FROM _prom_catalog.series WHERE id = ANY (p_series) RETURNING id)
+    SELECT array_agg(id ORDER BY id) INTO v_deleted FROM gone;
+    RETURN _prom_catalog.feed_deleted(v_deleted);
+END $$;
+
+-- Returns how many samples these series showed. A series that comes again is a new one.
+CREATE FUNCTION _prom_catalog.delete_series_from_metric(name text, series_ids int8[]) RETURNS int8
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_metric int4;
+    v_series int8[];
+    v_samples int8;
+BEGIN
+    PERFORM _prom_catalog.check_metric_name($1);
+    IF $2 IS NULL THEN
+        RAISE EXCEPTION 'the series must not be null' USING ERRCODE = '22004',
+            HINT = 'Ids of series are in column series_id of the views in prom_series.';
+    END IF;
+    v_metric := _prom_catalog.metric_id($1);
+    IF v_metric IS NULL THEN
+        PERFORM _prom_catalog.no_such_metric($1);
+    END IF;
+    v_series := ARRAY(SELECT s.id FROM _prom_catalog.series s
+                      WHERE s.metric_id = v_metric AND s.id = ANY ($2));
+    SELECT count(*) INTO v_samples FROM _prom_data.samples
+        WHERE metric_id = v_metric AND series_id = ANY (v_series);
+    PERFORM _prom_catalog.delete_series_rows(v_series);
+    DELETE FROM _prom_data.exemplar WHERE metric_id = v_metric AND series_id = ANY (v_series);
+    RETURN v_samples;
+END $$;
+COMMENT ON FUNCTION _prom_catalog.delete_series_from_metric(text, int8[]) IS
+    'deletes series of a metric with their samples; returns how many samples they had';
+
+-- ---- dropping a metric -----------------------------------------------------------------------------
+
+-- What would be left hanging: looked up first, since finding out at the end would waste all the rest.
+CREATE FUNCTION _prom_catalog.check_no_dependents(p_name text, p_view name) RETURNS void
+LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_others text;
+BEGIN
+    SELECT string_agg(DISTINCT r.ev_class::regclass::text, ', ') INTO v_others
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid
+                        AND d.classid = 'pg_rewrite'::regclass
+    JOIN pg_rewrite r ON r.oid = d.objid AND r.ev_class <> c.oid
+    WHERE n.nspname IN ('prom_metric', 'prom_series', 'prom_data') AND c.relname = p_view
+      AND c.relkind = 'v';
+    IF v_others IS NOT NULL THEN
+        PERFORM _prom_catalog.metric_is_used(p_name, format('These views are built on it: %s.', v_others));
+    END IF;
+END $$;
+
+CREATE FUNCTION _prom_catalog.metric_is_used(p_name text, p_detail text) RETURNS void
+LANGUAGE plpgsql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION 'metric "%" is used by others', left(p_name, 80) USING ERRCODE = '2BP01',
+        DETAIL = left(p_detail, 1000), HINT = 'Drop them first.';
+END $$;
+
+-- Its rows in the tables of blocks, which may be many: without the guard lock, but under that of
+-- maintenance, so that nobody rewrites them meanwhile.
+CREATE FUNCTION _prom_catalog.erase_metric(p_id int4) RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_table text;
+BEGIN
+    FOREACH v_table IN ARRAY ARRAY['block', 'block_far', 'merged', 'fresh'] LOOP
+        EXECUTE format('WITH gone AS (DELETE FROM _prom_data.%I WHERE metric_id = $1 RETURNING tableoid)'
+                       ' INSERT INTO _prom_catalog.vacuum_queue (table_name, frozen)'
+                       ' SELECT DISTINCT c.relname, false FROM gone JOIN pg_class c ON c.oid = gone.tableoid'
+                       ' ON CONFLICT DO NOTHING', v_table) USING p_id;
+    END LOOP;
+    DELETE FROM _prom_data.exemplar WHERE metric_id = p_id;
+    DELETE FROM _prom_catalog.maintenance_error WHERE metric_id = p_id;
+END $$;
+
+-- The rest, in one go: views, then the guard lock (the other way round, whoever reads a view for long
+-- would stop ingest), then everything that the catalog knows of the metric.
+CREATE FUNCTION _prom_catalog.forget_metric(p_id int4) RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    c_name_key CONSTANT int4 := (SELECT id FROM _prom_catalog.label_key
+                                 WHERE digest = _prom_ext.text_digest('__name__'));
+    m record;
+    v_view regclass;
+    v_series int8[];
+    v_keys int4[];
+    v_detail text;
+BEGIN
+    -- locked: whoever is making its views at this moment has to end first, or they would stay behind
+    SELECT * INTO STRICT m FROM _prom_catalog.metric WHERE id = p_id FOR UPDATE;
+    BEGIN
+        FOR v_view IN
+            SELECT c.oid::regclass FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE n.nspname IN ('prom_metric', 'prom_series', 'prom_data') AND c.relname = m.table_name
+              AND c.relkind = 'v' -- and not somebody else's who had the name first
+              AND pg_get_viewdef(c.oid) ~ format('metric_id = %s\)?;$', p_id)
+        LOOP
+            EXECUTE format('DROP VIEW %s', v_view);
+        END LOOP;
+    EXCEPTION WHEN dependent_objects_still_exist THEN
+        GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL;
+        PERFORM _prom_catalog.metric_is_used(m.metric_name, v_detail);
+    END;
+    PERFORM _prom_catalog.void_generation();
+    -- what was stored while others had the guard lock
+    PERFORM _prom_catalog.erase_metric(p_id);
+    INSERT INTO _prom_catalog.dropped_metric SELECT p_id, last_value FROM _prom_data.block_id_seq;
+    WITH gone AS (DELETE FROM _prom_catalog.series WHERE metric_id = p_id RETURNING id)
+    SELECT array_agg(id ORDER BY id) INTO v_series FROM gone;
+    PERFORM _prom_catalog.feed_deleted(v_series);
+    -- labels go with the last metric that has their key, and the metric's name with the metric
+    WITH gone AS (DELETE FROM _prom_catalog.label_key_position WHERE metric_id = p_id RETURNING key_id)
+    SELECT array_agg(key_id) INTO v_keys FROM gone WHERE key_id <> c_name_key;
+    SELECT array_agg(k) INTO v_keys FROM unnest(v_keys) k
+    WHERE NOT EXISTS (SELECT FROM _prom_catalog.label_key_position p WHERE p.key_id = k);
+    DELETE FROM _prom_catalog.label WHERE key_id = ANY (v_keys);
+    DELETE FROM _prom_catalog.label_key WHERE id = ANY (v_keys);
+    DELETE FROM _prom_catalog.label
+        WHERE key_id = c_name_key AND digest = m.digest AND value = m.metric_name;
+    DELETE FROM _prom_catalog.metric WHERE id = p_id;
+END $$;
+
+-- Drops a metric with everything that is stored of it, in the caller's transaction. Waits for those who
+-- use it, but lets nobody wait behind itself. SECURITY DEFINER: it drops views and rows of all tenants.
+CREATE FUNCTION prom_api.drop_metric(metric_name text) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_id int4;
+    v_view name;
+BEGIN
+    PERFORM _prom_catalog.check_metric_name($1);
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'drop_metric() needs the isolation level READ COMMITTED' USING ERRCODE = '25001',
+            HINT = 'This transaction''s snapshot may be older than the locks that the function takes.';
+    END IF;
+    IF _prom_catalog.metric_id($1) IS NULL THEN
+        PERFORM _prom_catalog.no_such_metric($1);
+    END IF;
+    PERFORM _prom_catalog.patiently('SELECT _prom_catalog.take_maintenance_lock()', 'maintenance is running');
+    SELECT m.id, m.table_name INTO v_id, v_view
+        FROM _prom_catalog.metric m WHERE m.id = _prom_catalog.metric_id($1);
+    IF v_id IS NULL THEN -- somebody was faster
+        PERFORM _prom_catalog.no_such_metric($1);
+    END IF;
+    PERFORM _prom_catalog.check_no_dependents($1, v_view);
+    PERFORM _prom_catalog.erase_metric(v_id);
+    PERFORM _prom_catalog.patiently(format('SELECT _prom_catalog.forget_metric(%s)', v_id),
+                                    'samples are being stored, or the metric''s views are being read');
+    DELETE FROM _prom_catalog.dropped_metric d
+    WHERE NOT EXISTS (SELECT FROM _prom_data.fresh f
+                      WHERE f.metric_id = _prom_ext.bucket(d.id) AND f.id <= d.last_block_id);
+END $$;
+COMMENT ON FUNCTION prom_api.drop_metric(text) IS
+    'drops a metric: its samples, exemplars, series, views and settings';
+
+-- Maintenance never waits for its lock, so waiting for it in a queue holds up nobody.
+CREATE FUNCTION _prom_catalog.take_maintenance_lock() RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '2s' AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(x'50524f4d00000002'::int8);
+END $$;
