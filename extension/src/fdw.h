@@ -16,8 +16,10 @@
  *                 times overlap)
  *   fdw_blocks    opens a block when it is needed, or its head
  *   fdw_slices    cuts a cluster in time if its blocks would take too much memory together
- *   fdw_merge     walks a cluster series by series; where blocks hold the same series and time the
- *                 first write wins: the higher level, then the lower id
+ *   fdw_merge     walks a cluster series by series, opening blocks on the way
+ *   fdw_crowd     the same for clusters of more blocks than can be open together
+ *   fdw_runs      what blocks hold of one series becomes one sequence; of equal times the first write
+ *                 wins: the higher level, then the lower id
  *   fdw_scan      hands the samples out row by row
  *
  * All reading is SQL through SPI (fdw_spi), read-only, as the calling user, in the executor's
@@ -30,7 +32,9 @@
  *
  * Memory: everything of a scan lives below one context that dies with the executor's state. At any
  * time the blocks open are those that hold the current series (a few times work_mem where slices can
- * help), plus, between rescans, as many as fit into work_mem. Not parallel-safe, no ANALYZE (its statistics would tell what row security hides).
+ * help, at most promscale.block_memory), plus, between rescans, as many as fit into work_mem.
+ *
+ * Not parallel-safe, no ANALYZE (its statistics would tell what row security hides).
  */
 #ifndef PROMSCALE_FDW_H
 #define PROMSCALE_FDW_H
@@ -188,16 +192,20 @@ typedef enum fdw_table { /* order of precedence: earlier ones win; block and blo
                          FDW_TABLE_N
 } fdw_table;
 
-/* Blocks open at once may take this much; a query that needs more fails, and spares the server. */
-#define FDW_BLOCK_BUDGET_BYTES ((size_t)1 << 30)
+/* promscale.block_memory: what a scan's open blocks may take together. One block may take more; its
+ * library memory is bounded by this and FDW_BLOCK_MAX_BYTES, so that a damaged one cannot ask for all. */
+extern int fdw_block_memory_kb;
+#define FDW_BLOCK_MAX_BYTES ((size_t)1 << 30)
+void fdw_define_settings(void);
 
 extern const char *const fdw_table_names[FDW_TABLE_N];
 
 /* What EXPLAIN says of a row; each counts once, as the most that was done with it. */
 typedef enum fdw_counted {
     FDW_COUNTED_NOT,
-    FDW_COUNTED_HEAD, /* in blocks_heads */
-    FDW_COUNTED_READ  /* in blocks_read */
+    FDW_COUNTED_SKIPPED, /* in blocks_skipped */
+    FDW_COUNTED_HEAD,    /* in blocks_heads */
+    FDW_COUNTED_READ     /* in blocks_read */
 } fdw_counted;
 
 typedef struct fdw_block {
@@ -206,11 +214,11 @@ typedef struct fdw_block {
     blk_meta meta;
     struct varlena *data; /* as it came: in line, or a TOAST pointer; NULL: fetch it by key */
     size_t inline_bytes;
+    uint64 serial; /* no other row that the scan reads has it */
     /* while open */
     blk_reader *reader;
     struct varlena *plain; /* what the reader borrows, if it is a copy */
-    size_t open_bytes;
-    uint32 pos; /* next series to look at */
+    uint32 pos;            /* next series to look at */
     uint32 n_series;
     blk_series current; /* series at pos */
     bool current_valid; /* false: no series of the metric left in this block */
@@ -254,12 +262,17 @@ void fdw_directory_open(fdw_directory *dir, int32 metric_id, int64 from_ms, int6
 bool fdw_directory_next(fdw_directory *dir, size_t *ret_first, size_t *ret_n);
 void fdw_directory_close(fdw_directory *dir);
 
+/* What the block will take when open, roughly. */
+size_t fdw_block_need(const fdw_block *block);
+/* Does it fit in beside those that are open? */
+bool fdw_block_fits(const fdw_scan *scan, const fdw_block *block);
+void fdw_block_count(fdw_scan *scan, fdw_block *block, fdw_counted what);
 void fdw_block_open(fdw_scan *scan, fdw_block *block);
 /* The same for those who need series, their bounds and last values, but no samples: where it saves
  * something, only the block's first bytes are read (head_only). fdw_block_open reads the rest later. */
 void fdw_block_open_head(fdw_scan *scan, fdw_block *block);
 /* Value of the current series at its t_last_ms. */
-double fdw_block_last_value(fdw_scan *scan, fdw_block *block);
+double fdw_block_last_value(const fdw_block *block);
 /* Both make current the first series of the metric that is >= series_id; advance only goes forward. */
 void fdw_block_seek(fdw_block *block, int32 metric_id, int64 series_id);
 void fdw_block_advance(fdw_block *block, int32 metric_id, int64 series_id);
@@ -280,21 +293,59 @@ void fdw_slices_make(fdw_slices *slices, const fdw_want *want, fdw_block *const 
                      MemoryContext context);
 bool fdw_slices_next(fdw_slices *slices, int64 *ret_from_ms, int64 *ret_to_ms);
 
-/* ---- fdw_merge: a cluster, series by series ----------------------------------------------- */
+/* ---- fdw_merge, fdw_runs, fdw_crowd: a cluster, series by series --------------------------- */
 
-typedef struct fdw_samples { /* parallel arrays that grow */
-    int64 *t_ms;
+typedef struct fdw_samples { /* parallel arrays that grow; read-only for those who get them */
+    int64_t *t_ms;
     double *values;
     size_t n, cap;
-    /* of merge.out: as long as this stays the same, so do n and t_ms[0..n), from series to series;
-     * whoever keeps something per time need not make it again. Never 0. */
+    /* As long as this stays the same, so do n and t_ms[0..n), from series to series; whoever keeps
+     * something per time need not make it again. Never 0. */
     uint64 times_version;
 } fdw_samples;
+
+typedef struct fdw_times { /* times while they are merged */
+    int64_t *t_ms;
+    uint64 *tags; /* where each came from */
+    size_t n, cap;
+} fdw_times;
 
 typedef struct fdw_run { /* what one block holds of the current series */
     fdw_block *block;
     blk_series series;
+    /* decoded and put aside (fdw_crowd): samples lo.. lo + n of it; t_ms NULL: ask the open block */
+    const int64_t *t_ms;
+    double *values;
+    size_t lo, n;
 } fdw_run;
+
+typedef struct fdw_piece { /* so many samples of a run come next */
+    uint32 run, lo, n;
+} fdw_piece;
+
+typedef struct fdw_use { /* what the pieces take of a run */
+    size_t n_pieces;
+    size_t lo, end;
+    size_t at; /* in `aside`, if it has several pieces */
+} fdw_use;
+
+typedef struct fdw_mark { /* names a run's times */
+    uint64 block;         /* its serial */
+    uint32 times_id;
+} fdw_mark;
+
+typedef struct fdw_found {
+    size_t wanted; /* index */
+    fdw_run run;
+} fdw_found;
+
+typedef struct fdw_crowd {
+    MemoryContext context; /* samples of this batch */
+    fdw_found *found;
+    size_t n_found, cap_found;
+    size_t next_found; /* to be handed out */
+    size_t batch;      /* series to take at a time */
+} fdw_crowd;
 
 typedef struct fdw_merge {
     fdw_scan *scan;
@@ -309,10 +360,22 @@ typedef struct fdw_merge {
     size_t next_block; /* first one not yet reached */
     fdw_block **active;
     size_t n_active;
-    fdw_run *runs;
+    fdw_run *runs; /* of the current series */
     size_t n_runs, cap_runs;
     fdw_samples out;
-    fdw_samples scratch[2];
+    /* how runs become out: as it was for the last series, and for which runs that holds */
+    fdw_piece *pieces;
+    size_t n_pieces, cap_pieces;
+    fdw_use *uses; /* as many as runs, as are the next two */
+    fdw_mark *marks;
+    uint32 *order;
+    size_t n_marks, cap_uses;
+    bool times_decoded;
+    fdw_times scratch[2];
+    double *aside; /* values of runs in several pieces */
+    size_t cap_aside;
+    bool crowded; /* the open blocks became too many */
+    fdw_crowd crowd;
 } fdw_merge;
 
 void fdw_merge_init(fdw_merge *m, fdw_scan *scan, MemoryContext parent);
@@ -324,13 +387,20 @@ void fdw_merge_start(fdw_merge *m, int64 from_ms, int64 to_ms, fdw_block *const 
 const fdw_series *fdw_merge_next(fdw_merge *m);
 /* Leaves all blocks that are still active. */
 void fdw_merge_stop(fdw_merge *m);
+/* First wanted series at or after `from` whose id is >= id; gallops, then bisects. */
+size_t fdw_wanted_seek(const fdw_merge *m, size_t from, int64 id);
+/* m->runs become m->out. */
+void fdw_merge_runs(fdw_merge *m);
+void fdw_crowd_begin(fdw_merge *m);
+const fdw_series *fdw_crowd_next(fdw_merge *m);
+void *fdw_grow(MemoryContext context, void *array, size_t *cap, size_t need, size_t size);
 
 /* ---- fdw_scan ----------------------------------------------------------------------------- */
 
 typedef struct fdw_counts { /* for EXPLAIN ANALYZE, summed over rescans */
     uint64 blocks_read;
     uint64 blocks_heads;   /* of which only the head was read */
-    uint64 blocks_skipped; /* rows in range whose series range holds no series that passed */
+    uint64 blocks_skipped; /* rows in range that were passed over by their series */
     uint64 samples_decoded;
     uint64 series_total;
     uint64 series_matched;
@@ -368,8 +438,9 @@ struct fdw_scan {
     fdw_slices slices;
     fdw_merge merge;
 
-    bridge_alloc block_memory;
-    size_t open_bytes; /* blocks open, active or kept */
+    bridge_alloc block_memory; /* of the library, for blocks open, active or kept */
+    size_t plain_bytes;        /* their detoasted bytes */
+    uint64 last_serial;
 
     size_t row, n_rows; /* of the current series, in merge.out */
     const fdw_series *current;

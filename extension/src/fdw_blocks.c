@@ -13,6 +13,7 @@
 #include "access/detoast.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -72,46 +73,73 @@ fetch_by_key(fdw_scan *scan, const fdw_block *block)
     return copy;
 }
 
-BRIDGE_NORETURN static void raise_budget(void);
+/* ---- memory ------------------------------------------------------------------------------- */
 
-static void
-raise_budget(void)
+int fdw_block_memory_kb = 256 * 1024;
+
+void
+fdw_define_settings(void)
 {
-    ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY),
-                    errmsg("too many blocks overlap to be read within %zu MB",
-                           FDW_BLOCK_BUDGET_BYTES >> 20),
-                    errhint("CALL prom_api.execute_maintenance() folds them into fewer.")));
-    pg_unreachable();
+    DefineCustomIntVariable("promscale.block_memory",
+                            "Memory for the blocks that a query on samples has open.",
+                            "Where more blocks overlap than fit, they are read in turns.",
+                            &fdw_block_memory_kb, fdw_block_memory_kb, 64, MAX_KILOBYTES,
+                            PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
 }
 
-/* Memory of the library is counted by its allocator, detoasted bytes are counted here. */
-static void
-check_budget(const fdw_scan *scan, const fdw_block *block)
+/* Detoasted bytes, or the body in the clear; the directory; values and what decodes them. */
+size_t
+fdw_block_need(const fdw_block *block)
 {
-    size_t size = 0;
+    size_t bytes = (size_t)block->meta.n_series * 96 + 8192;
 
-    if (block->data != NULL && VARATT_IS_EXTERNAL(block->data))
-        size = toast_raw_datum_size(PointerGetDatum(block->data));
-
-    if (scan->open_bytes + size > FDW_BLOCK_BUDGET_BYTES)
-        raise_budget();
+    if (block->data != NULL)
+        bytes += toast_raw_datum_size(PointerGetDatum(block->data));
+    if (block->meta.format == BLK_FORMAT_FLUSH)
+        bytes += (size_t)block->meta.n_samples * 24;
+    return bytes;
 }
 
-/* Notes what an open reader takes; used: by the allocator before. */
+static size_t
+open_bytes(const fdw_scan *scan)
+{
+    return scan->block_memory.used_bytes + scan->plain_bytes;
+}
+
+bool
+fdw_block_fits(const fdw_scan *scan, const fdw_block *block)
+{
+    return open_bytes(scan) + fdw_block_need(block) <= (size_t)fdw_block_memory_kb * 1024;
+}
+
+/* ---- opening and closing ------------------------------------------------------------------ */
+
+void
+fdw_block_count(fdw_scan *scan, fdw_block *block, fdw_counted what)
+{
+    uint64 *const counts[] = {
+        [FDW_COUNTED_SKIPPED] = &scan->counts.blocks_skipped,
+        [FDW_COUNTED_HEAD] = &scan->counts.blocks_heads,
+        [FDW_COUNTED_READ] = &scan->counts.blocks_read,
+    };
+
+    if (block->counted >= what)
+        return;
+    if (block->counted != FDW_COUNTED_NOT)
+        (*counts[block->counted])--;
+    (*counts[what])++;
+    block->counted = what;
+}
+
+/* The reader is there: notes what it takes. */
 static void
-opened(fdw_scan *scan, fdw_block *block, size_t used, bool head_only)
+opened(fdw_scan *scan, fdw_block *block, bool head_only)
 {
     block->head_only = head_only;
     block->n_series = blk_reader_n_series(block->reader);
-    block->open_bytes = scan->block_memory.used_bytes - used;
     if (block->plain != NULL)
-        block->open_bytes += VARSIZE_ANY(block->plain);
-    scan->open_bytes += block->open_bytes;
-    if (block->counted < (head_only ? FDW_COUNTED_HEAD : FDW_COUNTED_READ)) {
-        scan->counts.blocks_heads += head_only ? 1 : block->counted == FDW_COUNTED_HEAD ? -1 : 0;
-        scan->counts.blocks_read += !head_only;
-        block->counted = head_only ? FDW_COUNTED_HEAD : FDW_COUNTED_READ;
-    }
+        scan->plain_bytes += VARSIZE_ANY(block->plain);
+    fdw_block_count(scan, block, head_only ? FDW_COUNTED_HEAD : FDW_COUNTED_READ);
 }
 
 void
@@ -123,10 +151,8 @@ fdw_block_open(fdw_scan *scan, fdw_block *block)
 
     MemoryContext old = MemoryContextSwitchTo(scan->block_memory.context);
     struct varlena *bytes = block->data;
-    size_t used = scan->block_memory.used_bytes;
     ps_err err = {0};
 
-    check_budget(scan, block);
     if (bytes == NULL)
         bytes = block->plain = fetch_by_key(scan, block);
     else if (VARATT_IS_EXTERNAL(bytes) || VARATT_IS_COMPRESSED(bytes))
@@ -135,13 +161,11 @@ fdw_block_open(fdw_scan *scan, fdw_block *block)
 
     ps_str data = {.ptr = VARDATA_ANY(bytes), .len = VARSIZE_ANY_EXHDR(bytes)};
     ps_status status =
-        blk_reader_open(&scan->block_memory.alloc, data, &block->meta, &block->reader, &err);
+        blk_reader_open_lazy(&scan->block_memory.alloc, data, &block->meta, &block->reader, &err);
 
-    if (status == PS_ENOMEM)
-        raise_budget();
     if (status != PS_OK)
         fdw_block_raise(block, status, &err);
-    opened(scan, block, used, false);
+    opened(scan, block, false);
 }
 
 /* The first bytes of the block, as many as its head has; NULL: the block has to be opened whole. */
@@ -167,7 +191,6 @@ fetch_head(fdw_scan *scan, const fdw_block *block)
 void
 fdw_block_open_head(fdw_scan *scan, fdw_block *block)
 {
-    size_t used = scan->block_memory.used_bytes;
     ps_err err = {0};
 
     if (block->reader != NULL)
@@ -186,13 +209,24 @@ fdw_block_open_head(fdw_scan *scan, fdw_block *block)
 
     if (status != PS_OK)
         fdw_block_raise(block, status, &err);
-    opened(scan, block, used, true);
+    opened(scan, block, true);
 }
 
 double
-fdw_block_last_value(fdw_scan *scan, fdw_block *block)
+fdw_block_last_value(const fdw_block *block)
 {
-    return block->current.last_value;
+    const blk_series *s = &block->current;
+    double value = s->last_value;
+    ps_err err = {0};
+
+    if (!s->last_known) {
+        ps_status status =
+            blk_reader_values(block->reader, s->index, s->n_samples - 1, 1, &value, &err);
+
+        if (status != PS_OK)
+            fdw_block_raise(block, status, &err);
+    }
+    return value;
 }
 
 /* Looks at series pos, which is at or after where the walk wants to be. */
@@ -230,16 +264,16 @@ fdw_block_close(fdw_scan *scan, fdw_block *block)
     blk_reader_free(block->reader);
     block->reader = NULL;
     block->head_only = false;
-    if (block->plain != NULL)
+    if (block->plain != NULL) {
+        scan->plain_bytes -= VARSIZE_ANY(block->plain);
         pfree(block->plain);
+    }
     block->plain = NULL;
-    scan->open_bytes -= block->open_bytes;
-    block->open_bytes = 0;
 }
 
 void
 fdw_block_leave(fdw_scan *scan, fdw_block *block)
 {
-    if (!scan->directory.complete || scan->open_bytes > (size_t)work_mem * 1024)
+    if (!scan->directory.complete || open_bytes(scan) > (size_t)work_mem * 1024)
         fdw_block_close(scan, block);
 }

@@ -132,6 +132,7 @@ item_add(fdw_directory *dir, HeapTuple tuple, TupleDesc desc)
 
     fdw_block *block = MemoryContextAllocZero(dir->context, sizeof(*block));
 
+    block->serial = ++dir->scan->last_serial;
     block->table = place;
     block->id = id;
     block->meta = meta;

@@ -6,13 +6,11 @@
  * that at any time only blocks that can hold the current series are open; blocks that hold none of
  * the wanted series are never opened. Where no open block holds a series, the walk jumps.
  *
- * What a block holds of the current series is a run: ascending times. Runs that overlap no other run
- * are decoded straight into the output, in order of time. Runs that overlap are decoded into scratch,
- * best precedence first, and merged pairwise; of equal times the left one stays, so that the first
- * write wins: higher level, then lower id.
+ * Should the open blocks come to take more than promscale.block_memory (many blocks that all hold many
+ * series), all are closed, and from that series on fdw_crowd.c goes the other way round: block by
+ * block for as many series as fit.
  *
- * When neither times nor values are asked for (count(*)), a run that lies inside the bounds and
- * overlaps no other is counted from the directory and not decoded.
+ * What becomes of the blocks' samples of one series is fdw_runs.c's.
  */
 #include "fdw.h"
 
@@ -25,32 +23,7 @@ fdw_merge_init(fdw_merge *m, fdw_scan *scan, MemoryContext parent)
     memset(m, 0, sizeof(*m));
     m->scan = scan;
     m->context = AllocSetContextCreate(parent, "promscale merge", ALLOCSET_DEFAULT_SIZES);
-}
-
-/* ---- arrays ------------------------------------------------------------------------------- */
-
-static void *
-grow(fdw_merge *m, void *array, size_t *cap, size_t need, size_t size)
-{
-    if (need <= *cap)
-        return array;
-    *cap = Max(need, *cap * 2);
-    if (array == NULL)
-        return MemoryContextAllocHuge(m->context, *cap * size);
-    return repalloc_huge(array, *cap * size);
-}
-
-static void
-samples_reserve(fdw_merge *m, fdw_samples *s, size_t more)
-{
-    size_t cap = s->cap;
-
-    if (s->n + more <= cap)
-        return;
-    s->t_ms = grow(m, s->t_ms, &cap, s->n + more, sizeof(int64));
-    cap = s->cap;
-    s->values = grow(m, s->values, &cap, s->n + more, sizeof(double));
-    s->cap = cap;
+    m->crowd.context = AllocSetContextCreate(m->context, "promscale crowd", ALLOCSET_DEFAULT_SIZES);
 }
 
 /* ---- the walk ----------------------------------------------------------------------------- */
@@ -70,8 +43,8 @@ fdw_merge_start(fdw_merge *m, int64 from_ms, int64 to_ms, fdw_block *const *bloc
     if (n_blocks > m->cap_blocks) {
         size_t cap = m->cap_blocks;
 
-        m->blocks = grow(m, m->blocks, &cap, n_blocks, sizeof(*m->blocks));
-        m->active = grow(m, m->active, &m->cap_blocks, n_blocks, sizeof(*m->active));
+        m->blocks = fdw_grow(m->context, m->blocks, &cap, n_blocks, sizeof(*m->blocks));
+        m->active = fdw_grow(m->context, m->active, &m->cap_blocks, n_blocks, sizeof(*m->active));
     }
     m->from_ms = from_ms;
     m->to_ms = to_ms;
@@ -79,6 +52,8 @@ fdw_merge_start(fdw_merge *m, int64 from_ms, int64 to_ms, fdw_block *const *bloc
     m->n_blocks = 0;
     m->next_block = 0;
     m->n_active = 0;
+    m->n_marks = 0; /* other bounds */
+    m->crowded = false;
     for (size_t i = 0; i < n_blocks; i++) {
         if (blocks[i]->meta.t_min_ms <= to_ms && blocks[i]->meta.t_max_ms >= from_ms)
             m->blocks[m->n_blocks++] = blocks[i];
@@ -94,11 +69,12 @@ fdw_merge_stop(fdw_merge *m)
         fdw_block_leave(m->scan, m->active[i]);
     m->n_active = 0;
     m->next_block = m->n_blocks = 0;
+    m->crowded = false;
+    MemoryContextReset(m->crowd.context);
 }
 
-/* First wanted series at or after `from` whose id is >= id; gallops, then bisects. */
-static size_t
-wanted_seek(const fdw_merge *m, size_t from, int64 id)
+size_t
+fdw_wanted_seek(const fdw_merge *m, size_t from, int64 id)
 {
     size_t step = 1, lo = from, hi = from;
 
@@ -120,21 +96,26 @@ wanted_seek(const fdw_merge *m, size_t from, int64 id)
 }
 
 /* Opens the blocks whose range begins at or before the series, passing over those that end before.
- * What remains begins after it. */
-static void
+ * What remains begins after it. False: there is no room for another one. */
+static bool
 reach(fdw_merge *m, int64 id)
 {
     while (m->next_block < m->n_blocks && m->blocks[m->next_block]->meta.series_lo <= id) {
-        fdw_block *block = m->blocks[m->next_block++];
+        fdw_block *block = m->blocks[m->next_block];
 
         if (block->meta.series_hi < id) {
-            m->scan->counts.blocks_skipped++;
+            fdw_block_count(m->scan, block, FDW_COUNTED_SKIPPED);
+            m->next_block++;
             continue;
         }
+        if (m->n_active > 0 && !fdw_block_fits(m->scan, block))
+            return false;
         fdw_block_open(m->scan, block);
         fdw_block_seek(block, m->metric_id, id);
         m->active[m->n_active++] = block;
+        m->next_block++;
     }
+    return true;
 }
 
 /*
@@ -149,7 +130,7 @@ collect(fdw_merge *m, int64 id)
     size_t kept = 0;
 
     m->n_runs = 0;
-    m->runs = grow(m, m->runs, &m->cap_runs, m->n_active, sizeof(*m->runs));
+    m->runs = fdw_grow(m->context, m->runs, &m->cap_runs, m->n_active, sizeof(*m->runs));
     for (size_t i = 0; i < m->n_active; i++) {
         fdw_block *block = m->active[i];
 
@@ -172,180 +153,46 @@ collect(fdw_merge *m, int64 id)
     return next;
 }
 
-/* ---- one series --------------------------------------------------------------------------- */
-
-/* Does a win over b where they hold the same time? */
-static int
-compare_precedence(const fdw_block *a, const fdw_block *b)
-{
-    if (a->meta.level != b->meta.level)
-        return a->meta.level > b->meta.level ? -1 : 1;
-    return (a->id > b->id) - (a->id < b->id);
-}
-
-static int
-compare_run_precedence(const void *a, const void *b)
-{
-    return compare_precedence(((const fdw_run *)a)->block, ((const fdw_run *)b)->block);
-}
-
-static int
-compare_run_time(const void *a, const void *b)
-{
-    int64 x = ((const fdw_run *)a)->series.t_first_ms, y = ((const fdw_run *)b)->series.t_first_ms;
-
-    return (x > y) - (x < y);
-}
-
-static void
-decode(fdw_merge *m, const fdw_run *run, fdw_samples *to)
-{
-    ps_err err = {0};
-    size_t n = 0;
-
-    samples_reserve(m, to, run->series.n_samples);
-
-    ps_status status = blk_reader_decode(run->block->reader, run->series.index, m->from_ms,
-                                         m->to_ms, to->t_ms + to->n,
-                                         m->scan->need_value ? to->values + to->n : NULL, &n, &err);
-
-    if (status != PS_OK)
-        fdw_block_raise(run->block, status, &err);
-    Assert(n <= run->series.n_samples);
-    to->n += n;
-    m->scan->counts.samples_decoded += n;
-}
-
-/* Appends the union of from[a..a_end) and from[a_end..b_end) to `to`; of equal times the former stays. */
-static void
-merge_two(const fdw_samples *from, size_t a, size_t a_end, size_t b_end, bool with_values,
-          fdw_samples *to)
-{
-    size_t b = a_end, n = to->n;
-
-    while (a < a_end && b < b_end) {
-        size_t take;
-
-        if (from->t_ms[a] <= from->t_ms[b]) {
-            if (from->t_ms[a] == from->t_ms[b])
-                b++;
-            take = a++;
-        } else {
-            take = b++;
-        }
-        to->t_ms[n] = from->t_ms[take];
-        if (with_values)
-            to->values[n] = from->values[take];
-        n++;
-    }
-
-    size_t rest = a < a_end ? a : b;
-    size_t n_rest = a < a_end ? a_end - a : b_end - b;
-
-    memcpy(to->t_ms + n, from->t_ms + rest, n_rest * sizeof(int64));
-    if (with_values)
-        memcpy(to->values + n, from->values + rest, n_rest * sizeof(double));
-    to->n = n + n_rest;
-}
-
-/* Runs that overlap: decodes and merges them, appends the result to the output. */
-static void
-merge_runs(fdw_merge *m, fdw_run *runs, size_t n_runs)
-{
-    fdw_samples *from = &m->scratch[0], *to = &m->scratch[1];
-    bool with_values = m->scan->need_value;
-    size_t n = n_runs;
-    size_t *ends = MemoryContextAllocHuge(m->context, (n_runs + 1) * sizeof(size_t));
-
-    qsort(runs, n_runs, sizeof(*runs), compare_run_precedence);
-    from->n = 0;
-    ends[0] = 0;
-    for (size_t i = 0; i < n_runs; i++) {
-        decode(m, &runs[i], from);
-        ends[i + 1] = from->n;
-    }
-    while (n > 1 && from->n > 0) {
-        size_t merged = 0;
-
-        to->n = 0;
-        samples_reserve(m, to, from->n);
-        for (size_t i = 0; i < n; i += 2) {
-            size_t b_end = i + 2 <= n ? ends[i + 2] : ends[i + 1];
-
-            merge_two(from, ends[i], ends[i + 1], b_end, with_values, to);
-            ends[++merged] = to->n;
-        }
-        n = merged;
-
-        fdw_samples *other = from;
-
-        from = to;
-        to = other;
-    }
-    pfree(ends);
-    if (from->n == 0)
-        return;
-    samples_reserve(m, &m->out, from->n);
-    memcpy(m->out.t_ms + m->out.n, from->t_ms, from->n * sizeof(int64));
-    if (with_values)
-        memcpy(m->out.values + m->out.n, from->values, from->n * sizeof(double));
-    m->out.n += from->n;
-}
-
-static void
-one_run(fdw_merge *m, const fdw_run *run)
-{
-    bool inside = run->series.t_first_ms >= m->from_ms && run->series.t_last_ms <= m->to_ms;
-
-    if (inside && !m->scan->need_time && !m->scan->need_value)
-        m->out.n += run->series.n_samples;
-    else
-        decode(m, run, &m->out);
-}
-
-static void
-make_series(fdw_merge *m)
-{
-    m->out.n = 0;
-    m->out.times_version++;
-    if (m->n_runs > 1)
-        qsort(m->runs, m->n_runs, sizeof(*m->runs), compare_run_time);
-    for (size_t i = 0; i < m->n_runs;) {
-        int64 end_ms = m->runs[i].series.t_last_ms;
-        size_t k = i + 1;
-
-        for (; k < m->n_runs && m->runs[k].series.t_first_ms <= end_ms; k++)
-            end_ms = Max(end_ms, m->runs[k].series.t_last_ms);
-        if (k - i == 1)
-            one_run(m, &m->runs[i]);
-        else
-            merge_runs(m, m->runs + i, k - i);
-        i = k;
-    }
-}
-
-const fdw_series *
-fdw_merge_next(fdw_merge *m)
+static const fdw_series *
+walk_next(fdw_merge *m)
 {
     while (m->next_wanted < m->n_wanted) {
         const fdw_series *series = &m->wanted[m->next_wanted];
 
         CHECK_FOR_INTERRUPTS();
-        reach(m, series->id);
+        if (!reach(m, series->id)) {
+            fdw_crowd_begin(m);
+            return NULL;
+        }
 
         int64 next = collect(m, series->id);
 
         if (m->next_block < m->n_blocks)
             next = Min(next, m->blocks[m->next_block]->meta.series_lo);
         m->next_wanted =
-            next == PG_INT64_MAX ? m->n_wanted : wanted_seek(m, m->next_wanted + 1, next);
+            next == PG_INT64_MAX ? m->n_wanted : fdw_wanted_seek(m, m->next_wanted + 1, next);
         if (m->n_runs > 0) {
-            make_series(m);
+            fdw_merge_runs(m);
             if (m->out.n > 0)
                 return series;
         }
     }
-    m->scan->counts.blocks_skipped += m->n_blocks - m->next_block;
+    return NULL;
+}
+
+const fdw_series *
+fdw_merge_next(fdw_merge *m)
+{
+    const fdw_series *series = NULL;
+
+    if (!m->crowded)
+        series = walk_next(m);
+    if (m->crowded)
+        series = fdw_crowd_next(m);
+    if (series != NULL)
+        return series;
+    for (; m->next_block < m->n_blocks; m->next_block++)
+        fdw_block_count(m->scan, m->blocks[m->next_block], FDW_COUNTED_SKIPPED);
     fdw_merge_stop(m);
     return NULL;
 }

@@ -125,7 +125,7 @@ fdw_begin(ForeignScanState *node, int eflags)
     bridge_alloc_init(&scan->block_memory,
                       AllocSetContextCreate(context, "promscale open blocks",
                                             ALLOCSET_DEFAULT_SIZES),
-                      FDW_BLOCK_BUDGET_BYTES);
+                      (size_t)fdw_block_memory_kb * 1024 + FDW_BLOCK_MAX_BYTES);
     MemoryContextSwitchTo(old);
     scan->econtext = CreateExprContext(estate);
     scan->series_slot = ExecInitExtraTupleSlot(estate, desc, &TTSOpsVirtual);

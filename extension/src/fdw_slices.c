@@ -5,8 +5,8 @@
  * folding lags behind, or many writers' blocks overlap, hundreds may be. Then the cluster is walked in
  * slices of time, one after another: a slice opens only the blocks that reach into it, and no sample
  * is in two slices. Blocks that reach over several slices are opened again for each, so there are
- * only as many slices as the estimate of the open blocks' peak demands, and a bound on them: blocks
- * that all reach over everything gain nothing by slicing, and meet FDW_BLOCK_BUDGET_BYTES in the end.
+ * only as many slices as the estimate of the open blocks' peak demands, and fewer where blocks would be
+ * opened too often: those that all reach over everything gain nothing by slicing (fdw_crowd.c).
  */
 #include "fdw.h"
 
@@ -14,25 +14,12 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
-enum { MAX_SLICES = 256, WORK_MEM_FACTOR = 4 };
+enum { MAX_SLICES = 256, WORK_MEM_FACTOR = 4, MAX_OPENINGS = 3 };
 
 typedef struct edge { /* where a block's range of series begins or ends */
     int64 series_id;
     int64 bytes; /* negative: ends; sorts after the beginnings at the same series */
 } edge;
-
-/* What the block will take when open: a flush block is decoded whole, others keep their bytes. */
-static int64
-open_bytes(const fdw_block *block)
-{
-    int64 bytes = (int64)block->meta.n_series * 64;
-
-    if (block->meta.format == BLK_FORMAT_FLUSH)
-        return bytes + (int64)block->meta.n_samples * 24;
-    if (block->data != NULL)
-        bytes += toast_raw_datum_size(PointerGetDatum(block->data));
-    return bytes;
-}
 
 static int
 compare_edges(const void *a, const void *b)
@@ -52,7 +39,7 @@ peak_bytes(fdw_block *const *blocks, size_t n, MemoryContext context)
     int64 bytes = 0, peak = 0;
 
     for (size_t i = 0; i < n; i++) {
-        int64 size = open_bytes(blocks[i]);
+        int64 size = (int64)fdw_block_need(blocks[i]);
 
         edges[2 * i] = (edge){.series_id = blocks[i]->meta.series_lo, .bytes = size};
         edges[2 * i + 1] = (edge){.series_id = blocks[i]->meta.series_hi, .bytes = -size};
@@ -66,20 +53,10 @@ peak_bytes(fdw_block *const *blocks, size_t n, MemoryContext context)
     return peak;
 }
 
-void
-fdw_slices_make(fdw_slices *slices, const fdw_want *want, fdw_block *const *blocks, size_t n,
-                MemoryContext context)
+/* At most n_slices of them. */
+static void
+cut(fdw_slices *slices, const fdw_want *want, fdw_block *const *blocks, size_t n, size_t n_slices)
 {
-    int64 allowed = (int64)work_mem * 1024 * WORK_MEM_FACTOR;
-    int64 sum = 0;
-    size_t n_slices = 1;
-
-    for (size_t i = 0; i < n; i++)
-        sum += open_bytes(blocks[i]);
-    if (sum > allowed)
-        n_slices = Min(peak_bytes(blocks, n, context) / allowed + 1, Min(MAX_SLICES, (int64)n));
-    if (slices->starts_ms == NULL)
-        slices->starts_ms = MemoryContextAlloc(context, (MAX_SLICES + 1) * sizeof(int64));
     slices->n = slices->next = 0;
     slices->starts_ms[slices->n++] = want->from_ms;
     for (size_t i = 1; i < n_slices; i++) {
@@ -89,6 +66,43 @@ fdw_slices_make(fdw_slices *slices, const fdw_want *want, fdw_block *const *bloc
             slices->starts_ms[slices->n++] = start_ms;
     }
     slices->starts_ms[slices->n] = want->to_ms + 1;
+}
+
+/* How often blocks will be opened: for each slice that they reach into. */
+static size_t
+openings(const fdw_slices *slices, fdw_block *const *blocks, size_t n)
+{
+    size_t sum = 0, first = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        size_t k;
+
+        while (first + 1 < slices->n && slices->starts_ms[first + 1] <= blocks[i]->meta.t_min_ms)
+            first++;
+        for (k = first; k < slices->n && slices->starts_ms[k] <= blocks[i]->meta.t_max_ms; k++)
+            sum++;
+    }
+    return sum;
+}
+
+void
+fdw_slices_make(fdw_slices *slices, const fdw_want *want, fdw_block *const *blocks, size_t n,
+                MemoryContext context)
+{
+    int64 allowed = (int64)work_mem * 1024 * WORK_MEM_FACTOR;
+    int64 sum = 0;
+    size_t n_slices = 1;
+
+    for (size_t i = 0; i < n; i++)
+        sum += (int64)fdw_block_need(blocks[i]);
+    if (sum > allowed)
+        n_slices = Min(peak_bytes(blocks, n, context) / allowed + 1, Min(MAX_SLICES, (int64)n));
+    if (slices->starts_ms == NULL)
+        slices->starts_ms = MemoryContextAlloc(context, (MAX_SLICES + 1) * sizeof(int64));
+    do {
+        cut(slices, want, blocks, n, n_slices);
+        n_slices /= 2;
+    } while (slices->n > 1 && openings(slices, blocks, n) > n * MAX_OPENINGS);
 }
 
 bool

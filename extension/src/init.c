@@ -9,6 +9,7 @@
 #include "miscadmin.h"
 #include "utils/guc.h"
 
+#include "fdw.h"
 #include "worker.h"
 #include "write.h"
 
@@ -19,6 +20,7 @@ PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
+    fdw_define_settings();
     worker_define_settings();
     write_define_settings();
     if (process_shared_preload_libraries_in_progress)
