@@ -170,13 +170,14 @@ def random_metric(rng):
 def test_random_quals(store, seed):
     rng = random.Random(1000 + seed)
     found = 0
-    store.sql(f"SET work_mem = '{rng.choice(['64kB', '256kB', '4MB'])}'")
+    store.sql(f"SET work_mem = '{rng.choice(['64kB', '256kB', '4MB'])}';"
+              f" SET promscale.block_memory = '{rng.choice(['64kB', '1MB', '256MB'])}'")
     for _ in range(25):
         where = " AND ".join([random_metric(rng)] + [random_qual(rng) for _ in range(rng.randrange(4))])
         extra, missing, n = difference(store, f"SELECT {{cols}} FROM {{s}} s WHERE {where}")
         assert (extra, missing) == (0, 0), where
         found += n > 0
-    store.sql("RESET work_mem")
+    store.sql("RESET work_mem; RESET promscale.block_memory")
     assert found > 3
 
 
