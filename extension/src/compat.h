@@ -52,6 +52,21 @@ compat_foreignscan_path(PlannerInfo *root, RelOptInfo *rel, double rows, Cost st
 #endif
 }
 
+/* A path of an upper relation; the same two additions. */
+static inline ForeignPath *
+compat_foreign_upper_path(PlannerInfo *root, RelOptInfo *rel, PathTarget *target, double rows,
+                          Cost startup, Cost total)
+{
+#if PG_VERSION_NUM >= 180000
+    return create_foreign_upper_path(root, rel, target, rows, 0, startup, total, NIL, NULL, NIL,
+                                     NIL);
+#elif PG_VERSION_NUM >= 170000
+    return create_foreign_upper_path(root, rel, target, rows, startup, total, NIL, NULL, NIL, NIL);
+#else
+    return create_foreign_upper_path(root, rel, target, rows, startup, total, NIL, NULL, NIL);
+#endif
+}
+
 /* Guess at the number of elements of an array expression; 17 added root and made it a double. */
 static inline double
 compat_array_length(PlannerInfo *root, Node *array)

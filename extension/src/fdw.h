@@ -22,6 +22,8 @@
  *                 wins: the higher level, then the lower id
  *   fdw_scan      hands the samples out row by row
  *
+ * Where the query wants only aggregates of samples, fdw_upper.h takes over the last step.
+ *
  * All reading is SQL through SPI (fdw_spi), read-only, as the calling user, in the executor's
  * snapshot: rights and row-level security on the block and series tables are the gate. No portal
  * outlives a call, so there is nothing to close on error, and rolling back to a savepoint takes
@@ -159,6 +161,13 @@ void fdw_estimate_rel(PlannerInfo *root, const fdw_quals *quals, fdw_estimate *r
 /* Share of a metric's n_series series that pass those quals that can be tried; inside fdw_spi_begin. */
 double fdw_sample_fraction(PlannerInfo *root, int32 metric_id, double n_series, List *quals,
                            List **ret_untried);
+
+typedef struct fdw_rel { /* what planning knows of a scan: RelOptInfo.fdw_private */
+    fdw_quals quals;     /* of baserestrictinfo */
+    fdw_estimate estimate;
+    double series_fraction; /* passing the rel's own conditions and quals on series */
+    double row_fraction;    /* of their samples, passing the row quals */
+} fdw_rel;
 
 /* ---- fdw_series: who exists and passes ---------------------------------------------------- */
 
@@ -413,8 +422,8 @@ struct fdw_scan {
     fdw_cond_kind *cond_kinds;
     Oid *cond_types;
     ExprState **cond_values;
-    ExprState *series_quals;  /* NULL: none */
-    List *series_qual_exprs;  /* the same, for EXPLAIN */
+    ExprState *series_quals; /* NULL: none */
+    int n_series_quals;
     Bitmapset *series_params; /* executor parameters in them */
     bool series_subplan;      /* a subplan in them, which may depend on anything */
     bool series_vary;         /* a rescan may ask for other series: do not narrow the directory */
@@ -454,19 +463,58 @@ struct fdw_scan {
  */
 bool fdw_scan_next_series(fdw_scan *scan);
 
+/* Is the table of the five columns? */
+bool fdw_shape_fits(Oid table);
+/* The state of a scan for a node; desc begins with the table's columns. */
+fdw_scan *fdw_scan_new(ForeignScanState *node, TupleDesc desc, int eflags);
+/* From the start again; changed: executor parameters that have. */
+void fdw_scan_again(fdw_scan *scan, const Bitmapset *changed);
+/* Puts the current series into scan->slot; time and value are the caller's to fill in. */
+void fdw_scan_fill_series(fdw_scan *scan);
+
+/* ---- fdw_plan ----------------------------------------------------------------------------- */
+
+/* Cost of reading all that the rel's own quals ask for, without handing out rows. */
+void fdw_upper_cost(PlannerInfo *root, RelOptInfo *rel, Cost *ret);
+
 /* ---- callbacks, by file ------------------------------------------------------------------- */
 
 void fdw_get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid table);
 void fdw_get_paths(PlannerInfo *root, RelOptInfo *rel, Oid table);
 ForeignScan *fdw_get_plan(PlannerInfo *root, RelOptInfo *rel, Oid table, ForeignPath *path,
                           List *tlist, List *clauses, Plan *outer_plan);
-/* Members of ForeignScan.fdw_private. */
-enum { FDW_PRIVATE_KINDS, FDW_PRIVATE_TYPES, FDW_PRIVATE_ATTRS, FDW_PRIVATE_N };
+/* Members of ForeignScan.fdw_private; the aggregating scan has more (fdw_upper.h). fdw_exprs begins
+ * with the values of the conditions and the series-level quals. */
+enum {
+    FDW_PRIVATE_KINDS,
+    FDW_PRIVATE_TYPES,
+    FDW_PRIVATE_ATTRS,
+    FDW_PRIVATE_SERIES, /* number of series-level quals */
+    FDW_PRIVATE_N
+};
+int fdw_private_int(const ForeignScan *plan, int member);
 
 void fdw_begin(ForeignScanState *node, int eflags);
 TupleTableSlot *fdw_iterate(ForeignScanState *node);
 void fdw_rescan(ForeignScanState *node);
 void fdw_end(ForeignScanState *node);
 void fdw_explain(ForeignScanState *node, ExplainState *es);
+/* What all scans show. */
+void fdw_explain_scan(ForeignScanState *node, fdw_scan *scan, ExplainState *es);
+void fdw_explain_quals(ForeignScanState *node, ExplainState *es, const char *label, int first,
+                       int n);
+/* Expressions over the plan's columns as text. */
+char *fdw_explain_exprs(ForeignScanState *node, ExplainState *es, Node *exprs);
+
+/* the same for nodes that aggregate: fdw_upper_plan.c, fdw_upper_exec.c */
+void fdw_upper_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input,
+                     RelOptInfo *output, void *extra);
+void fdw_upper_define_settings(void);
+ForeignScan *fdw_upper_plan(PlannerInfo *root, RelOptInfo *rel, List *tlist);
+void fdw_upper_begin(ForeignScanState *node, int eflags);
+TupleTableSlot *fdw_upper_iterate(ForeignScanState *node);
+void fdw_upper_rescan(ForeignScanState *node);
+void fdw_upper_end(ForeignScanState *node);
+void fdw_upper_explain(ForeignScanState *node, ExplainState *es);
 
 #endif

@@ -9,30 +9,39 @@
 #include "nodes/makefuncs.h"
 #include "utils/ruleutils.h"
 
-static void
-show_quals(ForeignScanState *node, ExplainState *es, const char *label, List *quals)
+char *
+fdw_explain_exprs(ForeignScanState *node, ExplainState *es, Node *exprs)
 {
-    if (quals == NIL)
-        return;
-
     List *context = set_deparse_context_plan(es->deparse_cxt, node->ss.ps.plan, NIL);
     bool prefix = list_length(es->rtable) > 1 || es->verbose;
-    char *text = deparse_expression((Node *)make_ands_explicit(quals), context, prefix, false);
 
-    ExplainPropertyText(label, text, es);
+    return deparse_expression(exprs, context, prefix, false);
+}
+
+/* Of the plan's recheck quals, which are all quals that the node deals with itself, n from first on. */
+void
+fdw_explain_quals(ForeignScanState *node, ExplainState *es, const char *label, int first, int n)
+{
+    List *quals = ((ForeignScan *)node->ss.ps.plan)->fdw_recheck_quals;
+
+    quals = list_truncate(list_copy_tail(quals, first), n);
+    if (quals != NIL)
+        ExplainPropertyText(label, fdw_explain_exprs(node, es, (Node *)make_ands_explicit(quals)),
+                            es);
 }
 
 void
 fdw_explain(ForeignScanState *node, ExplainState *es)
 {
-    ForeignScan *plan = castNode(ForeignScan, node->ss.ps.plan);
-    fdw_scan *scan = node->fdw_state;
+    if (node->fdw_state != NULL)
+        fdw_explain_scan(node, node->fdw_state, es);
+}
 
-    if (scan == NULL)
-        return;
-    show_quals(node, es, "Block Cond",
-               list_truncate(list_copy(plan->fdw_recheck_quals), scan->n_conds));
-    show_quals(node, es, "Series Filter", scan->series_qual_exprs);
+void
+fdw_explain_scan(ForeignScanState *node, fdw_scan *scan, ExplainState *es)
+{
+    fdw_explain_quals(node, es, "Block Cond", 0, scan->n_conds);
+    fdw_explain_quals(node, es, "Series Filter", scan->n_conds, scan->n_series_quals);
     if (!es->analyze)
         return;
 

@@ -33,6 +33,43 @@ plan_modify(PlannerInfo *root, ModifyTable *plan, Index relation, int subplan)
     pg_unreachable();
 }
 
+/* A node without a relation of its own stands for an aggregation. */
+static bool
+aggregates(const ForeignScanState *node)
+{
+    return ((const Scan *)node->ss.ps.plan)->scanrelid == 0;
+}
+
+static void
+begin(ForeignScanState *node, int eflags)
+{
+    (aggregates(node) ? fdw_upper_begin : fdw_begin)(node, eflags);
+}
+
+static TupleTableSlot *
+iterate(ForeignScanState *node)
+{
+    return aggregates(node) ? fdw_upper_iterate(node) : fdw_iterate(node);
+}
+
+static void
+rescan(ForeignScanState *node)
+{
+    (aggregates(node) ? fdw_upper_rescan : fdw_rescan)(node);
+}
+
+static void
+end(ForeignScanState *node)
+{
+    (aggregates(node) ? fdw_upper_end : fdw_end)(node);
+}
+
+static void
+explain(ForeignScanState *node, ExplainState *es)
+{
+    (aggregates(node) ? fdw_upper_explain : fdw_explain)(node, es);
+}
+
 Datum
 promscale_fdw_handler(PG_FUNCTION_ARGS)
 {
@@ -41,11 +78,12 @@ promscale_fdw_handler(PG_FUNCTION_ARGS)
     routine->GetForeignRelSize = fdw_get_rel_size;
     routine->GetForeignPaths = fdw_get_paths;
     routine->GetForeignPlan = fdw_get_plan;
-    routine->BeginForeignScan = fdw_begin;
-    routine->IterateForeignScan = fdw_iterate;
-    routine->ReScanForeignScan = fdw_rescan;
-    routine->EndForeignScan = fdw_end;
-    routine->ExplainForeignScan = fdw_explain;
+    routine->GetForeignUpperPaths = fdw_upper_paths;
+    routine->BeginForeignScan = begin;
+    routine->IterateForeignScan = iterate;
+    routine->ReScanForeignScan = rescan;
+    routine->EndForeignScan = end;
+    routine->ExplainForeignScan = explain;
     routine->PlanForeignModify = plan_modify;
     PG_RETURN_POINTER(routine);
 }

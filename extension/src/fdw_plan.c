@@ -18,6 +18,7 @@
 #include "optimizer/paths.h"
 #include "optimizer/planmain.h"
 #include "optimizer/restrictinfo.h"
+#include "nodes/makefuncs.h"
 #include "utils/selfuncs.h"
 
 #define COST_SCAN 100.0  /* statements for the directory and the series */
@@ -26,13 +27,6 @@
 #define COST_BLOCK 20.0
 #define COST_BLOCK_AGAIN 0.5 /* a block that a nested loop has kept open */
 #define COST_SAMPLE 0.001
-
-typedef struct fdw_rel {
-    fdw_quals quals; /* of baserestrictinfo */
-    fdw_estimate estimate;
-    double series_fraction; /* passing the rel's own conditions and quals on series */
-    double row_fraction;    /* of their samples, passing the row quals */
-} fdw_rel;
 
 /* ---- size --------------------------------------------------------------------------------- */
 
@@ -126,6 +120,25 @@ path_cost(PlannerInfo *root, RelOptInfo *rel, const path_size *size, double *ret
     *ret_rows = rows;
     *ret_startup = startup;
     *ret_total = startup + run;
+}
+
+void
+fdw_upper_cost(PlannerInfo *root, RelOptInfo *rel, Cost *ret)
+{
+    const fdw_rel *info = rel->fdw_private;
+    path_size size = {
+        .series_fraction = info->series_fraction,
+        .loaded_fraction = series_cond_fraction(root, &info->quals, info->estimate.series),
+        .time_fraction = 1,
+        .row_fraction = info->row_fraction,
+    };
+    double rows;
+    Cost startup;
+
+    path_cost(root, rel, &size, &rows, &startup, ret);
+    /* rows are not handed out; what is done with each sample costs a small part of that */
+    *ret -= info->estimate.samples * info->series_fraction * cpu_tuple_cost;
+    *ret -= rows * rel->reltarget->cost.per_tuple;
 }
 
 /* ---- paths -------------------------------------------------------------------------------- */
@@ -261,10 +274,13 @@ fdw_get_plan(PlannerInfo *root, RelOptInfo *rel, Oid table, ForeignPath *path, L
 {
     fdw_quals quals;
 
+    if (IS_UPPER_REL(rel))
+        return fdw_upper_plan(root, rel, tlist);
     fdw_classify(root, rel, clauses, &quals);
 
     List *private =
-        list_make3(quals.cond_kinds, quals.cond_types, needed_columns(rel, quals.row_quals));
+        list_make4(quals.cond_kinds, quals.cond_types, needed_columns(rel, quals.row_quals),
+                   makeInteger(list_length(quals.series_quals)));
     List *exprs = list_concat_copy(quals.cond_values, quals.series_quals);
     List *recheck = list_concat_copy(quals.conds, quals.series_quals);
 

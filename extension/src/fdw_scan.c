@@ -18,6 +18,7 @@
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 
@@ -25,17 +26,22 @@ StaticAssertDecl(sizeof(Datum) == 8, "times and values are handed out by value")
 
 /* ---- making and ending the node ----------------------------------------------------------- */
 
-static void
-check_shape(Relation rel)
+bool
+fdw_shape_fits(Oid table)
 {
     static const Oid types[SAMPLES_NATTS] = {INT4OID, TIMESTAMPTZOID, FLOAT8OID, INT8OID,
                                              INT4ARRAYOID};
-    TupleDesc desc = RelationGetDescr(rel);
-    bool ok = desc->natts == SAMPLES_NATTS;
+    bool fits = get_atttype(table, SAMPLES_NATTS + 1) == InvalidOid;
 
-    for (int i = 0; ok && i < SAMPLES_NATTS; i++)
-        ok = TupleDescAttr(desc, i)->atttypid == types[i];
-    if (!ok)
+    for (int i = 0; fits && i < SAMPLES_NATTS; i++)
+        fits = get_atttype(table, i + 1) == types[i];
+    return fits;
+}
+
+static void
+check_shape(Relation rel)
+{
+    if (!fdw_shape_fits(RelationGetRelid(rel)))
         ereport(ERROR,
                 (errcode(ERRCODE_FDW_SCHEMA_NOT_FOUND),
                  errmsg("foreign table \"%s\" has other columns than this wrapper delivers",
@@ -86,29 +92,36 @@ init_exprs(fdw_scan *scan, ForeignScanState *node, ForeignScan *plan)
     }
     scan->series_vary = series.ids != NULL || series.subplan;
     series = (params_walk){0};
-    scan->series_qual_exprs = list_copy_tail(plan->fdw_exprs, n);
-    if (scan->series_qual_exprs != NIL)
-        scan->series_quals = ExecInitQual(scan->series_qual_exprs, &node->ss.ps);
-    find_params((Node *)scan->series_qual_exprs, &series);
+    scan->n_series_quals = fdw_private_int(plan, FDW_PRIVATE_SERIES);
+    if (scan->n_series_quals > 0) {
+        List *quals = list_truncate(list_copy_tail(plan->fdw_exprs, n), scan->n_series_quals);
+
+        scan->series_quals = ExecInitQual(quals, &node->ss.ps);
+        find_params((Node *)quals, &series);
+    }
     scan->series_params = series.ids;
     scan->series_subplan = series.subplan;
     scan->series_vary |= series.ids != NULL || series.subplan;
     scan->may_rescan = scan->series_vary || conds.ids != NULL || conds.subplan;
 }
 
-void
-fdw_begin(ForeignScanState *node, int eflags)
+int
+fdw_private_int(const ForeignScan *plan, int member)
+{
+    return intVal(list_nth(plan->fdw_private, member));
+}
+
+fdw_scan *
+fdw_scan_new(ForeignScanState *node, TupleDesc desc, int eflags)
 {
     ForeignScan *plan = castNode(ForeignScan, node->ss.ps.plan);
     EState *estate = node->ss.ps.state;
-    TupleDesc desc = RelationGetDescr(node->ss.ss_currentRelation);
     MemoryContext context =
         AllocSetContextCreate(estate->es_query_cxt, "promscale scan", ALLOCSET_DEFAULT_SIZES);
     MemoryContext old = MemoryContextSwitchTo(context);
     fdw_scan *scan = palloc0(sizeof(*scan));
     List *attrs = list_nth(plan->fdw_private, FDW_PRIVATE_ATTRS);
 
-    check_shape(node->ss.ss_currentRelation);
     scan->context = context;
     scan->snapshot = estate->es_snapshot;
     scan->need_time = list_member_int(attrs, SAMPLES_TIME);
@@ -130,7 +143,16 @@ fdw_begin(ForeignScanState *node, int eflags)
     scan->econtext = CreateExprContext(estate);
     scan->series_slot = ExecInitExtraTupleSlot(estate, desc, &TTSOpsVirtual);
     scan->slot = ExecInitExtraTupleSlot(estate, desc, &TTSOpsVirtual);
-    node->fdw_state = scan;
+    for (int i = 0; i < desc->natts; i++)
+        scan->series_slot->tts_isnull[i] = scan->slot->tts_isnull[i] = true;
+    return scan;
+}
+
+void
+fdw_begin(ForeignScanState *node, int eflags)
+{
+    check_shape(node->ss.ss_currentRelation);
+    node->fdw_state = fdw_scan_new(node, RelationGetDescr(node->ss.ss_currentRelation), eflags);
 }
 
 void
@@ -145,16 +167,20 @@ fdw_end(ForeignScanState *node)
 }
 
 void
-fdw_rescan(ForeignScanState *node)
+fdw_scan_again(fdw_scan *scan, const Bitmapset *changed)
 {
-    fdw_scan *scan = node->fdw_state;
-
     fdw_merge_stop(&scan->merge);
     scan->started = false;
     scan->in_metric = scan->in_cluster = scan->in_slice = false;
     scan->row = scan->n_rows = 0;
-    if (scan->series_subplan || bms_overlap(scan->series_params, node->ss.ps.chgParam))
+    if (scan->series_subplan || bms_overlap(scan->series_params, changed))
         scan->series_metric = 0;
+}
+
+void
+fdw_rescan(ForeignScanState *node)
+{
+    fdw_scan_again(node->fdw_state, node->ss.ps.chgParam);
 }
 
 /* ---- starting ----------------------------------------------------------------------------- */
@@ -326,8 +352,8 @@ fdw_scan_next_series(fdw_scan *scan)
     }
 }
 
-static void
-fill_series(fdw_scan *scan)
+void
+fdw_scan_fill_series(fdw_scan *scan)
 {
     TupleTableSlot *slot = scan->slot;
 
@@ -352,9 +378,9 @@ fdw_iterate(ForeignScanState *node)
     if (scan->row == scan->n_rows) {
         if (!fdw_scan_next_series(scan))
             return ExecClearTuple(slot);
-        fill_series(scan);
+        fdw_scan_fill_series(scan);
     } else if (unlikely(TTS_EMPTY(slot))) {
-        fill_series(scan);
+        fdw_scan_fill_series(scan);
     }
 
     size_t row = scan->row++;

@@ -23,6 +23,7 @@ _PG_init(void)
     fdw_define_settings();
     worker_define_settings();
     write_define_settings();
+    fdw_upper_define_settings();
     if (process_shared_preload_libraries_in_progress)
         worker_register_launcher();
 }

@@ -9,7 +9,7 @@ import random
 import sys
 
 from fdw_blocks import DAY_MS, Store
-from conftest import Server
+from fdw_server import Server
 
 T0 = 1700006400000 // DAY_MS * DAY_MS
 ROUNDS = 10

@@ -1,0 +1,501 @@
+/*
+ * fdw_upper_plan.c - which aggregations this wrapper computes itself, their path and their plan.
+ *
+ * Wanted are: one samples table and nothing else below GROUP BY; quals of which none must wait for
+ * another (row security, security barriers); keys over series-level columns or over time; aggregates
+ * of upper_acc_of without DISTINCT or ORDER BY. What stands in the target list and in HAVING around
+ * keys and aggregates is computed by the executor from the groups. Everything else is left to the
+ * ordinary plan over the scan.
+ */
+#include "fdw_upper.h"
+
+#include <math.h>
+
+#include "access/sysattr.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
+#include "optimizer/cost.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/pathnode.h"
+#include "optimizer/planmain.h"
+#include "optimizer/restrictinfo.h"
+#include "optimizer/tlist.h"
+#include "parser/parsetree.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/selfuncs.h"
+
+static bool enable_pushdown = true;
+
+typedef struct upper_query { /* what a plan is made of: RelOptInfo.fdw_private of the grouped rel */
+    Index relid;
+    fdw_quals quals;
+    List *key_exprs; /* those with columns in them */
+    List *key_equals;
+    List *aggs;   /* Aggref, each once */
+    List *having; /* implicitly ANDed */
+    bool grouped;
+} upper_query;
+
+void
+fdw_upper_define_settings(void)
+{
+    DefineCustomBoolVariable("promscale.enable_aggregate_pushdown",
+                             "Lets scans of samples compute aggregates themselves.", NULL,
+                             &enable_pushdown, true, PGC_USERSET, GUC_EXPLAIN, NULL, NULL, NULL);
+}
+
+/* ---- expressions -------------------------------------------------------------------------- */
+
+/* Can an expression be evaluated by the node, and at what level? */
+static bool
+level_of(const upper_query *q, Node *expr, upper_level *ret)
+{
+    Bitmapset *attrs = NULL;
+    int member = -1;
+    bool series = false, time = false;
+
+    if (contain_volatile_functions(expr) || contain_subplans(expr) ||
+        expression_returns_set(expr) || contain_agg_clause(expr))
+        return false;
+    pull_varattnos(expr, q->relid, &attrs);
+    *ret = UPPER_NOTHING;
+    while ((member = bms_next_member(attrs, member)) >= 0) {
+        AttrNumber attno = member + FirstLowInvalidHeapAttributeNumber;
+
+        if (attno <= 0)
+            return false;
+        time |= attno == SAMPLES_TIME;
+        series |= attno != SAMPLES_TIME && attno != SAMPLES_VALUE;
+        if (attno == SAMPLES_VALUE)
+            *ret = UPPER_ROW;
+    }
+    if (time && series)
+        *ret = UPPER_ROW;
+    else if (*ret != UPPER_ROW)
+        *ret = time ? UPPER_TIME : series ? UPPER_SERIES : UPPER_NOTHING;
+    return true;
+}
+
+/* Only ordinary columns, so that the node's own slot has all that it needs. */
+static bool
+only_columns(Index relid, List *exprs)
+{
+    Bitmapset *attrs = NULL;
+
+    pull_varattnos((Node *)exprs, relid, &attrs);
+    return bms_next_member(attrs, -1) < 0 ||
+           bms_next_member(attrs, -1) > 0 - FirstLowInvalidHeapAttributeNumber;
+}
+
+static AttrNumber
+plain_column(const upper_query *q, Node *expr)
+{
+    return IsA(expr, Var) && ((Var *)expr)->varno == (int)q->relid ? ((Var *)expr)->varattno : 0;
+}
+
+static bool
+add_key(upper_query *q, Node *expr, const SortGroupClause *clause)
+{
+    upper_level level;
+    Oid left, right;
+
+    if (!level_of(q, expr, &level) || level == UPPER_ROW)
+        return false;
+    if (level == UPPER_NOTHING)
+        return true; /* the same in all rows: it divides nothing */
+    if (!clause->hashable || !get_op_hash_functions(clause->eqop, &left, &right))
+        return false;
+    q->key_exprs = lappend(q->key_exprs, expr);
+    q->key_equals = lappend_oid(q->key_equals, clause->eqop);
+    return true;
+}
+
+/* The argument that must be evaluated for each sample; NULL: none, a column is taken as it stands. */
+static Node *
+agg_arg(const upper_query *q, const Aggref *agg)
+{
+    Node *arg = agg->args == NIL ? NULL : (Node *)linitial_node(TargetEntry, agg->args)->expr;
+    AttrNumber column = arg == NULL ? 0 : plain_column(q, arg);
+
+    if (agg->aggfnoid == F_COUNT_ANY && column > 0)
+        return NULL; /* no column has nulls */
+    return column == SAMPLES_VALUE || column == SAMPLES_TIME ? NULL : arg;
+}
+
+static bool
+add_agg(upper_query *q, Aggref *agg)
+{
+    upper_acc acc;
+    upper_level level;
+    Node *arg = agg_arg(q, agg);
+
+    if (!upper_acc_of(agg->aggfnoid, &acc) || agg->aggsplit != AGGSPLIT_SIMPLE ||
+        agg->aggdistinct != NIL || agg->aggorder != NIL || agg->agglevelsup != 0 ||
+        list_length(agg->args) > 1)
+        return false;
+    if (agg->aggfilter != NULL && !level_of(q, (Node *)agg->aggfilter, &level))
+        return false;
+    if (arg != NULL && (!level_of(q, arg, &level) || acc == ACC_MIN_TIME || acc == ACC_MAX_TIME))
+        return false;
+    q->aggs = list_append_unique(q->aggs, agg);
+    return true;
+}
+
+/* Collects the aggregates of an expression; true: it needs what groups do not have. */
+static bool
+unfit(Node *node, upper_query *q)
+{
+    if (node == NULL || list_member(q->key_exprs, node))
+        return false;
+    if (IsA(node, Aggref))
+        return !add_agg(q, (Aggref *)node);
+    if (IsA(node, Var) || IsA(node, PlaceHolderVar) || IsA(node, GroupingFunc))
+        return true;
+    return expression_tree_walker(node, unfit, q);
+}
+
+/* ---- steady keys -------------------------------------------------------------------------- */
+
+static bool
+is_time_bucket(Oid funcid)
+{
+    char *name = get_func_name(funcid);
+    Oid extension;
+
+    if (name == NULL || strcmp(name, "time_bucket") != 0)
+        return false;
+    extension = getExtensionOfObject(ProcedureRelationId, funcid);
+    if (!OidIsValid(extension))
+        return false;
+    name = get_extension_name(extension);
+    return name != NULL && (strcmp(name, "promscale") == 0 || strcmp(name, "timescaledb") == 0);
+}
+
+/* Does the function cut time into buckets that are as wide as its first argument says? */
+static bool
+is_bucketing(const FuncExpr *call)
+{
+    Oid type;
+
+    if (call->funcresulttype != TIMESTAMPTZOID || list_length(call->args) < 2 ||
+        exprType(lsecond(call->args)) != TIMESTAMPTZOID)
+        return false;
+    type = exprType(linitial(call->args));
+    if (call->funcid == F_DATE_BIN_INTERVAL_TIMESTAMPTZ_TIMESTAMPTZ ||
+        call->funcid == F_DATE_TRUNC_TEXT_TIMESTAMPTZ)
+        return true;
+    if (type != INTERVALOID || !is_time_bucket(call->funcid))
+        return false;
+    /* the form with a zone follows its changes of the clock */
+    if (list_length(call->args) > 2)
+        type = exprType(lthird(call->args));
+    return list_length(call->args) <= 3 && (type == INTERVALOID || type == TIMESTAMPTZOID);
+}
+
+typedef struct steady_walk {
+    const upper_query *q;
+    FuncExpr *call;
+} steady_walk;
+
+/* Finds the one call through which an expression sees time; true: there is another way. */
+static bool
+unsteady(Node *node, steady_walk *walk)
+{
+    if (node == NULL)
+        return false;
+    if (IsA(node, Var))
+        return true;
+    if (IsA(node, FuncExpr) && is_bucketing((FuncExpr *)node)) {
+        FuncExpr *call = (FuncExpr *)node;
+        List *others = list_copy(call->args);
+
+        others = list_delete_nth_cell(others, 1);
+        if (plain_column(walk->q, lsecond(call->args)) == SAMPLES_TIME &&
+            !contain_var_clause((Node *)others) &&
+            (walk->call == NULL || equal(walk->call, call))) {
+            walk->call = call;
+            return false;
+        }
+    }
+    return expression_tree_walker(node, unsteady, walk);
+}
+
+/* ---- path --------------------------------------------------------------------------------- */
+
+static bool
+quals_fit(RelOptInfo *rel, const fdw_quals *quals)
+{
+    ListCell *cell;
+
+    foreach (cell, rel->baserestrictinfo) {
+        RestrictInfo *rinfo = lfirst_node(RestrictInfo, cell);
+
+        if (rinfo->pseudoconstant || !restriction_is_securely_promotable(rinfo, rel))
+            return false;
+    }
+    return only_columns(rel->relid, quals->row_quals);
+}
+
+static bool
+query_fits(PlannerInfo *root, RelOptInfo *rel, RelOptInfo *grouped, upper_query *q)
+{
+    Query *parse = root->parse;
+    ListCell *cell;
+
+    foreach (cell, parse->groupClause) {
+        SortGroupClause *clause = lfirst_node(SortGroupClause, cell);
+        TargetEntry *entry = get_sortgroupclause_tle(clause, root->processed_tlist);
+
+        if (!add_key(q, (Node *)entry->expr, clause))
+            return false;
+    }
+    foreach (cell, grouped->reltarget->exprs) {
+        if (unfit(lfirst(cell), q))
+            return false;
+    }
+    return !unfit((Node *)q->having, q);
+}
+
+/* As many groups as the key values allow, and not more than the series do. */
+static double
+count_groups(PlannerInfo *root, RelOptInfo *rel, const upper_query *q)
+{
+    const fdw_rel *info = rel->fdw_private;
+    double series = Max(info->estimate.series * info->series_fraction, 1);
+    List *of_series = NIL, *of_time = NIL;
+    double groups = 1;
+    bool each_series = false;
+    ListCell *cell;
+
+    if (!q->grouped)
+        return 1;
+    foreach (cell, q->key_exprs) {
+        upper_level level;
+
+        level_of(q, lfirst(cell), &level);
+        if (level == UPPER_TIME)
+            of_time = lappend(of_time, lfirst(cell));
+        else
+            of_series = lappend(of_series, lfirst(cell));
+        each_series |= plain_column(q, lfirst(cell)) == SAMPLES_SERIES;
+    }
+    if (of_series != NIL)
+        groups = each_series
+                     ? series
+                     : Min(series, estimate_num_groups(root, of_series, rel->rows, NULL, NULL));
+    if (of_time != NIL)
+        groups *= estimate_num_groups(root, of_time, rel->rows, NULL, NULL);
+    return clamp_row_est(Min(groups, rel->rows));
+}
+
+static void
+add_upper_path(PlannerInfo *root, RelOptInfo *rel, RelOptInfo *grouped, upper_query *q)
+{
+    double groups = count_groups(root, rel, q);
+    double bytes = groups * (64 + sizeof(upper_state) * list_length(q->aggs));
+    double passes = ceil(bytes / get_hash_memory_limit());
+    double rows = groups;
+    QualCost having;
+    Cost startup, total;
+
+    fdw_upper_cost(root, rel, &startup);
+    startup = startup * Max(passes, 1) + groups * cpu_operator_cost * list_length(q->aggs);
+    total = startup + groups * cpu_tuple_cost;
+    if (q->having != NIL) {
+        cost_qual_eval(&having, q->having, root);
+        startup += having.startup;
+        total += having.startup + groups * having.per_tuple;
+        rows = clamp_row_est(groups * clauselist_selectivity(root, q->having, 0, JOIN_INNER, NULL));
+    }
+    startup += grouped->reltarget->cost.startup;
+    total += grouped->reltarget->cost.startup + rows * grouped->reltarget->cost.per_tuple;
+    add_path(grouped, (Path *)compat_foreign_upper_path(root, grouped, grouped->reltarget, rows,
+                                                        startup, total));
+}
+
+void
+fdw_upper_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input, RelOptInfo *output,
+                void *extra)
+{
+    upper_query *q;
+
+    if (!enable_pushdown || stage != UPPERREL_GROUP_AGG || output->fdw_private != NULL ||
+        input->reloptkind != RELOPT_BASEREL || input->fdw_private == NULL ||
+        !bms_is_empty(input->lateral_relids) || root->parse->groupingSets != NIL ||
+        !fdw_shape_fits(planner_rt_fetch(input->relid, root)->relid))
+        return;
+    q = palloc0(sizeof(*q));
+    q->relid = input->relid;
+    q->grouped = root->parse->groupClause != NIL;
+    q->having = (List *)((GroupPathExtraData *)extra)->havingQual;
+    fdw_classify(root, input, input->baserestrictinfo, &q->quals);
+    if (!quals_fit(input, &q->quals) || !query_fits(root, input, output, q))
+        return;
+    output->fdw_private = q;
+    add_upper_path(root, input, output, q);
+}
+
+/* ---- plan --------------------------------------------------------------------------------- */
+
+/* Columns in relabelings that do nothing: see fdw_upper.h. */
+static Node *
+wrap_columns(Node *node, void *context)
+{
+    if (node == NULL)
+        return NULL;
+    if (IsA(node, Var)) {
+        Var *var = (Var *)node;
+
+        return (Node *)makeRelabelType(copyObject((Expr *)var), var->vartype, var->vartypmod,
+                                       var->varcollid, COERCE_IMPLICIT_CAST);
+    }
+    return expression_tree_mutator(node, wrap_columns, context);
+}
+
+static List *
+add_expr(List *exprs, Node *expr)
+{
+    return lappend(exprs, wrap_columns(expr, NULL));
+}
+
+static List *
+table_columns(Index relid)
+{
+    static const struct {
+        Oid type;
+        const char *name;
+    } columns[SAMPLES_NATTS] = {{INT4OID, "metric_id"},
+                                {TIMESTAMPTZOID, "time"},
+                                {FLOAT8OID, "value"},
+                                {INT8OID, "series_id"},
+                                {INT4ARRAYOID, "labels"}};
+    List *tlist = NIL;
+
+    for (int i = 0; i < SAMPLES_NATTS; i++) {
+        Var *var = makeVar(relid, i + 1, columns[i].type, -1, InvalidOid, 0);
+
+        tlist =
+            lappend(tlist, makeTargetEntry((Expr *)var, i + 1, pstrdup(columns[i].name), false));
+    }
+    return tlist;
+}
+
+static int
+add_column(List **tlist, Node *expr)
+{
+    int attno = list_length(*tlist) + 1;
+
+    *tlist = lappend(*tlist, makeTargetEntry((Expr *)expr, attno, NULL, false));
+    return attno;
+}
+
+/* Appends the keys' expressions and columns; returns their members for fdw_private. */
+static List *
+plan_keys(const upper_query *q, List **exprs, List **tlist)
+{
+    List *members = NIL;
+    ListCell *cell;
+
+    foreach (cell, q->key_exprs) {
+        Node *expr = lfirst(cell);
+        steady_walk walk = {.q = q};
+        upper_level level = UPPER_NOTHING;
+        int attno = plain_column(q, expr);
+        bool steady;
+
+        level_of(q, expr, &level);
+        steady = level == UPPER_TIME && !unsteady(expr, &walk);
+        if (attno == 0)
+            attno = add_column(tlist, expr);
+        members = lappend(members, list_make3_int(level, attno, steady));
+        *exprs = add_expr(*exprs, expr);
+        if (steady) {
+            *exprs = add_expr(*exprs, (Node *)walk.call);
+            *exprs = add_expr(*exprs, linitial(walk.call->args));
+        }
+    }
+    return members;
+}
+
+static List *
+plan_aggs(const upper_query *q, List **exprs, List **tlist)
+{
+    List *members = NIL;
+    ListCell *cell;
+
+    foreach (cell, q->aggs) {
+        Aggref *agg = lfirst_node(Aggref, cell);
+        Node *arg = agg_arg(q, agg);
+        upper_level filter = UPPER_NOTHING;
+
+        if (agg->aggfilter != NULL) {
+            level_of(q, (Node *)agg->aggfilter, &filter);
+            *exprs = add_expr(*exprs, (Node *)agg->aggfilter);
+        }
+        if (arg != NULL)
+            *exprs = add_expr(*exprs, arg);
+        members =
+            lappend(members, list_make5_int((int)agg->aggfnoid, add_column(tlist, (Node *)agg),
+                                            arg != NULL, agg->aggfilter != NULL, filter));
+    }
+    return members;
+}
+
+/* Columns whose data must be read. */
+static List *
+needed_columns(const upper_query *q, List *exprs)
+{
+    Bitmapset *used = NULL;
+    List *attrs = NIL;
+    ListCell *cell;
+
+    pull_varattnos((Node *)exprs, q->relid, &used);
+    foreach (cell, q->aggs) {
+        Aggref *agg = lfirst_node(Aggref, cell);
+
+        if (agg->aggfnoid != F_COUNT_ANY && agg_arg(q, agg) == NULL)
+            pull_varattnos((Node *)agg->args, q->relid, &used);
+    }
+    for (AttrNumber attno = 1; attno <= SAMPLES_NATTS; attno++) {
+        if (bms_is_member(attno - FirstLowInvalidHeapAttributeNumber, used))
+            attrs = lappend_int(attrs, attno);
+    }
+    return attrs;
+}
+
+ForeignScan *
+fdw_upper_plan(PlannerInfo *root, RelOptInfo *rel, List *tlist)
+{
+    const upper_query *q = rel->fdw_private;
+    const fdw_quals *quals = &q->quals;
+    List *scan_tlist = table_columns(q->relid);
+    List *exprs = NIL, *all, *keys, *aggs, *private;
+    ListCell *cell;
+
+    foreach (cell, quals->row_quals)
+        exprs = add_expr(exprs, lfirst(cell));
+    keys = plan_keys(q, &exprs, &scan_tlist);
+    aggs = plan_aggs(q, &exprs, &scan_tlist);
+    all = list_copy(quals->cond_values);
+    foreach (cell, quals->series_quals)
+        all = add_expr(all, lfirst(cell));
+    private = list_make4(quals->cond_kinds, quals->cond_types, needed_columns(q, exprs),
+                         makeInteger(list_length(quals->series_quals)));
+    private = lappend(private, makeInteger(list_length(quals->row_quals)));
+    private = lappend(private, makeInteger(q->grouped));
+    private = lappend(private, keys);
+    private = lappend(private, q->key_equals);
+    private = lappend(private, aggs);
+    return make_foreignscan(tlist, q->having, 0, list_concat(all, exprs), private, scan_tlist,
+                            list_concat(list_concat_copy(quals->conds, quals->series_quals),
+                                        quals->row_quals),
+                            NULL);
+}
