@@ -149,7 +149,8 @@ typedef struct upper_times {
     upper_span *spans; /* if steady: ascending, without overlap */
     size_t n_spans, cap_spans;
     upper_map_hash *known; /* otherwise: time to key */
-    int64 *last_ms;        /* the times that the runs are of */
+    uint64 last_version;   /* of the times that the runs are of: see fdw_samples */
+    int64 *last_ms;        /* these times */
     size_t n_last, cap_last;
     upper_run *runs;
     size_t n_runs;
@@ -157,7 +158,7 @@ typedef struct upper_times {
 
 /* Evaluates widths; called when execution (again) starts. */
 void upper_times_start(upper_times *times);
-/* Cuts times, ascending, n > 0, into times->runs. */
-void upper_times_cut(upper_times *times, const int64 *t_ms, size_t n);
+/* Cuts times, ascending, n > 0, into times->runs. Equal versions, if not 0, mean equal times. */
+void upper_times_cut(upper_times *times, uint64 version, const int64 *t_ms, size_t n);
 
 #endif

@@ -447,7 +447,8 @@ add_series(upper_node *u, const int64 *t_ms, const double *values, size_t n)
         add_run(u, series, t_ms, values, n);
         return;
     }
-    upper_times_cut(&u->times, t_ms, n);
+    upper_times_cut(&u->times, u->row_quals == NULL ? u->scan->merge.out.times_version : 0, t_ms,
+                    n);
     for (size_t i = 0, from = 0; i < u->times.n_runs; from = u->times.runs[i++].end) {
         const upper_run *run = &u->times.runs[i];
         size_t group = run->key;

@@ -32,6 +32,8 @@
 #include "utils/lsyscache.h"
 #include "utils/selfuncs.h"
 
+#define PREFERENCE 0.9
+
 static bool enable_pushdown = true;
 
 typedef struct upper_query { /* what a plan is made of: RelOptInfo.fdw_private of the grouped rel */
@@ -307,7 +309,9 @@ add_upper_path(PlannerInfo *root, RelOptInfo *rel, RelOptInfo *grouped, upper_qu
     Cost startup, total;
 
     fdw_upper_cost(root, rel, &startup);
-    startup = startup * Max(passes, 1) + groups * cpu_operator_cost * list_length(q->aggs);
+    /* where there is little to read the two plans cost the same but for a hair: then this one */
+    startup =
+        startup * PREFERENCE * Max(passes, 1) + groups * cpu_operator_cost * list_length(q->aggs);
     total = startup + groups * cpu_tuple_cost;
     if (q->having != NIL) {
         cost_qual_eval(&having, q->having, root);

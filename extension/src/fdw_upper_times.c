@@ -80,6 +80,7 @@ upper_times_start(upper_times *times)
 
     upper_keys_clear(&times->distinct);
     times->n_spans = times->n_last = times->n_runs = 0;
+    times->last_version = 0;
     if (times->known != NULL)
         upper_map_reset(times->known);
     times->steady = true;
@@ -257,8 +258,11 @@ reserve(upper_times *times, size_t n)
 }
 
 void
-upper_times_cut(upper_times *times, const int64 *t_ms, size_t n)
+upper_times_cut(upper_times *times, uint64 version, const int64 *t_ms, size_t n)
 {
+    if (version != 0 && version == times->last_version)
+        return;
+    times->last_version = version;
     if (n == times->n_last && memcmp(t_ms, times->last_ms, n * sizeof(int64)) == 0)
         return;
     reserve(times, n);
