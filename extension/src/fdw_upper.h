@@ -113,7 +113,7 @@ typedef struct upper_map_entry {
 #define SH_KEY_TYPE uint64
 #define SH_SCOPE extern
 #define SH_DECLARE
-#include "lib/simplehash.h"
+#include <lib/simplehash.h>
 
 /* ---- times -------------------------------------------------------------------------------- */
 

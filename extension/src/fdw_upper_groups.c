@@ -25,7 +25,7 @@ murmurhash64_low(uint64 key)
     return hash_combine(murmurhash32((uint32)key), murmurhash32((uint32)(key >> 32)));
 }
 
-#include "lib/simplehash.h"
+#include <lib/simplehash.h>
 
 void
 upper_keys_init(upper_keys *keys, int n_columns, const Oid *equals, const Oid *types,
