@@ -70,6 +70,7 @@ def fill(db):
     quiet = db.resolve([series("a b\"c", x="1"), series("a b\"c", y="2")])
     written.metrics = {"cpu_total": total.metrics[0], "cpu_usage": usage.metrics[0], 'a b"c': quiet.metrics[0]}
     written.series = {"cpu_total": total.series, "cpu_usage": usage.series, 'a b"c': quiet.series}
+    written.got = {"cpu_total": total, "cpu_usage": usage, 'a b"c': quiet}
     written.t0 = t0
     for step, hours in enumerate(((0, 9), (9, 40), (40, 47), (46, 48))):
         for name, got, odd in (("cpu_total", total, ODD), ("cpu_usage", usage, ODD), ('a b"c', quiet, EXTREME)):
@@ -94,10 +95,20 @@ def server():
     s.close()
 
 
-@pytest.fixture
-def db(server):
+def filled_database(server):
     d = Database(server, server.new_database())
     d.written = fill(d)
     yield d
     d.close()
     server.drop(d.name)
+
+
+@pytest.fixture
+def db(server):
+    yield from filled_database(server)
+
+
+@pytest.fixture(scope="module")
+def module_db(server):
+    """For the tests of one file."""
+    yield from filled_database(server)

@@ -92,6 +92,24 @@ class Caller:
         group = f"GROUP BY {column}" if what.endswith(", count(*)") else ""
         return f"SELECT {what} FROM {name} {where} {group} LIMIT 200"
 
+    def writing(self, db, name):
+        """Changes it: some columns, values of their types, one of the forms of INSERT, UPDATE and DELETE."""
+        self.relation(db, name)
+        columns = self.random.sample(self.columns[name], self.random.randrange(1, len(self.columns[name]) + 1))
+        if self.random.random() < 0.5:
+            columns = self.columns[name]
+        names = ['"' + c.replace('"', '""') + '"' for c, _ in columns]
+        rows = ["(" + ", ".join(self.arguments.expression(t, c) for c, t in columns) + ")"
+                for _ in range(self.random.choice([1, 1, 2, 20]))]
+        source = self.random.choice([
+            f"({', '.join(names)}) VALUES {', '.join(rows)}", f"SELECT * FROM {name}", "DEFAULT VALUES",
+            f"({', '.join(names)}) SELECT {', '.join(names)} FROM {name} LIMIT 300"])
+        tail = self.random.choice(["", "", "", " RETURNING *", " ON CONFLICT DO NOTHING"])
+        return self.random.choice([f"INSERT INTO {name} {source}{tail}"] * 8 + [
+            f"UPDATE {name} SET {names[0]} = {self.arguments.expression(columns[0][1])}", f"DELETE FROM {name}",
+            f"WITH w AS (INSERT INTO {name} {source} RETURNING *) SELECT * FROM w", f"TRUNCATE {name}",
+            f"SELECT * FROM {name} FOR UPDATE", f"LOCK TABLE {name} IN SHARE MODE NOWAIT"])
+
 
 def state_of(db):
     return [db.sql("SELECT id, metric_name, table_name, retention_period, chunk_interval, compression, positions"
@@ -108,7 +126,10 @@ def test_every_function(db, bound):
     caller = Caller(db, time.random)
     things = ([(r.name, lambda r=r: caller.routine(r)) for r in surface.routines(db)]
               + [(f"{o.name} of {o.left}, {o.right}", lambda o=o: caller.operator(o)) for o in surface.operators(db)]
-              + [(r, lambda r=r: caller.relation(db, r)) for r in surface.relations(db)])
+              + [(r, lambda r=r: caller.relation(db, r)) for r in surface.relations(db)]
+              + [(f"changing {r}", lambda r=r: caller.writing(db, r)) for r in surface.relations(db)]
+              + [(f"changing {r}", lambda r=r: caller.writing(db, r)) for r in surface.relations(db)
+                 if r.startswith("prom_data.")] * 4)
     assert len(things) > 100
     before = state_of(db)
     session = Watched(db)
