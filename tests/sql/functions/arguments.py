@@ -129,6 +129,8 @@ class Arguments:
 
     def text(self, name):
         r = self.random.random()
+        if "metric" in name and self.random.random() < 0.5:
+            return self.random.choice(["cpu_usage", "cpu_total", 'a b"c'])
         if r < 0.5:
             return self.random.choice(NAMES)
         if r < 0.75:
