@@ -24,6 +24,25 @@ CREATE FUNCTION prom_api.key_value_array(labels int4[], OUT keys text[], OUT val
     AS 'MODULE_PATHNAME', 'labels_key_value_array' LANGUAGE C STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION prom_api.key_value_array(int4[]) IS 'keys and values of the labels of an array';
 
+-- The planner does not know the label and would take it for one that every two hundredth series has.
+CREATE FUNCTION prom_api.label_cardinality(label_id int4) RETURNS int4
+LANGUAGE sql STABLE STRICT PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+    SELECT count(*)::int4 FROM _prom_catalog.series WHERE labels && ARRAY[label_id] AND label_id > 0
+$$;
+COMMENT ON FUNCTION prom_api.label_cardinality(int4) IS 'how many series have this label id';
+
+CREATE FUNCTION prom_api.label_key_position(metric_name text, key text) RETURNS int4
+LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT p.pos FROM _prom_catalog.label_key_position p
+    WHERE p.metric_id = (SELECT m.id FROM _prom_catalog.metric m
+                         WHERE m.digest = _prom_ext.text_digest($1) AND m.metric_name = $1)
+      AND p.key_id = (SELECT k.id FROM _prom_catalog.label_key k
+                      WHERE k.digest = _prom_ext.text_digest($2) AND k.key = $2)
+$$;
+COMMENT ON FUNCTION prom_api.label_key_position(text, text) IS
+    'where a label stands in the label arrays of a metric: labels[label_key_position(...)]';
+
 -- ---- equal label sets --------------------------------------------------------------------------
 
 CREATE FUNCTION _prom_ext.label_set(labels int4[]) RETURNS int4[]
@@ -121,3 +140,50 @@ CREATE OPERATOR prom_api.? (LEFTARG = prom_api.label_array, RIGHTARG = ps_tag.ta
     FUNCTION = _prom_ext.labels_match);
 CREATE OPERATOR prom_api.@> (LEFTARG = prom_api.label_array, RIGHTARG = jsonb,
     FUNCTION = _prom_ext.labels_contain, RESTRICT = contsel, JOIN = contjoinsel);
+
+-- ---- matcher(json): ids of labels ------------------------------------------------------------------
+-- For @> (all of them) PostgreSQL's own operator does; an operator of ours on a domain over int4[] would
+-- make its array operators ambiguous. ? (any of them) and eq have no such namesakes. All three inline.
+
+CREATE DOMAIN prom_api.matcher_positive AS int4[] NOT NULL;
+CREATE DOMAIN prom_api.matcher_negative AS int4[] NOT NULL;
+
+CREATE FUNCTION prom_api.matcher(labels jsonb) RETURNS prom_api.matcher_positive
+    AS 'MODULE_PATHNAME', 'matchers_matcher' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION prom_api.matcher(jsonb) IS
+    'ids of these labels, __name__ aside; -1 for one that no series has. For labels @>, labels ?, eq';
+
+CREATE FUNCTION _prom_ext.labels_match(labels int4[], matcher prom_api.matcher_positive)
+RETURNS bool
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT labels OPERATOR(pg_catalog.&&) matcher::int4[]
+$$;
+CREATE FUNCTION _prom_ext.labels_match(labels int4[], matcher prom_api.matcher_negative)
+RETURNS bool
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT NOT (labels OPERATOR(pg_catalog.&&) matcher::int4[])
+$$;
+CREATE OPERATOR prom_api.? (LEFTARG = int4[], RIGHTARG = prom_api.matcher_positive,
+    FUNCTION = _prom_ext.labels_match, RESTRICT = contsel, JOIN = contjoinsel);
+CREATE OPERATOR prom_api.? (LEFTARG = int4[], RIGHTARG = prom_api.matcher_negative,
+    FUNCTION = _prom_ext.labels_match);
+
+-- 0 || matcher: label_set() leaves out what stands first, the place of __name__.
+CREATE FUNCTION prom_api.eq(labels int4[], matcher prom_api.matcher_positive) RETURNS bool
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT _prom_ext.label_set(labels) OPERATOR(pg_catalog.=)
+           _prom_ext.label_set(0 OPERATOR(pg_catalog.||) matcher::int4[])
+$$;
+COMMENT ON FUNCTION prom_api.eq(int4[], prom_api.matcher_positive) IS
+    'does a series have exactly the labels of this matcher, __name__ aside?';
+
+-- ---- values that mean something --------------------------------------------------------------------
+
+CREATE FUNCTION prom_api.is_stale_marker(value float8) RETURNS bool
+    AS 'MODULE_PATHNAME', 'special_stale_marker' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION prom_api.is_stale_marker(float8) IS
+    'is it the NaN by which Prometheus marks the end of a series?';
+CREATE FUNCTION prom_api.is_normal_nan(value float8) RETURNS bool
+    AS 'MODULE_PATHNAME', 'special_normal_nan' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION prom_api.is_normal_nan(float8) IS
+    'is it the NaN by which Prometheus means "not a number"?';

@@ -232,3 +232,27 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout
 BEGIN
     PERFORM pg_advisory_xact_lock(x'50524f4d00000002'::int8);
 END $$;
+
+-- ---- metadata --------------------------------------------------------------------------------------
+
+CREATE FUNCTION prom_api.get_metric_metadata(metric_family_name text)
+RETURNS TABLE (metric_family text, type text, unit text, help text)
+LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+    SELECT m.metric_family, m.type, m.unit, m.help FROM _prom_catalog.metadata m
+    WHERE m.family_digest = _prom_ext.text_digest($1) AND m.metric_family = $1
+    ORDER BY m.last_seen DESC, m.digest
+$$;
+COMMENT ON FUNCTION prom_api.get_metric_metadata(text) IS
+    'all that clients have said about a family of metrics, newest first';
+
+CREATE FUNCTION prom_api.get_multiple_metric_metadata(metric_families text[])
+RETURNS TABLE (metric_family text, type text, unit text, help text)
+LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+    SELECT DISTINCT ON (m.metric_family) m.metric_family, m.type, m.unit, m.help
+    FROM _prom_catalog.metadata m
+    JOIN (SELECT DISTINCT f, _prom_ext.text_digest(f) AS digest FROM unnest($1) f) w
+         ON m.family_digest = w.digest AND m.metric_family = w.f
+    ORDER BY m.metric_family, m.last_seen DESC, m.digest
+$$;
+COMMENT ON FUNCTION prom_api.get_multiple_metric_metadata(text[]) IS
+    'the newest that clients have said about each of these families of metrics';

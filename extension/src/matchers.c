@@ -398,3 +398,36 @@ matchers_pair_ids(PG_FUNCTION_ARGS)
                  CurrentMemoryContext, &set);
     PG_RETURN_ARRAYTYPE_P(catalog_make_int4_array(set.ids, set.n));
 }
+
+/* ---- matcher(json): the ids themselves, for the array operators -------------------------------- */
+
+static int
+compare_ids(const void *a, const void *b)
+{
+    int32 x = *(const int32 *)a, y = *(const int32 *)b;
+
+    return (x > y) - (x < y);
+}
+
+/*
+ * One id a pair, -1 for a pair that no series has. A flat list cannot say "this id or that one", so a
+ * pair that several tenants have is an error rather than an answer that leaves some of them out.
+ */
+PG_FUNCTION_INFO_V1(matchers_matcher);
+Datum
+matchers_matcher(PG_FUNCTION_ARGS)
+{
+    const matcher *m = matcher_of(fcinfo->flinfo, PG_GETARG_DATUM(0), fill_json);
+    int32 *ids = palloc_array(int32, Max(m->n_sets, 1));
+
+    for (int i = 0; i < m->n_sets; i++) {
+        if (m->sets[i].n > 1)
+            ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                            errmsg("a label of this matcher belongs to several tenants"),
+                            errhint("Compare with the json object itself: labels @> jsonb '...', or "
+                                    "eq(labels, jsonb '...').")));
+        ids[i] = m->sets[i].n == 1 ? m->sets[i].ids[0] : -1;
+    }
+    qsort(ids, m->n_sets, sizeof *ids, compare_ids);
+    PG_RETURN_ARRAYTYPE_P(catalog_make_int4_array(ids, m->n_sets));
+}

@@ -109,7 +109,9 @@ def test_every_function_is_safe_from_schemas_of_others(shared_db):
         " JOIN pg_language l ON l.oid = p.prolang WHERE n.nspname = ANY (%s) AND (l.lanname <> 'c' OR p.prosecdef)"
         " AND p.prokind = 'f' AND NOT coalesce(p.proconfig::text, '') LIKE '%%search_path=pg_catalog, pg_temp%%' ORDER BY 1",
         (list(OURS),)) == sorted([
-            "prom_api.eq(integer[],integer[])", "ps_tag.equals(text,anyelement)", "ps_tag.equals(text,text)",
+            "_prom_ext.labels_match(integer[],prom_api.matcher_negative)",
+            "_prom_ext.labels_match(integer[],prom_api.matcher_positive)", "prom_api.eq(integer[],integer[])",
+            "prom_api.eq(integer[],prom_api.matcher_positive)", "ps_tag.equals(text,anyelement)", "ps_tag.equals(text,text)",
             "ps_tag.not_equals(text,anyelement)", "ps_tag.not_equals(text,text)", "ps_tag.regexp_matches(text,text)",
             "ps_tag.regexp_not_matches(text,text)"])
 
