@@ -57,7 +57,7 @@ class Queries:
         op = self.pick("<", "<=", ">", ">=", "=", "<>")
         return self.pick(f"{a}value {op} {self.number()}::float8", f"{a}value {op} {self.number()}::float8",
                          f"{a}value BETWEEN {self.number()}::float8 AND {self.number()}::float8",
-                         f"{a}value IS NULL", f"{a}value * 2 {op} {self.number()}::float8", f"{a}value = {a}value",
+                         f"{a}value IS NULL", f"{a}value + 1 {op} {self.number()}::float8", f"{a}value = {a}value",
                          f"{a}value IN ({self.number()}, {self.number()}, NULL)")
 
     def a_series(self):

@@ -5,6 +5,7 @@ not known. Every session writes samples of its own, some twice (the second must 
 tell a client to try again. PROMSCALE_FUZZ_SECONDS makes it longer, PROMSCALE_FUZZ_SEED repeats the choices, though not
 what the scheduler makes of them.
 """
+import json
 import os
 import random
 import threading
@@ -34,7 +35,7 @@ class Worker(threading.Thread):
         self.errors, self.done, self.refused = [], {}, {}
         self.steps = [self.write] * 6 + [self.write_again] * 2 + [
             self.write_and_roll_back, self.new_label, self.read_twice, self.read_join, self.cursor, self.views,
-            self.drop, self.drop, self.cancel] + [self.maintain] * 4
+            self.drop, self.drop, self.cancel] + [self.maintain] * 4 + [self.write_by_sql] * 3
 
     def sql(self, text, args=None):
         cur = self.conn.cursor()
@@ -64,15 +65,21 @@ class Worker(threading.Thread):
         generation, metrics, ids = self.sql(RESOLVE, [array(a) for a in batch_of(sets)])[0]
         names = list(dict.fromkeys(s["__name__"] for s in sets))
         of = {name: metrics[i] for i, name in enumerate(names)}
-        text = []
+        rows = {}  # small metrics may share a row per bucket
+        packed = self.random.random() < 0.5
         for name in names:
             samples = [(of[name], i, t, v) for s, i, p in zip(sets, ids, points) if s["__name__"] == name for t, v in p]
-            text.append(insert_of("fresh", of[name], samples))
+            rows.setdefault(-(of[name] % 32) - 1 if packed else of[name], []).extend(samples)
+        text = [insert_of("fresh", metric, samples) for metric, samples in rows.items()]
+        self.account(sets, points, [f"BEGIN; SELECT _prom_catalog.guard({generation});" + "".join(text), end], end)
+
+    def account(self, sets, points, statements, end="COMMIT"):
+        """Runs them and notes what became of the samples."""
         keys = {(s["__name__"], s["node"], t): v for s, p in zip(sets, points) for t, v in p}
         self.unknown.update(k for k in keys if k not in self.ledger)
         try:
-            self.sql(f"BEGIN; SELECT _prom_catalog.guard({generation});" + "".join(text))
-            self.sql(end)
+            for statement in statements:
+                self.sql(statement)
         except psycopg2.Error as e:
             if e.pgcode != "57014":
                 self.unknown -= set(keys)
@@ -84,7 +91,7 @@ class Worker(threading.Thread):
 
     def some_sets(self):
         nodes = self.random.sample(range(12), self.random.choice([1, 3, 6]))
-        names = self.random.sample(METRICS, self.random.choice([1, 1, 2, 3]))
+        names = self.random.sample([*METRICS, f"scratch_{self.number}"], self.random.choice([1, 1, 2, 3]))
         return [series(name, node=f"w{self.number}-{n}", kind=f"k{n % 3}") for name in names for n in nodes]
 
     def times(self):
@@ -95,6 +102,16 @@ class Worker(threading.Thread):
     def write(self):
         sets, times = self.some_sets(), self.times()
         self.store(sets, [[(t, float(self.random.randrange(1000))) for t in times] for _ in sets])
+
+    def write_by_sql(self):
+        """One metric, one statement; series that exist and new ones."""
+        sets, times = [s for s in self.some_sets() if s["__name__"] in METRICS[:2]], self.times()
+        sets = [s for s in sets if s["__name__"] == sets[0]["__name__"]]
+        points = [[(t, float(self.random.randrange(1000))) for t in times] for _ in sets]
+        rows = [f"(to_timestamp({t // 1000}), {v}, '{json.dumps(s)}')" for s, p in zip(sets, points) for t, v in p]
+        if sets:
+            self.account(sets, points, [f"INSERT INTO prom_data.{sets[0]['__name__']} (time, value, labels) VALUES "
+                                        + ", ".join(rows)])
 
     def write_again(self):
         """What is there already, with another value; and something new beside it."""
@@ -166,14 +183,17 @@ class Worker(threading.Thread):
         self.sql("SELECT _prom_catalog.make_metric_views(100)")
 
     def drop(self):
-        """Drops something that others do not count on."""
+        """Drops something that others do not count on, while they fold rows that it shares with their metrics."""
         self.sql(*self.request([series(f"scratch_{self.number}", node="x")]))
-        if self.db.can_drop:
+        mine = {k for k in self.ledger if k[0] == f"scratch_{self.number}"}
+        try:
             self.sql("SELECT prom_api.drop_metric(%s)", (f"scratch_{self.number}",))
-        else:
-            self.sql("SELECT _prom_catalog.delete_series_rows(ARRAY(SELECT id FROM _prom_catalog.series s"
-                     " WHERE metric_id = (SELECT id FROM _prom_catalog.metric WHERE metric_name = %s)))",
-                     (f"scratch_{self.number}",))
+        except psycopg2.Error as e:
+            if e.pgcode != "57014":
+                raise
+            self.unknown |= mine
+        for k in mine:
+            del self.ledger[k]
 
     def cancel(self):
         self.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
@@ -205,7 +225,6 @@ def compare(found, workers):
 def test_everything_at_once(db):
     seed = int(os.environ.get("PROMSCALE_FUZZ_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"PROMSCALE_FUZZ_SEED={seed}")
-    db.can_drop = db.one("SELECT count(*) FROM pg_proc WHERE proname = 'drop_metric'") > 0
     until = time.monotonic() + SECONDS
     workers = [Worker(db, n, seed, until) for n in range(SESSIONS)]
     for w in workers:

@@ -39,20 +39,25 @@ def test_two_sessions_make_series_of_each_other_in_opposite_order(db):
     assert a.result()[0][0] == list(reversed(b.result()[0][0]))
 
 
-def block_of(db, minute, value):
-    """INSERT of one sample of each series of cpu_usage."""
+def insertion(db, minute, value, way="connector"):
+    """Stores one sample of each series of cpu_usage."""
+    if way == "sql":
+        return ("INSERT INTO prom_data.cpu_usage (time, value, labels)"
+                f" SELECT to_timestamp({(db.t0 + minute * 60_000) // 1000}), {value}, jsonb(labels)"
+                " FROM prom_series.cpu_usage;")
     metric = db.metric["cpu_usage"]
     return insert_of("fresh", metric, [(metric, s, db.t0 + minute * 60_000, value) for s in db.got["cpu_usage"].series])
 
 
+@pytest.mark.parametrize("way", ["connector", "sql"])
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_rollback_to_a_savepoint_beside_a_fold(db, when):
+def test_rollback_to_a_savepoint_beside_a_fold(db, when, way):
     """Rows of a transaction that goes on are not folded, rows of a rolled back part of it never."""
     writer = db.session()
-    writer.sql("BEGIN;" + block_of(db, 1000, 1.0) + "SAVEPOINT s;" + block_of(db, 1001, 2.0))
+    writer.sql("BEGIN;" + insertion(db, 1000, 1.0, way) + "SAVEPOINT s;" + insertion(db, 1001, 2.0, way))
     if when == "before":
         assert db.fold() == (True, False)
-    writer.sql("ROLLBACK TO s;" + block_of(db, 1002, 4.0))
+    writer.sql("ROLLBACK TO s;" + insertion(db, 1002, 4.0, way))
     if when == "after":
         assert db.fold() == (True, False)
     assert db.one("SELECT count(*) FROM _prom_data.fresh") == 0
@@ -65,12 +70,13 @@ def test_rollback_to_a_savepoint_beside_a_fold(db, when):
     assert db.one("SELECT count(*) FROM cpu_usage WHERE value = 2") == 0
 
 
-def test_the_first_of_two_open_writers_may_commit_last(db):
+@pytest.mark.parametrize("way", ["connector", "sql"])
+def test_the_first_of_two_open_writers_may_commit_last(db, way):
     """The lower block id wins even when it becomes visible after the other was folded... unless the other is
     already on a higher level: then what readers have seen stays."""
     first, second = db.session(), db.session()
-    first.sql("BEGIN;" + block_of(db, 2000, 1.0))
-    second.sql("BEGIN;" + block_of(db, 2000, 5.0) + "COMMIT")
+    first.sql("BEGIN;" + insertion(db, 2000, 1.0, way))
+    second.sql("BEGIN;" + insertion(db, 2000, 5.0, way) + "COMMIT")
     where = f"WHERE time = to_timestamp({(db.t0 + 2000 * 60_000) // 1000})"
     assert db.one(f"SELECT sum(value) FROM cpu_usage {where}") == 20
     db.fold()
@@ -82,11 +88,13 @@ def test_the_first_of_two_open_writers_may_commit_last(db):
     assert db.sql(f"SELECT sum(value), count(*) FROM cpu_usage {where}") == [(20, 4)]
 
 
-def test_a_flush_is_guarded_against_deletions(db):
-    """Deletion waits for flushes under way; flushes with older ids are told to resolve anew."""
+@pytest.mark.parametrize("way", ["connector", "sql"])
+def test_a_flush_is_guarded_against_deletions(db, way):
+    """Deletion waits for writers under way; flushes with older ids are told to resolve anew."""
     generation = db.got["cpu_usage"].generation
     flush, deleter = db.session(), db.session()
-    flush.sql(f"BEGIN; SELECT _prom_catalog.guard({generation});" + block_of(db, 3000, 1.0))
+    guard = f"SELECT _prom_catalog.guard({generation});" if way == "connector" else ""
+    flush.sql("BEGIN;" + guard + insertion(db, 3000, 1.0, way))
     gone = db.got["cpu_usage"].series[1]
     deleter.start("SELECT _prom_catalog.delete_series_rows(%s)", ([gone],))
     flush.until(lambda: db.one("SELECT wait_event_type IS NOT NULL AND state = 'active' FROM pg_stat_activity"
@@ -98,3 +106,39 @@ def test_a_flush_is_guarded_against_deletions(db):
     with pytest.raises(psycopg2.Error) as e:
         flush.sql(f"BEGIN; SELECT _prom_catalog.guard({generation})")
     assert e.value.pgcode == "PS001"
+
+
+@pytest.mark.parametrize("way", ["connector", "sql"])
+def test_drop_metric_beside_writers(db, way):
+    """It waits for who is storing samples and lets others store meanwhile; who comes after it with older ids is told,
+    and the metric is born again with nothing but the new samples."""
+    generation = db.got["cpu_usage"].generation
+    first, second, dropper, reader = (db.session() for _ in range(4))
+    whole = f"SELECT sum(value) FROM _prom_data.samples WHERE metric_id = {db.metric['cpu_usage']}"
+    reader.sql("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    assert reader.one(whole) == 720
+    guard = f"SELECT _prom_catalog.guard({generation});" if way == "connector" else ""
+    first.sql("BEGIN;" + guard + insertion(db, 4000, 1.0, way))
+    dropper.start("SELECT drop_metric('cpu_usage')")
+    locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = "
+    dropper.until(lambda: db.one(locks + str(dropper.pid)), "the drop is at work")
+    db.ingest(1, names=("cpu_total",))
+    second.sql(insertion(db, 4001, 1.0, way))  # somebody else's flush of the same metric, while the drop waits
+    first.sql("COMMIT")
+    dropper.result()
+    with pytest.raises(psycopg2.Error) as e:
+        second.sql(f"BEGIN; SELECT _prom_catalog.guard({generation})")
+    assert e.value.pgcode == "PS001"
+    second.sql("ROLLBACK")
+    assert reader.one(whole) == 720
+    reader.sql("COMMIT")
+    with pytest.raises(psycopg2.errors.UndefinedTable):
+        reader.sql("SELECT * FROM cpu_usage")
+    got = db.resolve([series("cpu_usage", namespace="ns0", node="n0")])
+    assert got.metrics[0] != db.metric["cpu_usage"] and got.series[0] not in db.got["cpu_usage"].series
+    db.block("fresh", got.metrics[0], [(got.metrics[0], got.series[0], db.t0, 7.0)])
+    db.views()
+    for _ in range(2):
+        assert db.sql("SELECT value, val(node_id) FROM cpu_usage") == [(7.0, "n0")]
+        assert db.one("SELECT sum(value) FROM cpu_total") == 724
+        db.sql("CALL execute_maintenance(force => true)")
