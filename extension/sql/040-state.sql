@@ -50,6 +50,7 @@ LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
             WHEN 'exemplars_per_series' THEN '100'
             WHEN 'metadata_variants' THEN '10'
             WHEN 'lock_patience' THEN '1 minute'
+            WHEN 'timescaledb_view' THEN 'auto'
         END)
 $$;
 

@@ -1,7 +1,11 @@
--- What is stored, for people: prom_info.metric and prom_info.label. The figures are counted when asked
--- for, from the block rows (their data is not read), so they are true at that moment; ask for one
--- metric where there are many.
+-- What is stored, for people: prom_info. Figures of merged and sealed rows stand in
+-- _prom_catalog.metric_day, those of _prom_data.fresh are counted when asked for; both under the
+-- reader's snapshot, so that what maintenance moves is counted once, here or there.
+--
+-- All views are security_invoker: rights and row policies of the reader decide. Joins that only bring
+-- figures are LEFT JOINs to one row each, which the planner leaves out where no column is asked for.
 
+-- What a small metric shares rows with: contents of a block, metric by metric.
 CREATE FUNCTION _prom_ext.block_parts(data bytea, OUT metric_id int4, OUT n_samples int8,
                                       OUT t_min timestamptz, OUT t_max timestamptz)
     RETURNS SETOF record
@@ -9,16 +13,64 @@ CREATE FUNCTION _prom_ext.block_parts(data bytea, OUT metric_id int4, OUT n_samp
 -- Where a small metric shares rows of _prom_data.fresh with others: their (negative) metric_id.
 CREATE FUNCTION _prom_ext.bucket(metric_id int4) RETURNS int4
     AS 'MODULE_PATHNAME', 'block_bucket' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+-- A metric's part of _prom_data.fresh.
+CREATE FUNCTION _prom_ext.fresh_figures(metric_id int4, OUT rows float8, OUT samples int8,
+                                        OUT bytes int8, OUT days date[], OUT hours int4[])
+    RETURNS SETOF record
+    AS 'MODULE_PATHNAME', 'fresh_figures' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED ROWS 1 COST 50;
+-- Chunk intervals of this width that hold samples; and those in which nothing waits to be sealed.
+CREATE FUNCTION _prom_ext.chunk_counts(days date[], merged_hours int4[], sealed_hours int4[],
+                                       fresh_days date[], fresh_hours int4[], width interval,
+                                       OUT total int8, OUT closed int8)
+    AS 'MODULE_PATHNAME', 'chunk_counts' LANGUAGE C IMMUTABLE PARALLEL SAFE;
 
--- The chunk windows that a span of time touches, by number.
-CREATE FUNCTION _prom_catalog.chunk_windows(p_from timestamptz, p_to timestamptz, p_width interval)
-RETURNS SETOF int8
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE ROWS 2 SET search_path = pg_catalog, pg_temp AS $$
-    SELECT generate_series(floor(extract(epoch FROM p_from) / extract(epoch FROM p_width))::int8,
-                           floor(extract(epoch FROM p_to) / extract(epoch FROM p_width))::int8)
-$$;
+-- One row a metric, all that the views below show of it. A block's row takes 164 bytes beside its data:
+-- 120 in the table (header, columns, line pointer), 44 in the index.
+CREATE VIEW _prom_catalog.metric_figures WITH (security_invoker = true) AS
+SELECT m.id,
+       m.metric_name,
+       m.table_name,
+       m.retention_period,
+       m.chunk_interval,
+       c.total AS total_chunks,
+       c.closed AS compressed_chunks,
+       s.sealed_rows,
+       s.sealed_samples,
+       s.sealed_bytes,
+       s.samples + f.samples AS samples,
+       s.bytes + f.bytes + ((s.rows + f.rows) * 164)::int8 AS size
+FROM (SELECT id, metric_name, table_name,
+             coalesce(retention_period, (SELECT _prom_catalog.setting('retention_period')::interval))
+                 AS retention_period,
+             coalesce(chunk_interval, (SELECT _prom_catalog.setting('chunk_interval')::interval))
+                 AS chunk_interval
+      FROM _prom_catalog.metric) m
+LEFT JOIN LATERAL (
+    SELECT coalesce(sum(d.sealed_rows), 0)::int8 AS sealed_rows,
+           coalesce(sum(d.sealed_samples), 0)::int8 AS sealed_samples,
+           coalesce(sum(d.sealed_bytes), 0)::int8 AS sealed_bytes,
+           coalesce(sum(d.merged_rows + d.sealed_rows), 0) AS rows,
+           coalesce(sum(d.merged_samples + d.sealed_samples), 0)::int8 AS samples,
+           coalesce(sum(d.merged_bytes + d.sealed_bytes), 0)::int8 AS bytes,
+           array_agg(d.day) AS days,
+           array_agg(d.merged_hours) AS merged_hours,
+           array_agg(d.sealed_hours) AS sealed_hours
+    FROM _prom_catalog.metric_day d WHERE d.metric_id = m.id
+) s ON true
+LEFT JOIN LATERAL (
+    SELECT max(x.rows) AS rows, max(x.samples) AS samples, max(x.bytes) AS bytes, max(x.days) AS days,
+           max(x.hours) AS hours
+    FROM _prom_ext.fresh_figures(m.id) x
+) f ON true
+LEFT JOIN LATERAL (
+    SELECT max(x.total) AS total, max(x.closed) AS closed
+    FROM _prom_ext.chunk_counts(s.days, s.merged_hours, s.sealed_hours, f.days, f.hours,
+                                m.chunk_interval) x
+) c ON true;
+COMMENT ON VIEW _prom_catalog.metric_figures IS 'what prom_info shows of each metric, as numbers';
 
--- One row a metric that has any. sealed: windows with final blocks; open: windows with others.
+-- "Uncompressed" is what the samples would take as rows of an ordinary table: 52 bytes (header, time,
+-- value, series, line pointer) and 36 for their entry in an index on (series, time).
 CREATE VIEW prom_info.metric WITH (security_invoker = true) AS
 SELECT m.id,
        m.metric_name,
@@ -28,79 +80,83 @@ SELECT m.id,
        ARRAY(SELECT k.key
              FROM _prom_catalog.label_key_position p JOIN _prom_catalog.label_key k ON k.id = p.key_id
              WHERE p.metric_id = m.id ORDER BY k.key) AS label_keys,
-       pg_size_pretty(z.bytes) AS size,
-       CASE WHEN z.samples > 0
-            THEN (1 - z.bytes::numeric / (z.samples * 24)) * 100 END AS compression_ratio,
-       (SELECT count(*) FROM (SELECT unnest(s.sealed) UNION SELECT unnest(s.open)
-                              UNION SELECT unnest(f.open)) w) AS total_chunks,
-       (SELECT count(*) FROM (SELECT unnest(s.sealed) EXCEPT SELECT unnest(s.open)
-                              EXCEPT SELECT unnest(f.open)) w) AS compressed_chunks,
-       z.samples * 24 AS before_compression_bytes,
-       z.bytes AS after_compression_bytes,
-       z.bytes AS total_size_bytes,
+       pg_size_pretty(m.size) AS size,
+       (1 - (m.sealed_bytes + m.sealed_rows * 164) / nullif(m.sealed_samples * 88, 0)::numeric) * 100
+           AS compression_ratio,
+       m.total_chunks,
+       m.compressed_chunks,
+       m.compressed_chunks * m.chunk_interval AS compressed_interval,
+       m.total_chunks * m.chunk_interval AS total_interval,
+       m.sealed_samples * 88 AS before_compression_bytes,
+       m.sealed_bytes + m.sealed_rows * 164 AS after_compression_bytes,
+       m.size AS total_size_bytes,
+       pg_size_pretty(m.size) AS total_size,
        (SELECT count(*) FROM _prom_catalog.series e WHERE e.metric_id = m.id) AS num_series,
-       z.samples AS num_samples
-FROM (SELECT id, metric_name, table_name,
-             coalesce(retention_period, _prom_catalog.setting('retention_period')::interval)
-                 AS retention_period,
-             coalesce(chunk_interval, _prom_catalog.setting('chunk_interval')::interval)
-                 AS chunk_interval
-      FROM _prom_catalog.metric) m
-LEFT JOIN LATERAL (
-    SELECT sum(b.bytes)::int8 AS bytes, sum(b.n_samples)::int8 AS samples,
-           array_agg(b.window_no) FILTER (WHERE b.level = 2) AS sealed,
-           array_agg(b.window_no) FILTER (WHERE b.level < 2) AS open
-    FROM (
-        -- a row's figures count in its first window, the others only learn that it is there
-        SELECT r.level, w.window_no, CASE WHEN w.nth = 1 THEN r.bytes END AS bytes,
-               CASE WHEN w.nth = 1 THEN r.n_samples END AS n_samples
-        FROM (SELECT level, octet_length(data) AS bytes, n_samples, t_min, t_max
-                  FROM _prom_data.fresh WHERE metric_id = m.id
-              UNION ALL SELECT level, octet_length(data), n_samples, t_min, t_max
-                  FROM _prom_data.merged WHERE metric_id = m.id
-              UNION ALL SELECT level, octet_length(data), n_samples, t_min, t_max
-                  FROM _prom_data.block WHERE metric_id = m.id
-              UNION ALL SELECT level, octet_length(data), n_samples, t_min, t_max
-                  FROM _prom_data.block_far WHERE metric_id = m.id) r,
-             LATERAL _prom_catalog.chunk_windows(r.t_min, r.t_max, m.chunk_interval)
-                 WITH ORDINALITY w(window_no, nth)) b
-) s ON true
-LEFT JOIN (
-    -- rows that small metrics share, each metric with its part by samples
-    SELECT p.metric_id, sum(p.bytes)::int8 AS bytes, sum(p.n_samples)::int8 AS samples,
-           array_agg(p.window_no) AS open
-    FROM (
-        SELECT b.metric_id, w.window_no,
-               CASE WHEN w.nth = 1
-                    THEN octet_length(r.data)::numeric * b.n_samples / r.n_samples END AS bytes,
-               CASE WHEN w.nth = 1 THEN b.n_samples END AS n_samples
-        FROM _prom_data.fresh r,
-             LATERAL _prom_ext.block_parts(r.data) b
-             JOIN _prom_catalog.metric c ON c.id = b.metric_id,
-             LATERAL _prom_catalog.chunk_windows(b.t_min, b.t_max, coalesce(c.chunk_interval,
-                         _prom_catalog.setting('chunk_interval')::interval))
-                 WITH ORDINALITY w(window_no, nth)
-        WHERE r.metric_id < 0) p
-    GROUP BY p.metric_id
-) f ON f.metric_id = m.id
-CROSS JOIN LATERAL (SELECT coalesce(s.bytes, 0) + coalesce(f.bytes, 0) AS bytes,
-                           coalesce(s.samples, 0) + coalesce(f.samples, 0) AS samples) z;
+       m.samples AS num_samples
+FROM _prom_catalog.metric_figures m;
 
 COMMENT ON VIEW prom_info.metric IS 'every metric: what is kept, how long, and the space it takes';
 COMMENT ON COLUMN prom_info.metric.table_name IS
     'name of the views in prom_metric and prom_series';
-COMMENT ON COLUMN prom_info.metric.size IS 'bytes of the blocks, as stored';
+COMMENT ON COLUMN prom_info.metric.retention_period IS 'how long samples are kept';
+COMMENT ON COLUMN prom_info.metric.label_keys IS 'keys that any series of the metric has or had';
+COMMENT ON COLUMN prom_info.metric.size IS 'space that the samples take, with their index';
 COMMENT ON COLUMN prom_info.metric.compression_ratio IS
-    'per cent saved against 24 bytes a sample (time, value, series)';
+    'per cent saved in compressed chunks against a row per sample; NULL where nothing is compressed';
 COMMENT ON COLUMN prom_info.metric.total_chunks IS 'chunk intervals that hold samples';
 COMMENT ON COLUMN prom_info.metric.compressed_chunks IS
     'chunk intervals that are in their final form';
+COMMENT ON COLUMN prom_info.metric.before_compression_bytes IS
+    'what the samples in final form would take as rows of a table with an index: 88 bytes each';
+COMMENT ON COLUMN prom_info.metric.after_compression_bytes IS 'what they take';
+COMMENT ON COLUMN prom_info.metric.num_samples IS
+    'samples stored; one that was sent again after its chunk was compressed counts twice';
 
+-- The same in the order and under the names of later versions of the original.
+CREATE VIEW prom_info.metric_detail WITH (security_invoker = true) AS
+SELECT id, metric_name, table_name, label_keys, retention_period, chunk_interval, compressed_interval,
+       total_interval, before_compression_bytes, after_compression_bytes, total_size_bytes, total_size,
+       compression_ratio, total_chunks, compressed_chunks
+FROM prom_info.metric;
+COMMENT ON VIEW prom_info.metric_detail IS 'prom_info.metric with its figures in bytes';
+
+CREATE VIEW prom_info.metric_stats WITH (security_invoker = true) AS
+SELECT m.metric_name,
+       (SELECT count(*) FROM _prom_catalog.series e WHERE e.metric_id = m.id) AS num_series_approx,
+       m.samples AS num_samples_approx,
+       coalesce(c.duplicates, 0) AS num_duplicates,
+       coalesce(c.conflicts, 0) AS num_conflicts
+FROM _prom_catalog.metric_figures m
+LEFT JOIN LATERAL (
+    SELECT sum(x.duplicates)::int8 AS duplicates, sum(x.conflicts)::int8 AS conflicts
+    FROM _prom_catalog.metric_conflict x WHERE x.metric_id = m.id
+) c ON true;
+COMMENT ON VIEW prom_info.metric_stats IS 'series and samples of every metric';
+COMMENT ON COLUMN prom_info.metric_stats.num_duplicates IS
+    'samples that maintenance has left out: sent twice, with the same value';
+COMMENT ON COLUMN prom_info.metric_stats.num_conflicts IS
+    'samples that maintenance has left out: an earlier one of the same series and time has another value';
+
+-- Counting millions of series takes a second, so a large table is estimated as the planner does it:
+-- rows a page when it was last analyzed, times its pages now. Where a row policy decides what the reader
+-- may know, what he may see is counted.
+CREATE VIEW prom_info.system_stats WITH (security_invoker = true) AS
+SELECT CASE WHEN c.reltuples >= 200000 AND NOT row_security_active(c.oid)
+            THEN (c.reltuples / greatest(c.relpages, 1)
+                  * (pg_relation_size(c.oid) / current_setting('block_size')::int8))::int8
+            ELSE (SELECT count(*) FROM _prom_catalog.series) END AS num_series_approx,
+       (SELECT count(*) FROM _prom_catalog.metric) AS num_metric,
+       (SELECT count(*) FROM _prom_catalog.label_key) AS num_label_keys,
+       (SELECT count(*) FROM _prom_catalog.label) AS num_labels
+FROM pg_class c WHERE c.oid = '_prom_catalog.series'::regclass;
+COMMENT ON VIEW prom_info.system_stats IS 'how many series, metrics and labels there are';
+
+-- Key by key, so that WHERE key = '...' reads the values of that key alone. Tenants may share a value.
 CREATE VIEW prom_info.label WITH (security_invoker = true) AS
 SELECT k.key, k.value_column_name, k.id_column_name, l."values", cardinality(l."values") AS num_values
 FROM _prom_catalog.label_key k
-JOIN (SELECT key_id, array_agg(DISTINCT value ORDER BY value) AS "values"
-      FROM _prom_catalog.label GROUP BY key_id) l ON l.key_id = k.id
+CROSS JOIN LATERAL (SELECT array_agg(DISTINCT v.value ORDER BY v.value) AS "values"
+                    FROM _prom_catalog.label v WHERE v.key_id = k.id) l
+WHERE l."values" IS NOT NULL
 ORDER BY num_values DESC, k.key;
-
 COMMENT ON VIEW prom_info.label IS 'every label key with its values and the columns that show it';

@@ -144,6 +144,7 @@ BEGIN
     END LOOP;
     DELETE FROM _prom_data.exemplar WHERE metric_id = p_id;
     DELETE FROM _prom_catalog.maintenance_error WHERE metric_id = p_id;
+    PERFORM _prom_catalog.forget_figures(p_id);
 END $$;
 
 -- The rest, in one go: views, then the guard lock (the other way round, whoever reads a view for long

@@ -155,7 +155,8 @@ END $$;
 -- What is older than its retention period goes: partitions whole, where no metric keeps its data
 -- longer; otherwise, and in the other tables, by row. A row goes when its youngest sample is too old.
 -- A period of 0 keeps for ever. Dropping is not MVCC: a query with a snapshot from before sees no rows
--- of that day any more. waiting: partitions whose lock was not to be had soon.
+-- of that day any more. waiting: partitions whose lock was not to be had soon. Figures: a day that is
+-- dropped whole is forgotten, days that lose rows are counted anew.
 CREATE FUNCTION _prom_catalog.apply_retention(OUT partitions int4, OUT waiting int4, OUT rows int8)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET lock_timeout = '200ms' AS $$
@@ -167,7 +168,9 @@ DECLARE
     v_part record;
     v_table text;
     v_metric record;
-    v_n int8;
+    v_gone record;
+    v_metrics int4[] := '{}';                     -- metrics and days that have lost rows
+    v_days date[] := '{}';
 BEGIN
     partitions := 0; waiting := 0; rows := 0;
     IF NOT _prom_catalog.maintenance_lock() THEN
@@ -183,6 +186,9 @@ BEGIN
         BEGIN
             EXECUTE format('DROP TABLE _prom_data.%I', v_part.table_name);
             partitions := partitions + 1;
+            SELECT * INTO v_gone FROM _prom_catalog.forget_sealed_day(v_part.day::date);
+            v_metrics := v_metrics || v_gone.metrics;
+            v_days := v_days || v_gone.days;
             RAISE LOG 'promscale retention: dropped _prom_data.%', v_part.table_name;
         EXCEPTION WHEN lock_not_available THEN
             waiting := waiting + 1;
@@ -190,9 +196,10 @@ BEGIN
     END LOOP;
 
     FOREACH v_table IN ARRAY ARRAY['fresh', 'merged', 'block_far'] LOOP
-        EXECUTE format('DELETE FROM _prom_data.%I WHERE t_max < $1', v_table) USING v_oldest;
-        GET DIAGNOSTICS v_n = ROW_COUNT;
-        rows := rows + v_n;
+        SELECT * INTO v_gone FROM _prom_catalog.erase_rows(v_table, format('t_max < %L', v_oldest));
+        rows := rows + v_gone.rows;
+        v_metrics := v_metrics || v_gone.metrics;
+        v_days := v_days || v_gone.days;
     END LOOP;
     DELETE FROM _prom_data.exemplar x
     WHERE x.time < coalesce((SELECT coalesce(now() - nullif(m.retention_period, '0'), '-infinity')
@@ -200,23 +207,47 @@ BEGIN
                              WHERE m.id = x.metric_id AND m.retention_period IS NOT NULL), v_default);
     -- inside what somebody keeps: literal times, so that only old partitions are looked at
     FOREACH v_table IN ARRAY ARRAY['merged', 'block_far', 'block'] LOOP
-        IF v_default > v_oldest THEN
-            EXECUTE format('DELETE FROM _prom_data.%I WHERE t_min < %L AND t_max < %L AND metric_id <> ALL ($1)',
-                           v_table, v_default, v_default) USING v_own;
-            GET DIAGNOSTICS v_n = ROW_COUNT;
-            rows := rows + v_n;
-        END IF;
         FOR v_metric IN SELECT id, now() - retention_period AS cutoff FROM _prom_catalog.metric
-                        WHERE id = ANY (v_own) AND nullif(retention_period, '0') IS NOT NULL LOOP
-            EXECUTE format('DELETE FROM _prom_data.%I WHERE metric_id = $1 AND t_min < %L AND t_max < %L',
-                           v_table, v_metric.cutoff, v_metric.cutoff) USING v_metric.id;
-            GET DIAGNOSTICS v_n = ROW_COUNT;
-            rows := rows + v_n;
+                        WHERE id = ANY (v_own) AND nullif(retention_period, '0') IS NOT NULL
+                        UNION ALL SELECT NULL, v_default WHERE v_default > v_oldest LOOP
+            SELECT * INTO v_gone FROM _prom_catalog.erase_rows(v_table, format(
+                't_min < %1$L AND t_max < %1$L AND metric_id ', v_metric.cutoff)
+                || coalesce('= ' || v_metric.id, format('<> ALL (%L::int4[])', v_own)));
+            rows := rows + v_gone.rows;
+            v_metrics := v_metrics || v_gone.metrics;
+            v_days := v_days || v_gone.days;
         END LOOP;
     END LOOP;
+    IF cardinality(v_metrics) > 0 THEN
+        PERFORM _prom_catalog.correct_figures(NULL, v_metrics, v_days);
+    END IF;
     IF rows > 0 THEN
         RAISE LOG 'promscale retention: deleted % rows', rows;
     END IF;
+END $$;
+
+-- Deletes rows of one table; says how many, and of which metrics and days the figures have changed.
+CREATE FUNCTION _prom_catalog.erase_rows(p_table text, p_condition text, OUT rows int8, OUT metrics int4[],
+                                         OUT days date[])
+LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+BEGIN
+    EXECUTE format('WITH gone AS (DELETE FROM _prom_data.%I WHERE %s RETURNING metric_id, t_min),'
+                   ' days AS (SELECT DISTINCT metric_id, t_min::date AS day FROM gone WHERE %L <> ''fresh'')'
+                   ' SELECT (SELECT count(*) FROM gone), array_agg(metric_id), array_agg(day) FROM days',
+                   p_table, p_condition, p_table) INTO rows, metrics, days;
+END $$;
+
+-- A day's partition has gone. What is left of the day lies in other tables; metrics that have any there
+-- are returned, to be counted anew.
+CREATE FUNCTION _prom_catalog.forget_sealed_day(p_day date, OUT metrics int4[], OUT days date[])
+LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+BEGIN
+    DELETE FROM _prom_catalog.metric_day WHERE day = p_day AND merged_rows = 0;
+    UPDATE _prom_catalog.metric_day
+        SET sealed_rows = 0, sealed_hours = 0, sealed_samples = 0, sealed_bytes = 0 WHERE day = p_day;
+    SELECT array_agg(f.metric_id), array_agg(p_day) INTO metrics, days
+    FROM (SELECT DISTINCT metric_id FROM _prom_data.block_far
+          WHERE t_min >= p_day::timestamptz AND t_min < (p_day + 1)::timestamptz) f;
 END $$;
 
 -- Forgets what connectors have had an hour to read. The horizon noted an hour ago becomes the floor,
@@ -275,7 +306,8 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     v_job _prom_catalog.job;
     v_every interval := CASE p_step WHEN 'fold' THEN '2 min' WHEN 'views' THEN '0'
-                        WHEN 'partitions' THEN '5 min' WHEN 'seal' THEN '5 min' ELSE '1 hour' END;
+                        WHEN 'partitions' THEN '5 min' WHEN 'seal' THEN '5 min'
+                        WHEN 'figures' THEN '5 min' ELSE '1 hour' END;
     v_next interval;
     r record;
 BEGIN
@@ -326,6 +358,9 @@ BEGIN
             outcome := 'done';
             detail := format('%s partitions dropped, %s waiting, %s rows deleted', r.partitions, r.waiting, r.rows);
             v_next := CASE WHEN r.waiting > 0 THEN '1 min'::interval ELSE v_every END;
+        WHEN 'figures' THEN
+            detail := _prom_catalog.tend_figures();
+            outcome := 'done';
         WHEN 'trim_feed' THEN
             detail := format('%s rows of the feed', _prom_catalog.trim_feed());
             outcome := 'done';
@@ -362,7 +397,7 @@ DECLARE
     r record;
 BEGIN
     FOREACH v_step IN ARRAY ARRAY['errors', 'fold', 'views', 'partitions', 'seal', 'retention',
-                                  'trim_feed', 'trim_exemplars'] LOOP
+                                  'figures', 'trim_feed', 'trim_exemplars'] LOOP
         -- a round is not to last; VACUUM waits for its end
         v_until := pg_catalog.clock_timestamp() + CASE WHEN force THEN '60 s' ELSE '3 s' END::interval;
         v_left := NULL;

@@ -31,9 +31,10 @@ BEGIN
                'is_normal_nan')
            OR n.nspname = '_prom_ext' AND p.provolatile <> 'v' AND p.proname IN (
                'text_digest', 'label_digest', 'series_digest', 'dist_key', 'bucket', 'label_set',
-               'labels_match', 'labels_contain', 'tag_ids', 'label_ids', 'block_parts')
+               'labels_match', 'labels_contain', 'tag_ids', 'label_ids', 'block_parts', 'fresh_figures',
+               'chunk_counts')
            OR n.nspname = '_prom_catalog' AND p.proname IN ('setting', 'generation', 'feed',
-               'chunk_windows', 'chunk_width', 'metric_id', 'check_metric_schema', 'no_such_metric',
+               'chunk_width', 'metric_id', 'check_metric_schema', 'no_such_metric',
                'get_default_compression_setting', 'get_metric_compression_setting')
     LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO prom_reader', r.f);
@@ -50,6 +51,7 @@ GRANT EXECUTE ON FUNCTION _prom_catalog.get_or_create_series_id(jsonb),
     prom_api.create_metric(text) TO prom_writer;
 -- for a restore by prom_admin, who owns the views with these triggers
 GRANT EXECUTE ON FUNCTION _prom_ext.write_row(), _prom_ext.write_end() TO prom_admin;
+GRANT EXECUTE ON FUNCTION _prom_catalog.count_conflicts(int4, int8, int8, int4) TO prom_writer;
 GRANT EXECUTE ON FUNCTION _prom_catalog.make_metric_views(int4) TO prom_writer, prom_maintenance;
 GRANT INSERT ON _prom_data.fresh, _prom_data.exemplar TO prom_writer;
 -- of a metric: its place among the labels, not its settings
@@ -66,6 +68,7 @@ GRANT EXECUTE ON FUNCTION _prom_catalog.delete_series_rows(int8[]),
     _prom_catalog.delete_series_from_metric(text, int8[]), _prom_catalog.patiently(text, text),
     _prom_catalog.void_generation(), _prom_catalog.feed_deleted(int8[]),
     _prom_catalog.check_metric_name(text) TO prom_modifier;
+GRANT EXECUTE ON FUNCTION _prom_catalog.recount(int4) TO prom_modifier, prom_maintenance;
 GRANT DELETE ON _prom_catalog.series TO prom_modifier;
 GRANT UPDATE ON _prom_catalog.state TO prom_modifier;
 GRANT UPDATE, DELETE ON _prom_data.fresh, _prom_data.merged, _prom_data.block, _prom_data.block_far,
@@ -92,5 +95,7 @@ BEGIN
     END LOOP;
 END $$;
 GRANT UPDATE (retention_period, chunk_interval, compression) ON _prom_catalog.metric TO prom_admin;
+GRANT EXECUTE ON FUNCTION _prom_catalog.sync_timescaledb_view(), _prom_catalog.forget_figures(int4)
+    TO prom_admin;
 GRANT INSERT, UPDATE, DELETE ON _prom_catalog.setting_override TO prom_admin;
 GRANT CREATE ON SCHEMA prom_metric, prom_series, prom_data TO prom_admin;

@@ -6,6 +6,7 @@
  *   maint_cells.c  cells of time; which merged rows a fold takes along
  *   maint_fold.c   fresh -> merged      maint_units.c, maint_group.c    one bucket inside a fold
  *   maint_seal.c   merged -> block      maint_window.c    one metric and window inside a seal
+ *   maint_figures.c  what a step changes in the figures of its metrics
  *
  * The rules that all of them keep, so that an answer never changes by maintenance:
  *
@@ -108,6 +109,59 @@ int64 maint_boundary(bool advance);
  */
 size_t maint_pick(const maint_row *rows, size_t n, const maint_cell *cell, const int64 *stop_at,
                   size_t n_stop, bool *taken);
+
+/* ---- figures ---------------------------------------------------------------------------- */
+
+/* What a step adds to a row of _prom_catalog.metric_day; hours are bits 0 to 23. */
+typedef struct maint_figure {
+    int32 tenant_id, metric_id;
+    int32 day; /* since 1970 */
+    int32 merged_clear, merged_set, sealed_set;
+    int64 merged_rows, merged_samples, merged_bytes;
+    int64 sealed_rows, sealed_samples, sealed_bytes;
+} maint_figure;
+
+typedef struct maint_dups {
+    int32 tenant_id, metric_id;
+    int64 duplicates, conflicts;
+} maint_dups;
+
+/* Zero but for context, which is that of the step. */
+typedef struct maint_figures {
+    MemoryContext context;
+    maint_figure *items;
+    size_t n, cap;
+    maint_dups *dups;
+    size_t n_dups, cap_dups;
+    size_t mark, mark_dups;
+} maint_figures;
+
+/* What is added from here on can be taken back, for a part of a step that may fail. */
+static inline void
+maint_figures_mark(maint_figures *f)
+{
+    f->mark = f->n;
+    f->mark_dups = f->n_dups;
+}
+
+static inline void
+maint_figures_take_back(maint_figures *f)
+{
+    f->n = f->mark;
+    f->n_dups = f->mark_dups;
+}
+
+/* A merged or sealed row comes (sign 1, bytes of data) or goes (-1). */
+void maint_figures_row(maint_figures *f, const blk_meta *m, int64 bytes, int sign);
+/* A merged row that stays where hours are cleared. */
+void maint_figures_stays(maint_figures *f, const blk_meta *m);
+/* No merged row is left in [from, to), which lies in one day, but those named in this step. */
+void maint_figures_clear(maint_figures *f, int32 tenant_id, int32 metric_id, int64 from_ms,
+                         int64 to_ms);
+void maint_figures_dups(maint_figures *f, int32 tenant_id, int32 metric_id, int64 duplicates,
+                        int64 conflicts);
+/* Writes all of it, inside SPI, and empties the list. */
+void maint_figures_write(maint_figures *f);
 
 /* ---- sizes ------------------------------------------------------------------------------ */
 

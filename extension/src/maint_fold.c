@@ -213,6 +213,7 @@ merge_step(PG_FUNCTION_ARGS)
         elog(ERROR, "merge_step is declared with other result columns");
     f.group_context =
         AllocSetContextCreate(f.context, "promscale fold group", ALLOCSET_DEFAULT_SIZES);
+    f.figures.context = f.context;
     SPI_connect();
     const int guc_level = NewGUCNestLevel();
     if (!maint_lock()) {
@@ -232,6 +233,7 @@ merge_step(PG_FUNCTION_ARGS)
             maint_prefer_the_key();
             prepare_plans(&f);
             fold_all(&f, sort_rows(&f, taken), taken.n);
+            maint_figures_write(&f.figures);
             SPI_freetuptable(fresh);
         }
     }

@@ -35,6 +35,7 @@ typedef struct fold {
     SPIPlanPtr insert;     /* into merged */
     SPIPlanPtr put_back;   /* into merged, id kept */
     fold_stats stats;
+    maint_figures figures;
 } fold;
 
 /* A fresh row as an input of one tenant and metric: a range of its series. */

@@ -248,15 +248,18 @@ open_merged(const ps_alloc *alloc, const maint_row *merged, size_t n, blk_reader
 }
 
 /* Merges u into *out. The first try takes the merged rows along; if it fails they stay what they were
- * (to leave out all of them is always right) and the second try takes the fresh rows alone. */
+ * (to leave out all of them is always right) and the second try takes the fresh rows alone.
+ * *ret_took: merged rows went into the output. */
 static ps_status
-try_unit(fold_bucket *g, const fold_unit *u, const ps_alloc *alloc, outputs *out, ps_err *err)
+try_unit(fold_bucket *g, const fold_unit *u, const ps_alloc *alloc, outputs *out, bool *ret_took,
+         ps_err *err)
 {
     size_t n;
     const maint_row *merged = rows_of(g->merged, g->n_merged, u, &n), *bad = NULL;
     blk_reader **readers = palloc0_array(blk_reader *, Max(n, 1));
     blk_dup_stats dups = {0};
 
+    *ret_took = true;
     ps_status status = open_merged(alloc, merged, n, readers, &bad, err);
     if (status == PS_OK)
         status = merge_unit(g, u, readers, n, out, &dups, err);
@@ -266,13 +269,53 @@ try_unit(fold_bucket *g, const fold_unit *u, const ps_alloc *alloc, outputs *out
             if (bad == NULL || bad == &merged[i])
                 maint_note_error("merge", merged[i].id, &merged[i].meta, err->text);
         }
+        *ret_took = false;
         *out = (outputs){.alloc = alloc, .last = &out->first};
         dups = (blk_dup_stats){0};
         status = merge_unit(g, u, NULL, 0, out, &dups, err);
     }
     g->f->stats.duplicates += (int64)dups.duplicates;
     g->f->stats.conflicts += (int64)dups.conflicts;
+    if (status == PS_OK)
+        maint_figures_dups(&g->f->figures, u->tenant_id, u->metric_id, (int64)dups.duplicates,
+                           (int64)dups.conflicts);
     return status;
+}
+
+static bool
+in_a_cell(const fold_unit *u, int64 t_ms)
+{
+    size_t lo = 0, hi = u->n_cells;
+
+    while (lo < hi) {
+        size_t mid = (lo + hi) / 2;
+        if (u->cells[mid].to_ms <= t_ms)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < u->n_cells && u->cells[lo].from_ms <= t_ms;
+}
+
+/* What is in the unit's cells now: the outputs, and the rows that were not taken. */
+static void
+note_figures(fold_bucket *g, const fold_unit *u, const outputs *out, bool took)
+{
+    maint_figures *figures = &g->f->figures;
+    size_t n;
+    const maint_row *heads = rows_of(g->heads, g->n_heads, u, &n);
+
+    for (size_t i = 0; i < u->n_cells; i++)
+        maint_figures_clear(figures, u->tenant_id, u->metric_id, u->cells[i].from_ms,
+                            u->cells[i].to_ms);
+    for (size_t i = 0; i < n; i++) {
+        if (took && g->taken[heads - g->heads + (ptrdiff_t)i])
+            maint_figures_row(figures, &heads[i].meta, heads[i].data_bytes, -1);
+        else if (in_a_cell(u, heads[i].meta.t_min_ms))
+            maint_figures_stays(figures, &heads[i].meta);
+    }
+    for (const output *o = out->first; o != NULL; o = o->next)
+        maint_figures_row(figures, &o->meta, (int64)o->data.len, 1);
 }
 
 static void
@@ -284,10 +327,13 @@ run_unit(fold_bucket *g, fold_unit *u)
 
     MemoryContext old = MemoryContextSwitchTo(g->unit_context);
     bridge_alloc_init(&alloc, g->unit_context, MAINT_MEMORY_BYTES);
-    ps_status status = try_unit(g, u, &alloc.alloc, &out, &err);
+    bool took;
+    ps_status status = try_unit(g, u, &alloc.alloc, &out, &took, &err);
     if (status == PS_ECANCELED)
         bridge_raise(status, &err, NULL, NULL);
-    if (status != PS_OK)
+    if (status == PS_OK)
+        note_figures(g, u, &out, took);
+    else
         fold_give_up(g, u, err.text);
     for (const output *o = status == PS_OK ? out.first : NULL; o != NULL; o = o->next) {
         maint_insert(g->f->insert, NULL, &o->meta, o->data);

@@ -212,6 +212,7 @@ try_window(seal *s, const seal_window *w)
     volatile bool ok = true;
 
     s->guilty = NULL;
+    maint_figures_mark(&s->figures);
     BeginInternalSubTransaction(NULL);
     MemoryContextSwitchTo(s->window_context);
     PG_TRY();
@@ -237,6 +238,7 @@ try_window(seal *s, const seal_window *w)
         maint_note_error("seal", s->guilty != NULL ? s->guilty->id : -w->metric_id,
                          s->guilty != NULL ? &s->guilty->meta : &meta, error->message);
         s->stats = before;
+        maint_figures_take_back(&s->figures);
         ok = false;
     }
     PG_END_TRY();
@@ -302,6 +304,7 @@ seal_some(seal *s, bool force, int64 max_bytes, bool *more, int64 *failed)
             want_vacuum(&windows[i], i == 0 ? NULL : &windows[i - 1]);
         CHECK_FOR_INTERRUPTS();
     }
+    maint_figures_write(&s->figures);
     maint_want_vacuum("merged", false);
     *more = i < n;
     return i;
@@ -325,6 +328,7 @@ seal_step(PG_FUNCTION_ARGS)
         elog(ERROR, "seal_step is declared with other result columns");
     s.window_context =
         AllocSetContextCreate(s.context, "promscale seal window", ALLOCSET_DEFAULT_SIZES);
+    s.figures.context = s.context;
     SPI_connect();
     const int guc_level = NewGUCNestLevel();
     if (maint_lock())

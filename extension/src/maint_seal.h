@@ -31,6 +31,7 @@ typedef struct seal {
     SPIPlanPtr erase;             /* DELETE by id */
     SPIPlanPtr insert, insert_far;
     seal_stats stats;
+    maint_figures figures;
     const maint_row *guilty; /* the row that an error is about, if one is known */
 } seal;
 

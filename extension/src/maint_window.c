@@ -137,6 +137,8 @@ merge_rows(seal *s, const seal_window *w, const slice *sl, maint_rows rows, sink
     s->stats.samples += (int64)stats.samples_out;
     s->stats.duplicates += (int64)stats.dups.duplicates;
     s->stats.conflicts += (int64)stats.dups.conflicts;
+    maint_figures_dups(&s->figures, opts.tenant_id, w->metric_id, (int64)stats.dups.duplicates,
+                       (int64)stats.dups.conflicts);
     return PS_OK;
 }
 
@@ -168,6 +170,7 @@ seal_slice(seal *s, const seal_window *w, const slice *sl, maint_rows heads, sin
     bridge_check(merge_rows(s, w, sl, rows, k, &err), &err);
     for (const struct sealed *o = k->first; o != NULL; o = o->next) {
         maint_insert(k->plan, NULL, &o->meta, o->data);
+        maint_figures_row(&s->figures, &o->meta, (int64)o->data.len, 1);
         s->stats.rows_out++;
     }
     SPI_freetuptable(table);
@@ -193,9 +196,12 @@ seal_one(seal *s, const seal_window *w)
         CHECK_FOR_INTERRUPTS();
     }
     int64 *ids = palloc_array(int64, heads.n);
+    maint_figures_clear(&s->figures, heads.items[0].meta.tenant_id, w->metric_id, w->from_ms,
+                        w->to_ms);
     for (size_t i = 0; i < heads.n; i++) {
         ids[i] = heads.items[i].id;
         s->stats.bytes_in += heads.items[i].data_bytes;
+        maint_figures_row(&s->figures, &heads.items[i].meta, heads.items[i].data_bytes, -1);
     }
     Datum values[] = {Int32GetDatum(w->metric_id), Int64GetDatum(w->dist_key),
                       maint_time(w->from_ms), maint_time(w->to_ms), maint_int8_array(ids, heads.n)};
