@@ -319,3 +319,16 @@ def test_a_writer_that_stays_open_stops_no_fold(db, store):
     assert db.one("SELECT _prom_catalog.add_up_conflicts()") == 2
     assert db.one("SELECT num_conflicts FROM prom_info.metric_stats") == 2
     writer.close()
+
+
+def test_a_dropped_metric_takes_its_figures_along(db, store):
+    w = Writer(db, store, random.Random(5), [-2 * HOUR, -30 * HOUR])
+    for step_ in (store.merge, store.seal, store.merge):
+        w.write(40)
+        step_()
+    db.sql("SELECT _prom_catalog.count_conflicts(%s, 1, 1)", (w.metrics["m0"],))
+    db.sql("SELECT prom_api.drop_metric('m0')")
+    assert w.metrics["m0"] not in {k[0] for k in kept_days(db)}
+    assert db.column("SELECT metric_id FROM _prom_catalog.metric_conflict WHERE metric_id = %s", (w.metrics["m0"],)) == []
+    check_days(db)
+    check_views(store, exact_chunks=False)
