@@ -8,9 +8,10 @@ CREATE FUNCTION _prom_ext.write_row() RETURNS trigger
 CREATE FUNCTION _prom_ext.write_end() RETURNS trigger
     AS 'MODULE_PATHNAME', 'write_end' LANGUAGE C VOLATILE;
 
--- Makes the third view unless it is there. Its columns never change.
+-- Makes the third view unless it is there. Its columns never change. pg_trigger grows with each view: the plan
+-- of the first look must not be one that reads all of it.
 CREATE FUNCTION _prom_catalog.make_write_view(p_metric_id int4, p_name name) RETURNS void
-LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
 BEGIN
     IF EXISTS (SELECT FROM pg_trigger
                WHERE tgrelid = (SELECT c.oid FROM pg_class c WHERE c.relname = p_name

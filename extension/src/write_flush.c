@@ -23,7 +23,7 @@
 #include "utils/memutils.h"
 
 /* From that many samples a series and day on columns are smaller. */
-enum { COLUMNS_FROM = 12 };
+enum { COLUMNS_FROM = 24 };
 /* Samples of one series that are handed over at once; fit into an empty block in any case. */
 enum { CHUNK = 32768 };
 /* Of a block in the form of flushes, which is unpacked as a whole. */

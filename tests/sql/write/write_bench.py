@@ -64,10 +64,10 @@ def main():
                     seconds, wal = timed(db, "public.heap", text)
                     print(f"{'COPY into a plain table':34} {ROWS / seconds:10.0f} {wal / ROWS:10.2f}"
                           f" {db.one('SELECT pg_total_relation_size($$public.heap$$)') / ROWS:10.2f}")
-        for what, row in (("series_id", "SELECT now() + i * interval '1 s', i, min(id) FROM public.ids"),
-                          ("labels", "SELECT now() + i * interval '2 s', i, '{\"node\": \"node1\"}'")):
+        for what, row in (("series_id", f"now() + i * interval '1 s', i, {db.one('SELECT min(id) FROM public.ids')}"),
+                          ("labels", "now() + i * interval '2 s', i, '{\"node\": \"node1\"}'")):
             start = time.monotonic()
-            db.sql(f"DO $$BEGIN FOR i IN 1..5000 LOOP INSERT INTO prom_data.m (time, value, {what}) {row}; END LOOP; END$$")
+            db.sql(f"DO $$BEGIN FOR i IN 1..5000 LOOP INSERT INTO prom_data.m (time, value, {what}) VALUES ({row}); END LOOP; END$$")
             print(f"single-row INSERT by {what:13} {5000 / (time.monotonic() - start):10.0f}")
     finally:
         server.close()
