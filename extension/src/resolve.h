@@ -97,9 +97,9 @@ resolve_uuid_cmp(const pg_uuid_t *a, const pg_uuid_t *b)
 }
 
 /* Two different texts with one digest: cannot be stored, and is no reason to mix them up. */
-void resolve_collision(const char *what) pg_attribute_noreturn();
+BRIDGE_NORETURN void resolve_collision(const char *what);
 /* Others keep taking what we make (or delete it at once): give way. */
-void resolve_give_way(const char *what) pg_attribute_noreturn();
+BRIDGE_NORETURN void resolve_give_way(const char *what);
 
 /*
  * Runs an INSERT of rows that were missing a moment ago; returns the number of rows, which are in
