@@ -74,6 +74,7 @@ typedef enum fdw_stmt {
     FDW_STMT_DATA_MERGED,
     FDW_STMT_DATA_FRESH,
     FDW_STMT_EST_BLOCKS, /* a sample of block rows, see fdw_estimate.c */
+    FDW_STMT_EST_ANY,
     FDW_STMT_EST_SERIES,
     FDW_STMT_EST_SAMPLE, /* the others: see fdw_sample.c */
     FDW_STMT_EST_MATCH,

@@ -39,10 +39,9 @@ enum {
     DEFAULT_METRICS = 500,     /* wanted, when nothing is said of metrics */
     DEFAULT_ANY = 10,          /* elements of an array that is not known yet */
     SERIES_COUNTED = 1000,     /* LIMIT in the statement */
-    ARM_ROWS = 128,            /* LIMIT in the statement for block, block_far and merged */
+    ARM_ROWS = 512,            /* LIMIT in the statement for block, block_far and merged */
     FRESH_ROWS = 64,           /* for fresh, and for the rows of fresh that small metrics share */
     PACKED = FDW_TABLE_N,      /* place of the latter in the statement's result */
-    LOOK_ROWS = 3 * ARM_ROWS + 2 * FRESH_ROWS,
     BISECTIONS = 4,
 };
 
@@ -53,11 +52,11 @@ typedef struct seen { /* a block row */
 } seen;
 
 typedef struct density {
-    double samples, series_sum;
-    double series_at_once; /* in rows of one level that hold the same moment */
-    double rows;
-    int64 first_ms, last_ms; /* covered by the rows seen */
-    bool cut;                /* a LIMIT was reached: the rows cover only a part of the window */
+    double samples; /* inside the bounds */
+    double rows, series_sum;
+    double series_at_once;   /* in rows of one level that hold the same moment */
+    int64 first_ms, last_ms; /* of the bounds what the rows cover */
+    bool cut;                /* a LIMIT was reached: there are more rows, and later ones */
 } density;
 
 /* Folds the conditions whose values are known while planning; returns the others' time factor. */
@@ -108,12 +107,15 @@ seen_row(HeapTuple tuple, TupleDesc desc)
 }
 
 static void
-add_row(density *d, const seen *row)
+add_row(density *d, const seen *row, int64 from_ms, int64 to_ms)
 {
-    d->samples += row->samples;
+    int64 first_ms = Max(row->first_ms, from_ms), last_ms = Min(row->last_ms, to_ms);
+    double part = ((double)(last_ms - first_ms) + 1) / ((double)(row->last_ms - row->first_ms) + 1);
+
+    d->samples += row->samples * Min(part, 1);
     d->series_sum += row->series;
-    d->first_ms = d->rows == 0 ? row->first_ms : Min(d->first_ms, row->first_ms);
-    d->last_ms = d->rows == 0 ? row->last_ms : Max(d->last_ms, row->last_ms);
+    d->first_ms = d->rows == 0 ? first_ms : Min(d->first_ms, first_ms);
+    d->last_ms = d->rows == 0 ? last_ms : Max(d->last_ms, last_ms);
     d->rows++;
 }
 
@@ -143,7 +145,6 @@ look(int32 metric_id, double n_series, int64 from_ms, int64 to_ms, density *ret)
 {
     TimestampTz from = 0, to = 0, day = 0;
     int place_rows[FDW_TABLE_N + 1] = {0};
-    seen rows[LOOK_ROWS];
 
     *ret = (density){0};
     if (!bridge_ms_to_timestamptz(from_ms, &from) || !bridge_ms_to_timestamptz(to_ms, &to) ||
@@ -152,7 +153,8 @@ look(int32 metric_id, double n_series, int64 from_ms, int64 to_ms, density *ret)
 
     Datum values[5] = {Int32GetDatum(metric_id), TimestampTzGetDatum(from), TimestampTzGetDatum(to),
                        TimestampTzGetDatum(day), Int32GetDatum(mdl_bucket(metric_id))};
-    int n = (int)Min(fdw_spi_run(FDW_STMT_EST_BLOCKS, values, 0), LOOK_ROWS);
+    int n = (int)fdw_spi_run(FDW_STMT_EST_BLOCKS, values, 0);
+    seen *rows = palloc(sizeof(seen) * Max(n, 1));
 
     for (int i = 0; i < n; i++) {
         rows[i] = seen_row(SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
@@ -167,7 +169,7 @@ look(int32 metric_id, double n_series, int64 from_ms, int64 to_ms, density *ret)
             rows[i].samples *= Min(n_series / Max(rows[i].series, 1), 1);
             rows[i].series = Min(n_series, rows[i].series);
         }
-        add_row(ret, &rows[i]);
+        add_row(ret, &rows[i], from_ms, to_ms);
     }
     for (int place = 0; place <= FDW_TABLE_N; place++) {
         int limit = place >= FDW_TABLE_FRESH ? FRESH_ROWS : ARM_ROWS;
@@ -175,6 +177,25 @@ look(int32 metric_id, double n_series, int64 from_ms, int64 to_ms, density *ret)
         ret->cut |= place_rows[place] >= limit;
         ret->series_at_once = Max(ret->series_at_once, series_at_once(rows, n, place));
     }
+    pfree(rows);
+}
+
+/* Is there anything in the bounds that is not fresh? */
+static bool
+anything(int32 metric_id, int64 from_ms, int64 to_ms)
+{
+    TimestampTz from = 0, to = 0, day = 0;
+
+    if (!bridge_ms_to_timestamptz(from_ms, &from) || !bridge_ms_to_timestamptz(to_ms, &to) ||
+        !bridge_ms_to_timestamptz(Max(mdl_day_start_ms(from_ms), MDL_TIME_MIN_MS), &day))
+        return false;
+
+    Datum values[4] = {Int32GetDatum(metric_id), TimestampTzGetDatum(from), TimestampTzGetDatum(to),
+                       TimestampTzGetDatum(day)};
+    bool found = fdw_spi_run(FDW_STMT_EST_ANY, values, 1) > 0;
+
+    SPI_freetuptable(SPI_tuptable);
+    return found;
 }
 
 static double
@@ -237,15 +258,12 @@ clip_range(const fdw_want *want, int64 *ret_from_ms, int64 *ret_to_ms)
 
 /* Where the metric's data begin in [from_ms, with_data_ms]; the later end is known to have some. */
 static int64
-first_data(int32 metric_id, double n_series, int64 from_ms, int64 with_data_ms)
+first_data(int32 metric_id, int64 from_ms, int64 with_data_ms)
 {
     int64 without_ms = from_ms, probe_ms = from_ms;
 
     for (int i = 0; i <= BISECTIONS && probe_ms < with_data_ms; i++) {
-        density d;
-
-        look(metric_id, n_series, probe_ms, Min(probe_ms + MDL_DAY_MS, with_data_ms), &d);
-        if (d.rows > 0)
+        if (anything(metric_id, probe_ms, Min(probe_ms + MDL_DAY_MS, with_data_ms - 1)))
             with_data_ms = probe_ms;
         else
             without_ms = probe_ms;
@@ -254,42 +272,59 @@ first_data(int32 metric_id, double n_series, int64 from_ms, int64 with_data_ms)
     return with_data_ms;
 }
 
+/* Adds to *ret what is in a window that was looked at, and in rest_ms more that are like it. */
+static void
+extrapolate(const density *d, double n_series, int64 window_ms, double rest_ms, fdw_estimate *ret)
+{
+    double covered_ms = (double)(d->last_ms - d->first_ms) + 1;
+    double scale = 1;
+
+    if (d->cut)
+        scale = Max(n_series / Max(d->series_at_once, 1), 1) * Max(window_ms / covered_ms, 1);
+    else if (rest_ms > 0)
+        scale = 1 + rest_ms / covered_ms;
+    if (d->cut)
+        scale *= 1 + rest_ms / ((double)window_ms + 1);
+    ret->samples += Max(d->samples * scale, 1);
+    ret->blocks += Max(d->rows * scale, 1);
+    ret->series_per_block = Max(ret->series_per_block, d->series_sum / d->rows);
+}
+
+static double
+series_of_metric(int32 metric_id)
+{
+    Datum id = Int32GetDatum(metric_id);
+    double planned, n = count_of(FDW_STMT_EST_SERIES, id);
+
+    if (n < SERIES_COUNTED)
+        return n;
+    (void)fdw_spi_cost(FDW_STMT_SERIES_OF_METRIC, &id, &planned);
+    return Max(n, planned);
+}
+
 /* Adds one metric's share to *ret. */
 static void
 estimate_metric(int32 metric_id, int64 from_ms, int64 to_ms, fdw_estimate *ret)
 {
     density d;
     int64 window_ms = Min(to_ms - from_ms, MDL_DAY_MS);
-    int64 rest_ms = to_ms - from_ms - window_ms;
-    Datum id = Int32GetDatum(metric_id);
-    double series = count_of(FDW_STMT_EST_SERIES, id);
+    int64 window_start_ms = to_ms - window_ms;
+    double rest_ms = (double)(window_start_ms - from_ms);
+    double series = series_of_metric(metric_id);
 
-    if (series >= SERIES_COUNTED) {
-        double planned;
-
-        (void)fdw_spi_cost(FDW_STMT_SERIES_OF_METRIC, &id, &planned);
-        series = Max(series, planned);
-    }
-    look(metric_id, series, to_ms - window_ms, to_ms, &d);
+    look(metric_id, series, window_start_ms, to_ms, &d);
     if (d.rows > 0 && rest_ms > 0)
-        from_ms = first_data(metric_id, series, from_ms, to_ms - window_ms);
-    for (int i = 1; i >= 0 && d.rows == 0 && rest_ms > 0; i--)
-        look(metric_id, series, from_ms + rest_ms / 2 * i, from_ms + rest_ms / 2 * i + window_ms,
-             &d);
-    if (d.rows == 0) {
+        rest_ms = (double)(window_start_ms - first_data(metric_id, from_ms, window_start_ms));
+    for (int i = 1; i >= 0 && d.rows == 0 && rest_ms > 0; i--) {
+        int64 start_ms = from_ms + (window_start_ms - from_ms) / 2 * i;
+
+        look(metric_id, series, start_ms, start_ms + window_ms, &d);
+    }
+    if (d.rows > 0) {
+        extrapolate(&d, series, window_ms, rest_ms, ret);
+    } else {
         ret->samples += rest_ms > 0 ? FEW_SAMPLES : 1;
         ret->blocks += 1;
-    } else {
-        double range_ms = (double)(to_ms - from_ms) + 1;
-        double covered_ms = (double)(d.last_ms - d.first_ms) + 1;
-        double scale = d.cut ? range_ms / covered_ms : range_ms / ((double)window_ms + 1);
-
-        /* rows that reach beyond the range count by what of them lies inside */
-        if (covered_ms > range_ms)
-            scale = range_ms / covered_ms;
-        ret->samples += Max(d.samples * scale, 1);
-        ret->blocks += Max(d.rows * scale, 1);
-        ret->series_per_block = Max(ret->series_per_block, d.series_sum / d.rows);
     }
     ret->series += Max(series >= SERIES_COUNTED ? Max(series, d.series_at_once) : series, 1);
 }

@@ -40,9 +40,9 @@ enum {
     SAMPLE_ROWS = 500, /* LIMIT in the statement */
     REGEX_ROWS = 200,  /* of them, if there is a regular expression */
     SURE_HITS = 10,    /* fewer are counted by index */
-    COUNTS = 3,        /* statements that count, at most */
+    NEEDED = 3,        /* labels that the statement which counts can ask for at once */
 };
-#define COUNT_COST 2500.0 /* of the planner's, that such a statement may have */
+#define COUNT_COST 2500.0 /* that the planner may see in that statement */
 
 typedef enum matcher_kind {
     MATCHER_NONE,
@@ -373,25 +373,26 @@ needed_ids(Node *qual)
 static double
 count_by_index(const sample *s, List *quals)
 {
-    double least = -1;
-    int looks = 0;
-    ListCell *cell, *ids;
+    Datum values[1 + NEEDED] = {Int32GetDatum(s->metric_id)};
+    List *needed = NIL;
+    bool isnull;
+    ListCell *cell;
 
-    foreach (cell, quals) {
-        foreach (ids, needed_ids(lfirst(cell))) {
-            Datum values[2] = {Int32GetDatum(s->metric_id), PointerGetDatum(lfirst(ids))};
-            bool isnull;
+    foreach (cell, quals)
+        needed = list_concat(needed, needed_ids(lfirst(cell)));
+    if (needed == NIL)
+        return -1;
+    for (int i = 0; i < NEEDED; i++)
+        values[1 + i] = PointerGetDatum(list_nth(needed, Min(i, list_length(needed) - 1)));
+    if (fdw_spi_cost(FDW_STMT_EST_MATCH, values, NULL) > COUNT_COST)
+        return -1;
+    fdw_spi_run(FDW_STMT_EST_MATCH, values, 1);
 
-            if (looks++ >= COUNTS || fdw_spi_cost(FDW_STMT_EST_MATCH, values, NULL) > COUNT_COST)
-                continue;
-            fdw_spi_run(FDW_STMT_EST_MATCH, values, 1);
-            double n = DatumGetInt64(
-                SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-            SPI_freetuptable(SPI_tuptable);
-            least = least < 0 ? n : Min(least, n);
-        }
-    }
-    return least;
+    double n =
+        DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+
+    SPI_freetuptable(SPI_tuptable);
+    return n;
 }
 
 /* ---- all of it -------------------------------------------------------------------------------- */

@@ -48,7 +48,7 @@ enum { MAX_ARGS = 10, ROWS_PER_FETCH = 5000 };
 #define ESTIMATE_ARM(number, name, metric, limit)                                                          \
     "(SELECT " number "::pg_catalog.int4 AS place, n_samples, n_series, t_min, t_max"              \
     " FROM _prom_data." name " WHERE metric_id" EQ metric                                          \
-    " AND t_min" GE "$4 AND t_min" LE "$3 AND t_max" GE "$2 LIMIT " limit ")"
+    " AND t_min" GE "$4 AND t_min" LE "$3 AND t_max" GE "$2 ORDER BY t_min LIMIT " limit ")"
 
 static const struct {
     const char *sql;
@@ -90,12 +90,16 @@ static const struct {
     [FDW_STMT_DATA_MERGED] = {DATA_OF("merged"), DATA_ARGS, 0},
     [FDW_STMT_DATA_FRESH] = {DATA_OF("fresh"), DATA_ARGS, 0},
     [FDW_STMT_EST_BLOCKS] =
-        {ESTIMATE_ARM("0", "block", "$1", "128")
-         " UNION ALL " ESTIMATE_ARM("1", "block_far", "$1", "128")
-         " UNION ALL " ESTIMATE_ARM("2", "merged", "$1", "128")
+        {ESTIMATE_ARM("0", "block", "$1", "512")
+         " UNION ALL " ESTIMATE_ARM("1", "block_far", "$1", "512")
+         " UNION ALL " ESTIMATE_ARM("2", "merged", "$1", "512")
          " UNION ALL " ESTIMATE_ARM("3", "fresh", "$1", "64")
          " UNION ALL " ESTIMATE_ARM("4", "fresh", "$5", "64"),
          5, {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}, CUSTOM},
+    [FDW_STMT_EST_ANY] =
+        {ESTIMATE_ARM("0", "block", "$1", "1") " UNION ALL " ESTIMATE_ARM("1", "block_far", "$1", "1")
+         " UNION ALL " ESTIMATE_ARM("2", "merged", "$1", "1"),
+         4, {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID}, CUSTOM},
     [FDW_STMT_EST_SERIES] =
         {"SELECT pg_catalog.count(*) FROM (SELECT 1 FROM _prom_catalog.series WHERE metric_id" EQ "$1"
          " LIMIT 1000) s",
@@ -106,8 +110,9 @@ static const struct {
          1, {INT4OID}, CURSOR_OPT_GENERIC_PLAN},
     [FDW_STMT_EST_MATCH] =
         {"SELECT pg_catalog.count(*) FROM (SELECT 1 FROM _prom_catalog.series WHERE metric_id" EQ "$1"
-         " AND labels OPERATOR(pg_catalog.&&) $2 LIMIT 1000) s",
-         2, {INT4OID, INT4ARRAYOID}, CUSTOM},
+         " AND labels OPERATOR(pg_catalog.&&) $2 AND labels OPERATOR(pg_catalog.&&) $3"
+         " AND labels OPERATOR(pg_catalog.&&) $4 LIMIT 1000) s",
+         4, {INT4OID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID}, CUSTOM},
     [FDW_STMT_EST_POSITION] =
         {"SELECT p.pos FROM _prom_catalog.label_key k JOIN _prom_catalog.label_key_position p"
          " ON p.key_id" EQ "k.id WHERE p.metric_id" EQ "$1 AND k.digest" EQ "$2 AND k.key" EQ "$3",
