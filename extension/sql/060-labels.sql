@@ -56,8 +56,15 @@ $$;
 COMMENT ON FUNCTION prom_api.eq(int4[], int4[]) IS
     'do two series have the same labels, whatever their metrics?';
 
+-- Tells the planner which index helps, and how much of a table a function lets through.
+CREATE FUNCTION _prom_ext.match_support(internal) RETURNS internal
+    AS 'MODULE_PATHNAME', 'matchers_support' LANGUAGE C STRICT;
+CREATE FUNCTION _prom_ext.match_sel(internal, oid, internal, int4) RETURNS float8
+    AS 'MODULE_PATHNAME', 'matchers_restrict' LANGUAGE C STABLE STRICT;
+
 CREATE FUNCTION prom_api.eq(labels int4[], json_labels jsonb) RETURNS bool
-    AS 'MODULE_PATHNAME', 'matchers_eq_json' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+    AS 'MODULE_PATHNAME', 'matchers_eq_json' LANGUAGE C STABLE STRICT PARALLEL SAFE
+    SUPPORT _prom_ext.match_support;
 COMMENT ON FUNCTION prom_api.eq(int4[], jsonb) IS
     'does a series have exactly these labels, __name__ aside?';
 
@@ -109,8 +116,6 @@ CREATE OPERATOR ps_tag.!=~ (LEFTARG = text, RIGHTARG = text, FUNCTION = ps_tag.r
 -- defined on int4[], they would take '{1,2}'::int4[] @> '{1}' away from PostgreSQL's own.
 CREATE DOMAIN prom_api.label_array AS int4[];
 
-CREATE FUNCTION _prom_ext.match_support(internal) RETURNS internal
-    AS 'MODULE_PATHNAME', 'matchers_support' LANGUAGE C STRICT;
 CREATE FUNCTION _prom_ext.tag_ids(op ps_tag.tag_op_equals) RETURNS int4[]
     AS 'MODULE_PATHNAME', 'matchers_equal_ids' LANGUAGE C STABLE PARALLEL SAFE;
 CREATE FUNCTION _prom_ext.label_ids(key text, value text) RETURNS int4[]
@@ -131,15 +136,15 @@ CREATE FUNCTION _prom_ext.labels_contain(labels prom_api.label_array, json_label
     SUPPORT _prom_ext.match_support;
 
 CREATE OPERATOR prom_api.? (LEFTARG = prom_api.label_array, RIGHTARG = ps_tag.tag_op_equals,
-    FUNCTION = _prom_ext.labels_match, RESTRICT = contsel, JOIN = contjoinsel);
+    FUNCTION = _prom_ext.labels_match, RESTRICT = _prom_ext.match_sel, JOIN = contjoinsel);
 CREATE OPERATOR prom_api.? (LEFTARG = prom_api.label_array, RIGHTARG = ps_tag.tag_op_not_equals,
-    FUNCTION = _prom_ext.labels_match);
+    FUNCTION = _prom_ext.labels_match, RESTRICT = _prom_ext.match_sel);
 CREATE OPERATOR prom_api.? (LEFTARG = prom_api.label_array, RIGHTARG = ps_tag.tag_op_regexp_matches,
-    FUNCTION = _prom_ext.labels_match, RESTRICT = contsel, JOIN = contjoinsel);
+    FUNCTION = _prom_ext.labels_match, RESTRICT = _prom_ext.match_sel, JOIN = contjoinsel);
 CREATE OPERATOR prom_api.? (LEFTARG = prom_api.label_array, RIGHTARG = ps_tag.tag_op_regexp_not_matches,
-    FUNCTION = _prom_ext.labels_match);
+    FUNCTION = _prom_ext.labels_match, RESTRICT = _prom_ext.match_sel);
 CREATE OPERATOR prom_api.@> (LEFTARG = prom_api.label_array, RIGHTARG = jsonb,
-    FUNCTION = _prom_ext.labels_contain, RESTRICT = contsel, JOIN = contjoinsel);
+    FUNCTION = _prom_ext.labels_contain, RESTRICT = _prom_ext.match_sel, JOIN = contjoinsel);
 
 -- ---- matcher(json): ids of labels ------------------------------------------------------------------
 -- For @> (all of them) PostgreSQL's own operator does; an operator of ours on a domain over int4[] would

@@ -13,7 +13,6 @@
 #include "compat.h"
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "nodes/pg_list.h"
 #include "utils/array.h"
 #include "utils/snapshot.h"
 #include "utils/uuid.h"
@@ -82,13 +81,6 @@ catalog_uuid(const ps_digest *digest)
     memcpy(uuid.data, digest->bytes, sizeof(uuid.data));
     return uuid;
 }
-
-/* ---- matchers ---------------------------------------------------------------------------- */
-
-/* For the planner: what labels ? tag (an equality) and labels @> json ask for now. A list of int4[]; a
- * series that passes has at least one id of each. Both arguments detoasted. In matchers.c. */
-List *matchers_ids_of_tag(Datum tag);
-List *matchers_ids_of_json(Datum json);
 
 /* ---- is it still what the caller sees? --------------------------------------------------- */
 

@@ -9,6 +9,7 @@
  *                 labels), evaluated once per series; the rest, evaluated per row by the executor
  *   fdw_estimate  a look at a few block rows says how much there is
  *   fdw_sample    quals on series are tried on some series, for the estimate
+ *   fdw_distinct  hands the planner numbers of different values
  *   fdw_plan      paths and the plan
  *   fdw_scan      evaluates the conditions when execution starts, walks metric by metric
  *   fdw_series    the metric's series that exist and pass the series-level quals
@@ -169,6 +170,13 @@ typedef struct fdw_rel { /* what planning knows of a scan: RelOptInfo.fdw_privat
     double series_fraction; /* passing the rel's own conditions and quals on series */
     double row_fraction;    /* of their samples, passing the row quals */
 } fdw_rel;
+
+/* ---- fdw_distinct --------------------------------------------------------------------------- */
+
+/* Tells the planner how many different values the columns have; once, when the library is loaded. */
+void fdw_distinct_install(void);
+/* What is known of a relation of ours whose size was estimated; NULL for others. In fdw_plan.c. */
+const fdw_estimate *fdw_estimate_of(const RelOptInfo *rel);
 
 /* ---- fdw_series: who exists and passes ---------------------------------------------------- */
 

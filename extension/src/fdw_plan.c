@@ -70,6 +70,16 @@ fdw_get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid table)
     rel->rows = clamp_row_est(info->estimate.samples * info->series_fraction * info->row_fraction);
 }
 
+const fdw_estimate *
+fdw_estimate_of(const RelOptInfo *rel)
+{
+    const fdw_rel *info = rel->fdw_private;
+
+    if (rel->fdwroutine == NULL || rel->fdwroutine->GetForeignRelSize != fdw_get_rel_size)
+        return NULL;
+    return info == NULL ? NULL : &info->estimate;
+}
+
 /* ---- costs -------------------------------------------------------------------------------- */
 
 typedef struct path_size {

@@ -20,6 +20,7 @@
 #include "fdw.h"
 
 #include "catalog.h"
+#include "matchers.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_language.h"
@@ -44,15 +45,6 @@ enum {
 };
 #define COUNT_COST 2500.0 /* that the planner may see in that statement */
 
-typedef enum matcher_kind {
-    MATCHER_NONE,
-    MATCHER_EQUAL,
-    MATCHER_REGEX,
-    MATCHER_NOT_REGEX,
-    MATCHER_CONTAINS,
-    MATCHER_OTHER /* fit to be tried */
-} matcher_kind;
-
 typedef struct sample {
     int32 metric_id;
     int n;
@@ -63,47 +55,32 @@ typedef struct sample {
 
 /* ---- which quals may be tried -------------------------------------------------------------- */
 
-/* Our functions are known by their C names. */
-static matcher_kind
-kind_of_function(Oid function)
-{
-    static const struct {
-        const char *symbol;
-        matcher_kind kind;
-    } known[] = {
-        {"matchers_equal", MATCHER_EQUAL},       {"matchers_not_equal", MATCHER_OTHER},
-        {"matchers_regex", MATCHER_REGEX},       {"matchers_not_regex", MATCHER_NOT_REGEX},
-        {"matchers_contains", MATCHER_CONTAINS}, {"matchers_eq_json", MATCHER_CONTAINS},
-        {"labels_val", MATCHER_OTHER},           {"labels_set", MATCHER_OTHER},
-    };
-    HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-    matcher_kind kind = MATCHER_NONE;
-
-    if (!HeapTupleIsValid(tuple))
-        return MATCHER_NONE;
-
-    Form_pg_proc proc = (Form_pg_proc)GETSTRUCT(tuple);
-
-    if (function < FirstNormalObjectId && proc->proleakproof) {
-        kind = MATCHER_OTHER;
-    } else if (proc->prolang == ClanguageId) {
-        bool isnull;
-        Datum source = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
-        char *symbol = isnull ? NULL : TextDatumGetCString(source);
-
-        for (size_t i = 0; symbol != NULL && i < lengthof(known); i++) {
-            if (strcmp(symbol, known[i].symbol) == 0)
-                kind = known[i].kind;
-        }
-    }
-    ReleaseSysCache(tuple);
-    return kind;
-}
-
 static bool
 harmful_function(Oid function, void *context)
 {
-    return kind_of_function(function) == MATCHER_NONE;
+    static const char *const known[] = {"labels_val", "labels_set"};
+    bool isnull, harmful = true;
+
+    if (matchers_kind(function) != MATCHER_NONE)
+        return false;
+
+    HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+
+    if (!HeapTupleIsValid(tuple))
+        return true;
+
+    Form_pg_proc proc = (Form_pg_proc)GETSTRUCT(tuple);
+
+    if (function < FirstNormalObjectId)
+        harmful = !proc->proleakproof;
+    for (size_t i = 0; proc->prolang == ClanguageId && i < lengthof(known); i++) {
+        Datum source = SysCacheGetAttr(PROCOID, tuple, Anum_pg_proc_prosrc, &isnull);
+
+        if (strcmp(TextDatumGetCString(source), known[i]) == 0)
+            harmful = false;
+    }
+    ReleaseSysCache(tuple);
+    return harmful;
 }
 
 /* Is there anything in it that cannot be tried? */
@@ -259,7 +236,7 @@ resolve_regex(Node *node, void *context)
     if (node == NULL)
         return NULL;
     matcher_kind kind =
-        IsA(node, OpExpr) ? kind_of_function(((OpExpr *)node)->opfuncid) : MATCHER_NONE;
+        IsA(node, OpExpr) ? matchers_kind(((OpExpr *)node)->opfuncid) : MATCHER_NONE;
     if (kind != MATCHER_REGEX && kind != MATCHER_NOT_REGEX)
         return expression_tree_mutator(node, resolve_regex, context);
 
@@ -355,7 +332,7 @@ needed_ids(Node *qual)
 
     if (!IsA(right, Const) || right->constisnull)
         return NIL;
-    switch (kind_of_function(function)) {
+    switch (matchers_kind(function)) {
     case MATCHER_EQUAL:
         return matchers_ids_of_tag(right->constvalue);
     case MATCHER_CONTAINS:

@@ -1,7 +1,8 @@
 /*
- * init.c - what happens when the library is loaded: settings are declared and, when the server loads
- * it at start (shared_preload_libraries), the maintenance launcher is registered. Loaded later, by the
- * first function of ours that a session calls, only the settings exist; then connectors do the care.
+ * init.c - what happens when the library is loaded: settings are declared, the planner learns to ask us
+ * for numbers of different values and, when the server loads it at start (shared_preload_libraries),
+ * the maintenance launcher is registered. Loaded later, by the first function of ours that a session
+ * calls, there is no launcher; then connectors do the care.
  */
 #include "postgres.h"
 
@@ -22,6 +23,7 @@ _PG_init(void)
 {
     fdw_define_settings();
     worker_define_settings();
+    fdw_distinct_install();
     write_define_settings();
     fdw_upper_define_settings();
     if (process_shared_preload_libraries_in_progress)

@@ -12,6 +12,7 @@
  * !== and !=~ true: negation of the whole, not of each label.
  */
 #include "catalog.h"
+#include "matchers.h"
 
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"

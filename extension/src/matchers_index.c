@@ -3,13 +3,14 @@
  *
  * The planner asks a support function what a condition means for an index. `labels ? ('k' == 'v')`
  * means `labels && _prom_ext.tag_ids('k' == 'v')`, an array overlap that GIN knows; the ids are looked
- * up when the scan starts, not when it is planned. `labels @> json` with a constant json means one
- * overlap a pair. Negative matchers cannot use the index; regular expressions could, but the planner
+ * up when the scan starts, not when it is planned. `labels @> json` and eq(labels, json) with a
+ * constant json mean one overlap a pair. Negative matchers cannot use the index; regular expressions could, but the planner
  * has no idea how many ids one stands for, and a probe for each of a million ids is worse than looking
  * at the series of one metric. Conditions are declared lossy, so that the operator itself has the last
  * word on each row.
  */
 #include "catalog.h"
+#include "matchers.h"
 
 #include "access/stratnum.h"
 #include "catalog/pg_collation.h"
@@ -25,13 +26,9 @@
 #include "utils/lsyscache.h"
 
 static Oid
-our_function(Oid schema, const char *name, int n_args, const Oid *args)
+our_function(const char *name, int n_args, const Oid *args)
 {
-    char *schema_name = get_namespace_name(schema);
-
-    if (schema_name == NULL)
-        return InvalidOid;
-    return LookupFuncName(list_make2(makeString(schema_name), makeString(pstrdup(name))), n_args,
+    return LookupFuncName(list_make2(makeString("_prom_ext"), makeString(pstrdup(name))), n_args,
                           args, true);
 }
 
@@ -56,10 +53,10 @@ text_const(const JsonbValue *v)
 
 /* One overlap for each pair whose value is a string; other pairs are left to the operator. */
 static List *
-json_conditions(Node *labels, Oid schema, Datum json_datum)
+json_conditions(Node *labels, Datum json_datum)
 {
     const Oid arg_types[2] = {TEXTOID, TEXTOID};
-    Oid function = our_function(schema, "label_ids", 2, arg_types);
+    Oid function = our_function("label_ids", 2, arg_types);
     Jsonb *json = DatumGetJsonbP(json_datum);
     List *conditions = NIL;
     JsonbIteratorToken token;
@@ -84,16 +81,18 @@ json_conditions(Node *labels, Oid schema, Datum json_datum)
 static List *
 index_conditions(SupportRequestIndexCondition *request)
 {
-    if (!is_opclause(request->node) || request->indexarg != 0 ||
+    List *args = is_opclause(request->node)     ? ((OpExpr *)request->node)->args
+                 : is_funcclause(request->node) ? ((FuncExpr *)request->node)->args
+                                                : NIL;
+
+    if (list_length(args) != 2 || request->indexarg != 0 ||
         get_op_opfamily_strategy(OID_ARRAY_OVERLAP_OP, request->opfamily) == InvalidStrategy)
         return NIL;
-    List *args = ((OpExpr *)request->node)->args;
     Node *labels = linitial(args), *right = lsecond(args);
 
     if (IsA(labels, RelabelType)) /* int4[] as prom_api.label_array */
         labels = (Node *)((RelabelType *)labels)->arg;
     Oid type = exprType(right);
-    Oid schema = get_func_namespace(request->funcid);
 
     if (!is_pseudo_constant_for_index(request->root, right, request->index))
         return NIL;
@@ -101,9 +100,9 @@ index_conditions(SupportRequestIndexCondition *request)
     if (type == JSONBOID) {
         if (!IsA(right, Const) || ((Const *)right)->constisnull)
             return NIL;
-        return json_conditions(labels, schema, ((Const *)right)->constvalue);
+        return json_conditions(labels, ((Const *)right)->constvalue);
     }
-    Oid function = our_function(schema, "tag_ids", 1, &type);
+    Oid function = our_function("tag_ids", 1, &type);
     return OidIsValid(function) ? list_make1(overlap(labels, function, list_make1(right))) : NIL;
 }
 
@@ -115,5 +114,9 @@ matchers_support(PG_FUNCTION_ARGS)
 
     if (IsA(request, SupportRequestIndexCondition))
         PG_RETURN_POINTER(index_conditions((SupportRequestIndexCondition *)request));
+    if (IsA(request, SupportRequestSelectivity)) {
+        matchers_function_share((SupportRequestSelectivity *)request);
+        PG_RETURN_POINTER(request);
+    }
     PG_RETURN_POINTER(NULL);
 }
