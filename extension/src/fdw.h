@@ -127,6 +127,8 @@ typedef struct fdw_quals { /* lists of bare clauses, in the order given */
 
 /* Is clause a condition on this table's blocks? */
 bool fdw_match_cond(PlannerInfo *root, Index relid, Expr *clause, fdw_cond *ret);
+/* Does clause use nothing of this table but series-level columns, and any of them? */
+bool fdw_is_series_level(Index relid, Expr *clause);
 /* Sorts RestrictInfos into the three heaps; pseudoconstant ones are left out. */
 void fdw_classify(PlannerInfo *root, RelOptInfo *rel, List *rinfos, fdw_quals *ret);
 

@@ -11,11 +11,11 @@
 #include <math.h>
 
 #include "access/htup_details.h"
-#include "access/table.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_statistic.h"
-#include "utils/rel.h"
+#include "utils/lsyscache.h"
 #include "utils/selfuncs.h"
+#include "utils/typcache.h"
 
 #define UNKNOWN_LABELS 200.0 /* the planner's default, good for one label of many series */
 
@@ -43,21 +43,19 @@ statistics_of(Oid table, AttrNumber attno, double distinct)
 {
     Datum values[Natts_pg_statistic] = {0};
     bool nulls[Natts_pg_statistic];
-    Relation rel = table_open(StatisticRelationId, AccessShareLock);
+    TupleDesc desc = lookup_rowtype_tupdesc(get_rel_type_id(StatisticRelationId), -1);
     HeapTuple tuple;
 
     for (int i = 0; i < Natts_pg_statistic; i++) {
-        Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(rel), i);
-
-        nulls[i] = !attribute->attbyval; /* arrays */
+        nulls[i] = !TupleDescAttr(desc, i)->attbyval; /* arrays */
     }
     values[Anum_pg_statistic_starelid - 1] = ObjectIdGetDatum(table);
     values[Anum_pg_statistic_staattnum - 1] = Int16GetDatum(attno);
     values[Anum_pg_statistic_stainherit - 1] = BoolGetDatum(false);
     values[Anum_pg_statistic_stanullfrac - 1] = Float4GetDatum(0);
     values[Anum_pg_statistic_stadistinct - 1] = Float4GetDatum((float4)rint(distinct));
-    tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
-    table_close(rel, AccessShareLock);
+    tuple = heap_form_tuple(desc, values, nulls);
+    ReleaseTupleDesc(desc);
     return tuple;
 }
 

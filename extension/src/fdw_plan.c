@@ -2,8 +2,9 @@
  * fdw_plan.c - size, paths and plan of a scan.
  *
  * Paths: one that reads all that the table's own quals ask for; and for each set of other relations
- * that gives conditions (series_id = x.series_id, time >= x.start, ...) one parameterised by them, so
- * that a nested loop may read a few series instead of everything.
+ * that gives conditions (series_id = x.series_id, time >= x.start, ...) or asks for series by what they
+ * are (val(node_id) = x.name) one parameterised by them, so that a nested loop may read a few series
+ * instead of everything.
  *
  * Costs, in units of roughly two microseconds: what a scan costs before its first block, per series
  * loaded, per block opened, per sample decoded, per row handed to the executor.
@@ -27,6 +28,8 @@
 #define COST_BLOCK 20.0
 #define COST_BLOCK_AGAIN 0.5 /* a block that a nested loop has kept open */
 #define COST_SAMPLE 0.001
+
+enum { MAX_PAIRED = 4 }; /* other relations that are tried in pairs */
 
 /* ---- size --------------------------------------------------------------------------------- */
 
@@ -104,6 +107,18 @@ time_cond_fraction(const fdw_quals *quals, const fdw_estimate *estimate)
             bounds++;
     }
     return bounds == 0 ? 1 : bounds == 1 ? DEFAULT_INEQ_SEL : DEFAULT_RANGE_INEQ_SEL;
+}
+
+static bool
+has_time_cond(const fdw_quals *quals)
+{
+    ListCell *kind;
+
+    foreach (kind, quals->cond_kinds) {
+        if (lfirst_int(kind) >= FDW_TIME_LT)
+            return true;
+    }
+    return false;
 }
 
 static void
@@ -193,7 +208,8 @@ add_param_path(PlannerInfo *root, RelOptInfo *rel, Relids outer)
         .time_fraction = time_cond_fraction(&quals, &info->estimate),
         .row_fraction = info->row_fraction *
                         clauselist_selectivity(root, quals.row_quals, rel->relid, JOIN_INNER, NULL),
-        .rescanned = true,
+        /* other bounds of time, another directory */
+        .rescanned = !has_time_cond(&quals),
     };
 
     path_cost(root, rel, &size, &rows, &startup, &total);
@@ -212,7 +228,8 @@ collect_outer(PlannerInfo *root, RelOptInfo *rel, RestrictInfo *rinfo, List *out
     fdw_cond cond;
 
     if (!join_clause_is_movable_to(rinfo, rel) ||
-        !fdw_match_cond(root, rel->relid, rinfo->clause, &cond))
+        !(fdw_match_cond(root, rel->relid, rinfo->clause, &cond) ||
+          fdw_is_series_level(rel->relid, rinfo->clause)))
         return outers;
     outer = bms_del_member(bms_union(rinfo->clause_relids, rel->lateral_relids), rel->relid);
     if (bms_is_empty(outer))
@@ -236,6 +253,37 @@ is_column(PlannerInfo *root, RelOptInfo *rel, EquivalenceClass *ec, EquivalenceM
            ((Var *)expr)->varattno == *(AttrNumber *)arg;
 }
 
+/* Series from one relation and times from another: both together ask for less than each alone. */
+static List *
+with_pairs(List *outers)
+{
+    List *all = list_copy(outers);
+
+    for (int i = 0; list_length(outers) <= MAX_PAIRED && i < list_length(outers); i++) {
+        for (int k = i + 1; k < list_length(outers); k++) {
+            Relids both = bms_union(list_nth(outers, i), list_nth(outers, k));
+            bool known = false;
+            ListCell *cell;
+
+            foreach (cell, all)
+                known |= bms_equal(lfirst(cell), both);
+            if (!known)
+                all = lappend(all, both);
+        }
+    }
+    return all;
+}
+
+/* val(node_id) = x.name and the like: a few rows of x ask for a few series. */
+static bool
+is_series_expression(PlannerInfo *root, RelOptInfo *rel, EquivalenceClass *ec,
+                     EquivalenceMember *em, void *arg)
+{
+    return !is_column(root, rel, ec, em, &(AttrNumber){SAMPLES_SERIES}) &&
+           !is_column(root, rel, ec, em, &(AttrNumber){SAMPLES_METRIC}) &&
+           fdw_is_series_level(rel->relid, em->em_expr);
+}
+
 void
 fdw_get_paths(PlannerInfo *root, RelOptInfo *rel, Oid table)
 {
@@ -254,7 +302,14 @@ fdw_get_paths(PlannerInfo *root, RelOptInfo *rel, Oid table)
         foreach (cell, clauses)
             outers = collect_outer(root, rel, lfirst(cell), outers);
     }
-    foreach (cell, outers)
+    if (rel->has_eclass_joins) {
+        List *clauses = generate_implied_equalities_for_column(root, rel, is_series_expression,
+                                                               NULL, rel->lateral_referencers);
+
+        foreach (cell, clauses)
+            outers = collect_outer(root, rel, lfirst(cell), outers);
+    }
+    foreach (cell, with_pairs(outers))
         add_param_path(root, rel, lfirst(cell));
 }
 

@@ -158,8 +158,8 @@ fdw_match_cond(PlannerInfo *root, Index relid, Expr *clause, fdw_cond *ret)
     return matched;
 }
 
-static bool
-is_series_qual(Index relid, Expr *clause)
+bool
+fdw_is_series_level(Index relid, Expr *clause)
 {
     Bitmapset *attrs = NULL;
     int member = -1;
@@ -195,7 +195,7 @@ fdw_classify(PlannerInfo *root, RelOptInfo *rel, List *rinfos, fdw_quals *ret)
             ret->cond_kinds = lappend_int(ret->cond_kinds, cond.kind);
             ret->cond_types = lappend_oid(ret->cond_types, cond.type);
             ret->cond_values = lappend(ret->cond_values, cond.value);
-        } else if (is_series_qual(rel->relid, rinfo->clause)) {
+        } else if (fdw_is_series_level(rel->relid, rinfo->clause)) {
             ret->series_quals = lappend(ret->series_quals, rinfo->clause);
         } else {
             ret->row_quals = lappend(ret->row_quals, rinfo->clause);

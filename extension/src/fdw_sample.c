@@ -61,6 +61,9 @@ harmful_function(Oid function, void *context)
     static const char *const known[] = {"labels_val", "labels_set"};
     bool isnull, harmful = true;
 
+    /* these fail on no int4[], and tell nothing but what is there */
+    if (function == F_ARRAYOVERLAP || function == F_ARRAYCONTAINS || function == F_ARRAY_EQ)
+        return false;
     if (matchers_kind(function) != MATCHER_NONE)
         return false;
 
@@ -340,6 +343,8 @@ needed_ids(Node *qual)
     default:
         break;
     }
+    if (function == F_ARRAYOVERLAP && exprType((Node *)right) == INT4ARRAYOID)
+        return list_make1(DatumGetPointer(right->constvalue)); /* labels ? matcher('{...}') */
     /* labels[2] = 7, also below NULLIF */
     if (function == F_INT4EQ && pull_var_clause(linitial(args), 0) != NIL)
         return list_make1(catalog_make_int4_array(&(int32){DatumGetInt32(right->constvalue)}, 1));
