@@ -98,5 +98,7 @@ void write_need_metric_name(write_stmt *s);
 
 /* Stores what is gathered; s is empty afterwards. */
 void write_flush(write_stmt *s);
+/* Adds s->dups to what prom_info.metric_stats shows, where maintenance counts the others. */
+void write_count_duplicates(const write_stmt *s);
 
 #endif

@@ -38,7 +38,7 @@ write_define_settings(void)
     DefineCustomIntVariable("promscale.write_memory",
                             "Memory for the samples of one INSERT or COPY; beyond it they are "
                             "stored in several goes.",
-                            NULL, &write_memory_kb, 64 * 1024, 64, MAX_KILOBYTES, PGC_USERSET,
+                            NULL, &write_memory_kb, 64 * 1024, 64, 4 * 1024 * 1024, PGC_USERSET,
                             GUC_UNIT_KB, NULL, NULL, NULL);
 }
 

@@ -187,9 +187,10 @@ report_duplicates(const write_stmt *s)
 {
     const uint64 rows = s->dups.duplicates + s->dups.conflicts;
 
-    if (rows != 0)
-        ereport(
-            NOTICE,
+    if (rows == 0)
+        return;
+    write_count_duplicates(s);
+    ereport(NOTICE,
             (errmsg_plural(UINT64_FORMAT " row was left out: an earlier row of this statement has "
                                          "the same series and time",
                            UINT64_FORMAT " rows were left out: an earlier row of this statement "

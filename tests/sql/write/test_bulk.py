@@ -53,6 +53,19 @@ def test_one_row_of_labels_beyond_the_limit(db):
     assert db.one("SELECT count(*) FROM prom_data.m WHERE length(labels->>'x') = 60000") == 20
 
 
+@pytest.mark.parametrize("maintained", [False, True])
+def test_reading_what_is_written_at_the_same_time(db, maintained):
+    """A statement that is stored in several goes reads the metric as it was when it began."""
+    db.metric("m")
+    fill(db, "m", 7, 3000, "1 s")
+    if maintained:
+        db.sql("SELECT _prom_ext.merge_step(1 << 25)")
+    db.sql("SET promscale.write_memory = '64kB'")
+    db.sql("INSERT INTO prom_data.m (time, value, series_id) SELECT time + interval '1 hour', value, series_id FROM prom_data.m")
+    assert db.count("m") == 42000
+    assert db.one("SELECT max(time) - min(time) FROM m") == db.one("SELECT interval '1 hour 2999 s'")
+
+
 def test_toasted_labels(db):
     """Labels that come out of a table, compressed and out of line."""
     db.metric("m")

@@ -50,6 +50,13 @@ def m(db):
         BEGIN
             INSERT INTO prom_data.m (time, value, labels) SELECT at(1), 0, '{{}}' WHERE false;
             RETURN i;
+        END $$;
+        CREATE FUNCTION nothing_and_fail(i int) RETURNS float8 LANGUAGE plpgsql AS $$
+        BEGIN
+            INSERT INTO prom_data.m (time, value, labels) SELECT at(1), 0, '{{}}' WHERE false;
+            RAISE 'no';
+        EXCEPTION WHEN raise_exception THEN
+            RETURN i;
         END $$""")
     return db
 
@@ -63,7 +70,7 @@ def values(db, by=None):
 @pytest.mark.parametrize("memory", ["64kB", "64MB"])
 @pytest.mark.parametrize("function, by, inner", [
     ("put", "put", True), ("put_and_fail", "failed", False), ("fail_inside", "inside", False), ("put_in_block", "block", True),
-    ("nothing", None, False)])
+    ("nothing", None, False), ("nothing_and_fail", None, False)])
 def test_a_statement_inside_a_statement(m, function, by, inner, memory):
     m.sql(f"SET promscale.write_memory = '{memory}'")
     m.sql(f"INSERT INTO prom_data.m (time, value, labels) SELECT at(i), {function}(i), '{{}}' FROM generate_series(1, 600) i")
@@ -153,6 +160,30 @@ def test_returning_into_and_cursors(m):
     assert m.count("m") == 12
 
 
+def test_functions_in_sql(m):
+    m.sql("""CREATE FUNCTION one(i int) RETURNS float8 LANGUAGE sql AS
+                 $$INSERT INTO prom_data.m (time, value, labels) VALUES (at(i), i, '{}') RETURNING value$$;
+             CREATE FUNCTION many(n int) RETURNS SETOF float8 LANGUAGE sql AS
+                 $$INSERT INTO prom_data.m (time, value, labels) SELECT at(i), i, '{}' FROM generate_series(1, n) i RETURNING value$$;
+             CREATE FUNCTION with_it(n int) RETURNS SETOF float8 LANGUAGE sql AS
+                 $$WITH x AS (INSERT INTO prom_data.m (time, value, labels)
+                              SELECT at(100 + i), i, '{}' FROM generate_series(1, n) i RETURNING value) SELECT * FROM x$$""")
+    assert m.one("SELECT one(50)") == 50
+    assert len(m.sql("SELECT * FROM many(10) LIMIT 2")) == 2
+    assert len(m.sql("SELECT with_it(10) LIMIT 2")) == 2
+    assert m.count("m") == 21
+    # within another INSERT, as its source
+    m.sql("INSERT INTO prom_data.m (time, value, labels) SELECT at(200 + x::int), one(300 + x::int), '{}' FROM many(20) x")
+    assert m.count("m") == 21 + 10 + 20 + 20
+
+
+def test_explain(m):
+    plan = m.column("EXPLAIN (ANALYZE, COSTS off, TIMING off) INSERT INTO prom_data.m (time, value, labels) VALUES (at(1), 1, '{}')")
+    assert any("promscale_write_end" in line for line in plan), plan
+    m.sql("EXPLAIN INSERT INTO prom_data.m (time, value, labels) VALUES (at(2), 1, '{}')")
+    assert m.count("m") == 1
+
+
 def test_data_modifying_with_that_is_not_read_to_its_end(m):
     rows = m.sql("""WITH x AS (INSERT INTO prom_data.m (time, value, labels)
                                SELECT at(i), i, '{}' FROM generate_series(1, 100) i RETURNING value)
@@ -226,6 +257,11 @@ def test_what_was_said_to_be_inserted_is_not_lost_silently(run_some):
            " EXCEPTION WHEN raise_exception THEN NULL; END$$" % INSERT_TEN.replace("'", "''"))
     with pytest.raises(psycopg2.errors.ObjectNotInPrerequisiteState, match="4 inserted"):
         db.sql("SELECT dare()")
+    # unless what is around it fails
+    db.sql("""CREATE FUNCTION dare_and_fail() RETURNS void LANGUAGE plpgsql AS $$
+              BEGIN PERFORM dare(); RAISE 'no'; EXCEPTION WHEN raise_exception THEN NULL; END$$""")
+    db.sql("SELECT dare_and_fail()")
+    assert db.count("m") == 0
     db.sql("SELECT run_some(%s, 0)", (INSERT_TEN,))
     assert values(db) == list(range(1, 11))
 

@@ -116,6 +116,12 @@ def test_duplicates_inside_a_statement_are_told(db):
               ('2024-05-01 00:00:00.0004', 1, '{}'), ('2024-05-01 00:00:00.001', 3, '{}'), ('2024-05-01', 1, '{"a": "b"}')""")
     assert db.conn.notices[-1].startswith("NOTICE:  2 rows were left out")
     assert "1 of them with another value" in db.conn.notices[-1]
+    counted = "SELECT num_duplicates, num_conflicts FROM prom_info.metric_stats WHERE metric_name = 'm'"
+    assert db.sql(counted) == [(1, 1)]
+    # and together with those that maintenance finds
+    db.sql("INSERT INTO prom_data.m (time, value, labels) VALUES ('2024-05-01', 7, '{}'), ('2024-05-01', 8, '{}')")
+    db.maintain()
+    assert db.sql(counted) == [(1, 3)]
     assert db.column("SELECT value FROM m ORDER BY value") == [1, 1, 3]
     n = len(db.conn.notices)
     db.sql("INSERT INTO prom_data.m (time, value, labels) VALUES ('2024-05-02', 1, '{}'), ('2024-05-03', 2, '{}')")
