@@ -44,6 +44,8 @@ RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     c_max_columns CONSTANT int4 := 1000;
+    v_new CONSTANT bool := to_regclass(format('prom_metric.%I', p_name)) IS NULL
+                           OR to_regclass(format('prom_series.%I', p_name)) IS NULL;
     v_ids text;
     v_values text;
 BEGIN
@@ -62,10 +64,44 @@ BEGIN
     EXECUTE format('CREATE OR REPLACE VIEW prom_series.%I WITH (security_invoker = true) AS'
                    ' SELECT id AS series_id, labels%s'
                    ' FROM _prom_catalog.series WHERE metric_id = %s', p_name, v_values, p_metric_id);
-    EXECUTE format('ALTER VIEW prom_metric.%I OWNER TO prom_admin', p_name);
-    EXECUTE format('ALTER VIEW prom_series.%I OWNER TO prom_admin', p_name);
-    EXECUTE format('GRANT SELECT ON prom_metric.%I, prom_series.%I TO prom_reader', p_name, p_name);
+    IF v_new THEN -- a view that is replaced keeps its owner and rights
+        EXECUTE format('ALTER VIEW prom_metric.%I OWNER TO prom_admin', p_name);
+        EXECUTE format('ALTER VIEW prom_series.%I OWNER TO prom_admin', p_name);
+        EXECUTE format('GRANT SELECT ON prom_metric.%I, prom_series.%I TO prom_reader', p_name, p_name);
+    END IF;
     PERFORM _prom_catalog.make_write_view(p_metric_id, p_name);
+    PERFORM _prom_catalog.comment_views_of(p_metric_id, p_name, p_positions);
+END $$;
+
+-- What \d+ says: the metric, which the view's name may only show cut, and the label behind each column.
+-- All in one string of commands, and only what is not said yet: labels come one by one.
+CREATE FUNCTION _prom_catalog.comment_views_of(p_metric_id int4, p_name name, p_positions int4)
+RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    c_shown CONSTANT int4 := 1000; -- characters of a name
+    v_metric text := (SELECT left(metric_name, c_shown) FROM _prom_catalog.metric WHERE id = p_metric_id);
+    v_commands text;
+BEGIN
+    SELECT string_agg(format('COMMENT ON VIEW %s IS %L', v.view, v.says || v_metric), '; ') INTO v_commands
+    FROM (VALUES (format('prom_metric.%I', p_name)::regclass, 'samples of metric '),
+                 (format('prom_series.%I', p_name)::regclass, 'series of metric '),
+                 (format('prom_data.%I', p_name)::regclass, 'INSERT and COPY samples here: metric ')) v (view, says)
+    WHERE obj_description(v.view, 'pg_class') IS NULL;
+    v_commands := concat_ws('; ', v_commands, (
+        SELECT string_agg(format('COMMENT ON COLUMN %s.%I IS %L', a.attrelid::regclass, a.attname,
+                                 c.says || left(k.key, c_shown)), '; ')
+        FROM _prom_catalog.label_key_position p
+        JOIN _prom_catalog.label_key k ON k.id = p.key_id,
+        LATERAL (VALUES (format('prom_metric.%I', p_name)::regclass, k.id_column_name, 'id of label '),
+                        (format('prom_series.%I', p_name)::regclass, k.value_column_name, 'label ')) c (view, name, says)
+        JOIN pg_attribute a ON a.attrelid = c.view AND a.attname = c.name
+        WHERE p.metric_id = p_metric_id AND p.pos <= p_positions AND k.key <> '__name__'
+          AND NOT EXISTS (SELECT FROM pg_description d
+                          WHERE d.classoid = 'pg_class'::regclass AND d.objoid = a.attrelid AND d.objsubid = a.attnum)));
+    IF v_commands <> '' THEN
+        EXECUTE v_commands;
+    END IF;
 END $$;
 
 -- The row may be locked by somebody who gives away positions; then the note has to wait, too.

@@ -41,7 +41,7 @@ CALLERS = {
     # the extension itself, by way of functions that run as its owner
     "": """
         _prom_catalog: check_no_dependents erase_metric forget_metric maintenance_lock make_partition make_views_of
-            make_write_view metric_is_used note_views_error partition_days partitions take_maintenance_lock
+            make_write_view comment_views_of metric_is_used note_views_error partition_days partitions take_maintenance_lock
         _prom_ext: fdw_handler fdw_validator match_support""",
     # PostgreSQL asks whoever makes the trigger, not whoever fires it; views are made as prom_admin
     "prom_admin ": """
