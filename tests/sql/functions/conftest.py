@@ -2,6 +2,8 @@
 
 The extension must be installed where PG_CONFIG points: tests/sql/run sees to it.
 """
+import calendar
+import datetime
 import os
 import pathlib
 import random
@@ -40,8 +42,16 @@ def bound():
     return Bound
 
 
+# Values that stay exact when they are added in any order, and those that are not numbers.
 ODD = [float("nan"), float("inf"), float("-inf"), 0.0, -0.0]
 EXTREME = [1e308, -1e308, 5e-324, float("nan"), 0.0]
+
+
+def clock_change(year, month):
+    """01:00 UTC of the month's last Sunday: when Europe's clocks are set, in ms."""
+    last = datetime.date(year, month + 1, 1) - datetime.timedelta(days=1)
+    sunday = last - datetime.timedelta(days=(last.weekday() + 1) % 7)
+    return calendar.timegm(sunday.timetuple()) * 1000 + HOUR
 
 
 class Written:
@@ -72,6 +82,7 @@ def fill(db):
     written.series = {"cpu_total": total.series, "cpu_usage": usage.series, 'a b"c': quiet.series}
     written.got = {"cpu_total": total, "cpu_usage": usage, 'a b"c': quiet}
     written.t0 = t0
+    written.bases = []
     for step, hours in enumerate(((0, 9), (9, 40), (40, 47), (46, 48))):
         for name, got, odd in (("cpu_total", total, ODD), ("cpu_usage", usage, ODD), ('a b"c', quiet, EXTREME)):
             written.write(name, got, [
@@ -86,6 +97,35 @@ def fill(db):
             db.sql("SELECT _prom_ext.merge_step()")
     db.sql("SELECT _prom_catalog.upsert_metadata(0, '{cpu_usage}', '{gauge}', '{s}', '{help}')")
     return written
+
+
+def scatter(db, random, n_blocks=40):
+    """Writes more of the same series: blocks of any size and step that overlap each other and what is there, with
+    other values, also at days when clocks are set; between them steps of maintenance."""
+    written = db.written
+    db.sql("SELECT prom_api.set_default_retention_period('20 years')")
+    year = datetime.date.today().year - 1
+    written.bases = [clock_change(year, 3) - 12 * HOUR, clock_change(year, 10) - 12 * HOUR]
+    for _ in range(n_blocks):
+        name = random.choice(["cpu_usage", "cpu_usage", "cpu_total"])
+        got = written.got[name]
+        base = random.choice([*written.bases, written.t0, written.t0])
+        start = base + random.randrange(0, 40 * HOUR, random.choice([1, 1000, 600_000]))
+        step = random.choice([600_000, 600_000, 60_000, 15_000, 1, 7_777])
+        n = random.choice([1, 3, 20, 127, 128, 129, 300])
+        several = random.sample(got.series, random.choice([1, 2, len(got.series)]))
+        together = random.random() < 0.7
+        samples = {}
+        for s in several:
+            for i in range(n):
+                t = start + i * step + (0 if together else random.randrange(0, max(step // 3, 1) + 1))
+                samples.setdefault((s, t), random.choice(ODD) if random.random() < 0.01 else
+                                   float(random.randrange(-800, 8000)) / 8)
+        written.write(name, got, [(s, t, v) for (s, t), v in samples.items()])
+        if random.random() < 0.3:
+            db.sql("SELECT _prom_catalog.ensure_partitions()")
+            db.sql(random.choice(["SELECT _prom_ext.merge_step()", "SELECT _prom_ext.merge_step()",
+                                  "SELECT _prom_ext.seal_step(true)"]))
 
 
 @pytest.fixture(scope="session")

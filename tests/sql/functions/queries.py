@@ -12,9 +12,15 @@ class Queries:
         self.series = written.series
         self.labels = labels
         self.arrays = arrays
-        self.buckets = ["date_bin('{}', {}time, '2000-01-01')", "date_trunc('hour', {}time)"]
+        self.bases = [*written.bases, written.t0, written.t0]
+        self.buckets = ["date_bin('{}', {}time, '2000-01-01')", "date_bin('{}', {}time, '2030-01-01 00:00:07.5+00')",
+                        "date_trunc('hour', {1}time)", "date_trunc('day', {1}time)", "date_trunc('week', {1}time)",
+                        "date_trunc('month', {1}time)", "date_trunc('minute', {1}time)",
+                        "date_trunc('day', {1}time, 'Europe/Berlin')", "{1}time::date", "extract(hour FROM {1}time)",
+                        "to_char({1}time, 'HH24')", "{1}time AT TIME ZONE 'Europe/Berlin'",
+                        "date_trunc('hour', {1}time AT TIME ZONE 'America/St_Johns')"]
         if has_time_bucket:
-            self.buckets.append("time_bucket('{}', {}time)")
+            self.buckets += ["time_bucket('{}', {}time)"] * 3
 
     def pick(self, *of):
         return self.random.choice(of)
@@ -29,7 +35,7 @@ class Queries:
         if r < 0.1:
             return self.pick("'infinity'", "'-infinity'", "'1970-01-01'", "now()", "'2200-01-01'",
                              "now() - interval '1 day'")
-        ms = self.t0 + self.random.randrange(-2, 48 * 6 + 3) * 600_000
+        ms = self.random.choice(self.bases) + self.random.randrange(-2, 48 * 6 + 3) * 600_000
         if self.chance(0.2):  # beside a sample, and between two milliseconds
             little = self.pick("1 us", "-1 us", "499 us", "-500 us", "1 ms")
             return f"(to_timestamp({ms // 1000}) + interval '{little}')"
@@ -104,7 +110,8 @@ class Queries:
     # ---- queries -------------------------------------------------------------------------------------
 
     def bucket(self, a=""):
-        return self.random.choice(self.buckets).format(self.pick("1 hour", "7 min", "1 day", "13 hours"), a)
+        return self.random.choice(self.buckets).format(
+            self.pick("1 hour", "7 min", "1 day", "13 hours", "100 ms", "1 day 5 min"), a)
 
     def aggregate(self, a=""):
         v = f"{a}value"
@@ -116,7 +123,8 @@ class Queries:
                          f"array_agg({v} ORDER BY {a}time, {a}series_id)", f"sum({v}) FILTER (WHERE {self.value(a)})",
                          f"count(*) FILTER (WHERE {self.time(a)})", f"bool_or({self.value(a)})",
                          f"sum(DISTINCT {finite})",
-                         f"percentile_disc(0.5) WITHIN GROUP (ORDER BY {v})", f"stddev({finite})", f"sum({v} * 2)",
+                         f"percentile_disc(0.5) WITHIN GROUP (ORDER BY {v})", f"stddev({finite})",
+                         f"variance({v})", f"stddev_pop({v})", f"var_samp({v})", f"sum({v} * 2)",
                          f"sum({v}) + 1", f"max({v}) - min({finite})",
                          f"count({a}zone_id)" if a == "u." else f"count({v})")
 
@@ -211,4 +219,4 @@ class Queries:
             f" {self.pick('', 'WHERE ' + self.time(''))} GROUP BY time")
 
     def query(self):
-        return self.pick(self.rows, self.grouped, self.grouped, self.joined, self.composed)()
+        return self.pick(self.rows, self.grouped, self.grouped, self.grouped, self.joined, self.composed)()

@@ -52,11 +52,20 @@ class Worker(threading.Thread):
                 if e.pgcode not in TRY_AGAIN:
                     self.errors.append(f"{step.__name__}: {e.pgcode} {e}")
                 self.refused[(step.__name__, e.pgcode)] = self.refused.get((step.__name__, e.pgcode), 0) + 1
-                self.conn.cursor().execute("ROLLBACK")
+                self.roll_back()
             except AssertionError as e:
                 self.errors.append(f"{step.__name__}: {e}")
-                self.conn.cursor().execute("ROLLBACK")
+                self.roll_back()
         self.conn.close()
+
+    def roll_back(self):
+        """A cancellation may come late, and hit this."""
+        while True:
+            try:
+                self.conn.cursor().execute("ROLLBACK")
+                return
+            except psycopg2.errors.QueryCanceled:
+                pass
 
     # ---- writing -------------------------------------------------------------------------------------
 
