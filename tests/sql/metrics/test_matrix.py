@@ -13,15 +13,15 @@ CALLERS = {
             get_default_metric_retention_period get_metric_retention_period get_metric_metadata get_multiple_metric_metadata
             is_stale_marker is_normal_nan
         ps_tag: equals not_equals regexp_matches regexp_not_matches
-        _prom_catalog: setting generation feed chunk_windows chunk_width metric_id check_metric_schema no_such_metric
+        _prom_catalog: setting generation feed chunk_width metric_id check_metric_schema no_such_metric
             get_default_compression_setting get_metric_compression_setting
         _prom_ext: text_digest label_digest series_digest dist_key bucket block_parts label_set labels_match labels_contain
-            tag_ids label_ids""",
+            tag_ids label_ids fresh_figures chunk_counts""",
     # what stores samples
     "prom_writer": """
         prom_api: create_metric
         _prom_catalog: guard resolve_series tenant_id upsert_metadata insert_exemplars get_or_create_metric_table_name
-            get_or_create_series_id make_views_now""",
+            get_or_create_series_id make_views_now count_conflicts""",
     "prom_writer prom_maintenance": """
         _prom_catalog: make_metric_views""",
     "prom_maintenance": """
@@ -32,17 +32,21 @@ CALLERS = {
     "prom_modifier": """
         _prom_catalog: delete_series_from_metric delete_series_rows check_metric_name feed_deleted patiently void_generation""",
     # what changes settings and drops metrics
+    "prom_modifier prom_maintenance": """
+        _prom_catalog: recount""",
     "prom_admin": """
         prom_api: drop_metric set_default_retention_period set_metric_retention_period reset_metric_retention_period
             set_default_chunk_interval get_default_chunk_interval set_metric_chunk_interval get_metric_chunk_interval
             reset_metric_chunk_interval set_default_compression_setting set_metric_compression_setting
             reset_metric_compression_setting set_compression_on_metric_table
-        _prom_catalog: check_chunk_interval check_interval check_switch metric_to_set set_setting""",
+        _prom_catalog: check_chunk_interval check_interval check_switch metric_to_set set_setting forget_figures
+            sync_timescaledb_view""",
     # the extension itself, by way of functions that run as its owner
     "": """
         _prom_catalog: check_no_dependents erase_metric forget_metric maintenance_lock make_partition make_views_of
-            make_write_view comment_views_of metric_is_used note_views_error partition_days partitions take_maintenance_lock
-        _prom_ext: fdw_handler fdw_validator match_support""",
+            make_write_view comment_views_of add_up_conflicts correct_figures erase_rows forget_sealed_day make_timescaledb_view
+            tend_figures metric_is_used note_views_error partition_days partitions take_maintenance_lock
+        _prom_ext: fdw_handler fdw_validator match_support match_sel""",
     # PostgreSQL asks whoever makes the trigger, not whoever fires it; views are made as prom_admin
     "prom_admin ": """
         _prom_ext: write_row write_end""",
@@ -80,7 +84,7 @@ def test_what_runs_as_its_owner(shared_db):
     assert shared_db.column("SELECT n.nspname || '.' || p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
                             " WHERE p.prosecdef AND n.nspname = ANY (%s) ORDER BY 1", (list(SCHEMAS),)) == sorted(
         ["_prom_catalog." + f for f in ("apply_retention", "ensure_partitions", "make_metric_views", "make_partition", "make_views_now",
-                                        "run_step", "take_vacuums", "trim_exemplars", "trim_feed", "want_shrink")]
+                                        "count_conflicts", "forget_figures", "recount", "run_step", "sync_timescaledb_view", "take_vacuums", "trim_exemplars", "trim_feed", "want_shrink")]
         + ["_prom_ext.merge_step", "_prom_ext.seal_step", "prom_api.drop_metric"])
 
 
