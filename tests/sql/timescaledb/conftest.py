@@ -44,9 +44,13 @@ class Server(Cluster):
         db = Database(self, self.new_database(script=None))
         for statement in filter(None, map(str.strip, (script or "").split(";"))):
             db.sql(statement)
-        db.conn.close()  # for the search_path of a fresh session
-        db.conn = self.connect(db.name)
+        self.reconnect(db)
         return db
+
+    def reconnect(self, db):
+        """A fresh session: for its search_path, and because TimescaleDB can be made in no other."""
+        db.conn.close()
+        db.conn = self.connect(db.name)
 
     def remove(self, db):
         db.close()

@@ -1,4 +1,5 @@
 """Two extensions in one database: neither minds when the other comes, goes, or is restored."""
+import psycopg2
 import pytest
 
 from conftest import BOTH, HOSTS, SAMPLES, load, value
@@ -81,6 +82,29 @@ def test_promscale_goes(server, order):
         server.remove(db)
 
 
+def test_the_view_that_stands_in_for_timescaledbs(server):
+    """Not made where TimescaleDB is offered; who wants it until then has it, and it gives way when told to."""
+    sync = "SELECT _prom_catalog.sync_timescaledb_view()"
+    there = "SELECT to_regclass('timescaledb_information.compressed_hypertable_stats') IS NOT NULL"
+    setting = "SELECT _prom_catalog.set_setting('timescaledb_view', %s)"
+    db = server.create("CREATE EXTENSION promscale")
+    try:
+        assert not db.one(there) and db.one(sync) == "not there"
+        db.sql(setting, ("true",))
+        assert db.one(sync) == "made" and db.one(there)
+        with pytest.raises(psycopg2.errors.DuplicateSchema):
+            db.sql("CREATE EXTENSION timescaledb")
+        db.sql(setting, ("auto",))
+        assert db.one(sync) == "dropped"
+        server.reconnect(db)
+        db.sql("CREATE EXTENSION timescaledb")
+        before = members(db, "timescaledb")
+        db.sql(setting, ("true",))
+        assert db.one(sync) == "not ours" and not db.one(there) and members(db, "timescaledb") == before
+    finally:
+        server.remove(db)
+
+
 def members(db, extension):
     return sorted(db.column("SELECT pg_describe_object(classid, objid, objsubid) FROM pg_depend d JOIN pg_extension e"
                             " ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass"
@@ -104,11 +128,9 @@ def test_dump_and_restore(server, order):
         server.client("pg_dump", "-F", "custom", "-f", dump, db.name)
         restored.sql("SELECT timescaledb_pre_restore()")
         server.client("pg_restore", "--exit-on-error", "-d", restored.name, dump)
-        restored.conn.close()
-        restored.conn = restored.connect()
+        server.reconnect(restored)
         restored.sql("SELECT timescaledb_post_restore()")
-        restored.conn.close()
-        restored.conn = restored.connect()
+        server.reconnect(restored)
         assert extensions(restored) == ["promscale", "timescaledb"]
         assert restored.sql(SUMS) == EXPECTED
         assert restored.sql(what) == before
