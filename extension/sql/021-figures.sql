@@ -18,7 +18,7 @@ CREATE TABLE _prom_catalog.metric_day (
     PRIMARY KEY (metric_id, day, tenant_id)
 );
 -- Today's rows change with each fold: room on their page lets them do so without touching the index.
-ALTER TABLE _prom_catalog.metric_day SET (fillfactor = 85, autovacuum_vacuum_scale_factor = 0.1,
+ALTER TABLE _prom_catalog.metric_day SET (fillfactor = 45, autovacuum_vacuum_scale_factor = 0.1,
     autovacuum_vacuum_cost_delay = 0);
 
 -- Samples that were left out because an earlier one had the same series and time: duplicates with the

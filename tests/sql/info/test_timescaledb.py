@@ -34,9 +34,16 @@ def exists(db):
     return db.one("SELECT to_regclass(%s) IS NOT NULL", (VIEW,))
 
 
-@absent
+def ask_for_it(db):
+    """Also where the server offers TimescaleDB."""
+    db.sql("SELECT _prom_catalog.set_setting('timescaledb_view', 'true')")
+    db.sql(SYNC)
+    assert exists(db)
+
+
 def test_columns_and_figures(db, store):
     """As in TimescaleDB 1.x; metrics with nothing compressed are not in it."""
+    ask_for_it(db)
     assert db.sql("SELECT attname, format_type(atttypid, -1) FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0"
                   " ORDER BY attnum", (VIEW,)) == [
         ("hypertable_name", "regclass"), ("total_chunks", "bigint"), ("number_compressed_chunks", "bigint")] + [
@@ -61,9 +68,15 @@ def test_columns_and_figures(db, store):
                   " WHERE hypertable_name::text ~ 'a$'") == [("120 bytes", "44 bytes", f"{size} bytes", f"{size + 164} bytes")]
 
 
-@absent
+def test_readers_may_look(db):
+    ask_for_it(db)
+    db.sql("DROP ROLE IF EXISTS stats_reader; CREATE ROLE stats_reader IN ROLE prom_reader; SET ROLE stats_reader")
+    assert db.sql(f"SELECT * FROM {VIEW}") == []
+    db.sql("RESET ROLE")
+
+
 def test_it_goes_with_promscale_and_is_in_no_dump(db, server):
-    assert exists(db)
+    ask_for_it(db)
     assert "timescaledb" not in server.client("pg_dump", db.name).stdout
     db.sql("DROP EXTENSION promscale")
     assert db.one("SELECT to_regnamespace('timescaledb_information') IS NULL")
@@ -115,6 +128,17 @@ def test_it_comes_with_maintenance(db):
     assert "made" not in db.one(SYNC)
     db.sql("DROP EXTENSION promscale")
     assert db.one("SELECT to_regnamespace('timescaledb_information') IS NULL")
+
+
+@pytest.mark.skipif(not OFFERED, reason="this server does not offer TimescaleDB")
+def test_beside_the_real_one(db):
+    assert not exists(db)
+    ask_for_it(db)
+    db.sql("SELECT _prom_catalog.set_setting('timescaledb_view', 'auto')")
+    assert db.one(SYNC) == "dropped"
+    db.sql("CREATE EXTENSION timescaledb")
+    db.sql("SELECT _prom_catalog.set_setting('timescaledb_view', 'true')")
+    assert db.one(SYNC) == "not ours" and not exists(db)
 
 
 @absent

@@ -286,7 +286,6 @@ def test_readers_see_all_of_it_and_no_more(filled):
     assert db.sql(everything) == want
     for view in ("metric", "metric_detail", "metric_stats", "system_stats", "label"):
         assert db.sql(f"SELECT * FROM prom_info.{view}")
-    assert db.sql("SELECT hypertable_name FROM timescaledb_information.compressed_hypertable_stats")
     for forbidden in ("UPDATE _prom_catalog.metric_day SET merged_rows = 1", "SELECT _prom_catalog.recount()",
                       "SELECT _prom_catalog.forget_figures(1)", "SELECT _prom_catalog.count_conflicts(1, 1, 1)",
                       "INSERT INTO _prom_catalog.metric_conflict (metric_id, tenant_id, duplicates, conflicts) VALUES (1, 0, 1, 1)",
