@@ -11,6 +11,7 @@
  *   write_statement.c  what a running statement has gathered, and what becomes of it on errors
  *   write_labels.c     labels as jsonb to series ids
  *   write_flush.c      rows to blocks
+ *   write_notice.c     what the user should know afterwards
  *
  * What must hold:
  *
@@ -56,6 +57,7 @@ struct write_stmt {
      * only labels were given. */
     blk_point *points;
     size_t n_points, cap_points;
+    int64 oldest_ms; /* of all rows so far */
 
     /* Label sets, remembered for the whole statement; all of it lives in set_context. */
     MemoryContext set_context;
@@ -98,7 +100,10 @@ void write_need_metric_name(write_stmt *s);
 
 /* Stores what is gathered; s is empty afterwards. */
 void write_flush(write_stmt *s);
-/* Adds s->dups to what prom_info.metric_stats shows, where maintenance counts the others. */
-void write_count_duplicates(const write_stmt *s);
+
+/* ---- write_notice.c ---------------------------------------------------------------------- */
+
+void write_tell_duplicates(const write_stmt *s);
+void write_tell_retention(const write_stmt *s);
 
 #endif

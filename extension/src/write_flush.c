@@ -263,19 +263,3 @@ write_flush(write_stmt *s)
     MemoryContextSwitchTo(old);
     MemoryContextDelete(context);
 }
-
-void
-write_count_duplicates(const write_stmt *s)
-{
-    static catalog_stmt stmt = {
-        .sql = "SELECT _prom_catalog.count_conflicts($1, $2, $3)",
-        .n_args = 3,
-        .args = {INT4OID, INT8OID, INT8OID},
-    };
-    Datum values[] = {Int32GetDatum(s->metric_id), Int64GetDatum((int64)s->dups.duplicates),
-                      Int64GetDatum((int64)s->dups.conflicts)};
-
-    SPI_connect();
-    catalog_run(&stmt, values, false);
-    SPI_finish();
-}

@@ -176,28 +176,12 @@ write_row(PG_FUNCTION_ARGS)
                         errmsg("there is no series " INT64_FORMAT, p->series_id),
                         errhint("Ids of series stand in prom_series.%s.",
                                 quote_identifier(RelationGetRelationName(t->tg_relation)))));
+    s->oldest_ms = Min(s->oldest_ms, ms);
     s->n_points++;
     PG_RETURN_POINTER(as_stored(t->tg_trigtuple, desc, values, nulls, ms));
 }
 
 /* ---- a statement ends --------------------------------------------------------------------- */
-
-static void
-report_duplicates(const write_stmt *s)
-{
-    const uint64 rows = s->dups.duplicates + s->dups.conflicts;
-
-    if (rows == 0)
-        return;
-    write_count_duplicates(s);
-    ereport(NOTICE,
-            (errmsg_plural(UINT64_FORMAT " row was left out: an earlier row of this statement has "
-                                         "the same series and time",
-                           UINT64_FORMAT " rows were left out: an earlier row of this statement "
-                                         "has the same series and time",
-                           (unsigned long)rows, rows),
-             errdetail(UINT64_FORMAT " of them with another value.", s->dups.conflicts)));
-}
 
 /*
  * COPY calls it outside the executor's context; then the innermost statement of the view is the one.
@@ -216,7 +200,8 @@ write_end(PG_FUNCTION_ARGS)
         s = write_stmt_innermost(view);
     if (s != NULL) {
         write_flush(s);
-        report_duplicates(s);
+        write_tell_duplicates(s);
+        write_tell_retention(s);
         write_stmt_free(s);
     }
     PG_RETURN_POINTER(NULL);

@@ -80,10 +80,13 @@ def test_a_dropped_metric(db):
 
 
 def test_serializable_and_read_only(shared):
+    s = shared.series("m", level="1")
     for level in ("REPEATABLE READ", "SERIALIZABLE"):
-        with pytest.raises(E.ActiveSqlTransaction, match="READ COMMITTED"):
-            shared.sql(f"BEGIN ISOLATION LEVEL {level}; INSERT INTO prom_data.m (time, value, labels) VALUES ({GOOD}, 1, '{{}}')")
-        shared.sql("ROLLBACK")
+        for columns, last in (("labels", "'{}'"), ("series_id", s)):
+            with pytest.raises(E.ActiveSqlTransaction, match="READ COMMITTED"):
+                shared.sql(f"BEGIN ISOLATION LEVEL {level};"
+                           f"INSERT INTO prom_data.m (time, value, {columns}) VALUES ({GOOD}, 1, {last})")
+            shared.sql("ROLLBACK")
     with pytest.raises(E.ReadOnlySqlTransaction):
         shared.sql(f"BEGIN READ ONLY; INSERT INTO prom_data.m (time, value, labels) VALUES ({GOOD}, 1, '{{}}')")
     shared.sql("ROLLBACK")

@@ -160,6 +160,37 @@ def test_returning_into_and_cursors(m):
     assert m.count("m") == 12
 
 
+def test_copy_inside_a_statement(m):
+    """From a file of the server: the only COPY that a function can run."""
+    path = f"{m.server.data}/{m.name}.rows"
+    m.sql(f"COPY (SELECT at(500 + i), i, '{{\"by\": \"copy\"}}' FROM generate_series(1, 10) i) TO '{path}';"
+          f"COPY (SELECT 1 WHERE false) TO '{path}.none'")
+    for name, file, fails in (("put_copy", path, False), ("fail_copy", path, True), ("copy_nothing", path + ".none", True)):
+        m.sql(f"""CREATE FUNCTION {name}(i int) RETURNS float8 LANGUAGE plpgsql AS $$
+                  BEGIN
+                      COPY prom_data.m (time, value, labels) FROM '{file}';
+                      {"RAISE 'no';" if fails else ""}
+                      RETURN i;
+                  EXCEPTION WHEN raise_exception THEN RETURN i; END $$""")
+    for name in ("fail_copy", "copy_nothing", "put_copy"):
+        m.sql(f"INSERT INTO prom_data.m (time, value, labels) SELECT at(i), {name}(i), '{{}}' FROM generate_series(1, 20) i")
+        assert values(m) == list(range(1, 21))
+        assert values(m, "copy") == ([] if name != "put_copy" else list(range(1, 11)))
+
+
+@pytest.mark.parametrize("kind", ["TRIGGER t AFTER INSERT ON source", "TRIGGER t BEFORE INSERT ON source",
+                                  "CONSTRAINT TRIGGER t AFTER INSERT ON source DEFERRABLE INITIALLY DEFERRED"])
+def test_from_triggers_of_other_tables(m, kind):
+    m.sql(f"""CREATE TABLE source (i int);
+        CREATE FUNCTION pass_on() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+            INSERT INTO prom_data.m (time, value, labels) VALUES (at(NEW.i), NEW.i, '{{}}'); RETURN NEW; END$$;
+        CREATE {kind} FOR EACH ROW EXECUTE FUNCTION pass_on()""")
+    m.sql("INSERT INTO source SELECT generate_series(1, 10)")
+    assert values(m) == list(range(1, 11))
+    m.sql("BEGIN; INSERT INTO source VALUES (11); SAVEPOINT a; INSERT INTO source VALUES (12); ROLLBACK TO a; COMMIT")
+    assert values(m) == list(range(1, 12))
+
+
 def test_functions_in_sql(m):
     m.sql("""CREATE FUNCTION one(i int) RETURNS float8 LANGUAGE sql AS
                  $$INSERT INTO prom_data.m (time, value, labels) VALUES (at(i), i, '{}') RETURNING value$$;

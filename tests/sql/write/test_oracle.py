@@ -126,3 +126,23 @@ def test_duplicates_inside_a_statement_are_told(db):
     n = len(db.conn.notices)
     db.sql("INSERT INTO prom_data.m (time, value, labels) VALUES ('2024-05-02', 1, '{}'), ('2024-05-03', 2, '{}')")
     assert len(db.conn.notices) == n
+
+
+def test_retention_is_told(db):
+    """Samples that will soon be dropped are stored, and the user hears of it."""
+    db.metric("m")
+    insert = "INSERT INTO prom_data.m (time, value, labels) VALUES (now(), 1, '{}'), (now() - interval %s, 2, '{}')"
+    db.sql("SELECT set_default_retention_period('30 days')")
+    db.sql(insert, ("29 days",))
+    assert not db.conn.notices
+    db.sql(insert, ("31 days",))
+    assert "older than 30 days will be dropped" in db.conn.notices[-1] and "set_metric_retention_period" in db.conn.notices[-1]
+    assert db.count("m") == 4
+    db.sql("SELECT set_metric_retention_period('m', '40 days')")
+    db.sql(insert, ("32 days",))
+    assert len(db.conn.notices) == 1
+    db.sql("SELECT set_metric_retention_period('m', '1 day')")
+    db.sql(insert, ("2 days",))
+    assert "older than 1 day " in db.conn.notices[-1]
+    db.maintain()
+    assert db.one("SELECT max(now() - time) < interval '2 days' FROM m")
