@@ -52,11 +52,9 @@ read_metrics(blk_reader *r, blk_in *in, uint64_t *tmp)
         metric += (int32_t)tmp[k];
         if (metric != r->meta.metric_id && mdl_bucket(metric) != r->meta.metric_id)
             return false; /* nobody would look for it here */
-        r->groups[k] = (blk_flush_group){.lo = at, .hi = at + (uint32_t)count[k]};
-        for (; at < r->groups[k].hi; at++) {
-            r->fseries[at].metric_id = metric;
-            r->fseries[at].group = k;
-        }
+        r->groups[k] =
+            (blk_flush_group){.metric_id = metric, .lo = at, .hi = at + (uint32_t)count[k]};
+        at = r->groups[k].hi;
     }
     return at == n_series;
 }
@@ -69,14 +67,22 @@ read_ids(blk_reader *r, blk_in *in, uint64_t *tmp)
 
     if (!blk_icol_decode(in, r->n_series, tmp))
         return false;
-    for (uint32_t i = 0; i < r->n_series; i++) {
-        blk_flush_series *s = &r->fseries[i];
-        id += tmp[i];
-        s->series_id = (int64_t)id;
-        if (i > 0 && s->metric_id == s[-1].metric_id && s->series_id <= s[-1].series_id)
+    for (uint32_t k = 0; k < r->n_groups; k++) {
+        const blk_flush_group *g = &r->groups[k];
+        bool falls = false;
+        for (uint32_t i = g->lo; i < g->hi; i++) {
+            int64_t before = (int64_t)id;
+            id += tmp[i];
+            falls |= i > g->lo && (int64_t)id <= before;
+            r->fseries[i].series_id = (int64_t)id;
+            r->fseries[i].metric_id = g->metric_id;
+            r->fseries[i].group = k;
+        }
+        if (falls)
             return false;
-        lo = s->series_id < lo ? s->series_id : lo;
-        hi = s->series_id > hi ? s->series_id : hi;
+        int64_t first = r->fseries[g->lo].series_id, last = (int64_t)id; /* ascending */
+        lo = first < lo ? first : lo;
+        hi = last > hi ? last : hi;
     }
     return lo == r->meta.series_lo && hi == r->meta.series_hi;
 }
@@ -137,21 +143,23 @@ read_vector_index(blk_reader *r, blk_in *in, uint64_t *tmp)
 
     if (!blk_icol_decode(in, r->n_series, tmp))
         return false;
-    for (uint32_t i = 0; i < r->n_series; i++) {
-        if (tmp[i] >= r->n_vecs)
+    const uint32_t *start = r->vec_start;
+    blk_flush_series *s = r->fseries;
+    for (uint32_t i = 0; i < r->n_series; i++, s++) {
+        if (tmp[i] >= r->n_vecs || total > n_samples)
             return false;
-        r->fseries[i].vec = (uint32_t)tmp[i];
-        r->fseries[i].first_value = (uint32_t)total;
-        total += r->vec_start[tmp[i] + 1] - r->vec_start[tmp[i]];
-        if (total > n_samples)
-            return false;
+        s->vec = (uint32_t)tmp[i];
+        s->first_value = (uint32_t)total;
+        total += start[tmp[i] + 1] - start[tmp[i]];
     }
+    if (total != n_samples)
+        return false;
     for (uint32_t k = 0; k < r->n_groups; k++) {
         uint32_t end = k + 1 < r->n_groups ? r->fseries[r->groups[k].hi].first_value
                                            : (uint32_t)r->meta.n_samples;
         r->groups[k].n = end - r->fseries[r->groups[k].lo].first_value;
     }
-    return total == n_samples;
+    return true;
 }
 
 /* ---- opening ------------------------------------------------------------------------------- */

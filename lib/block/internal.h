@@ -415,8 +415,9 @@ typedef struct blk_flush_series {
 } blk_flush_series;
 
 typedef struct blk_flush_group { /* values of one metric */
-    uint32_t lo, hi;             /* series */
-    uint32_t n;                  /* values */
+    int32_t metric_id;
+    uint32_t lo, hi; /* series */
+    uint32_t n;      /* values */
     uint32_t lookups;
     const uint8_t *p; /* where it begins, NULL: not known yet */
     bool decoded;
