@@ -22,6 +22,7 @@
  */
 #include "fdw.h"
 
+#include "access/xact.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
