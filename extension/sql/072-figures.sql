@@ -204,8 +204,9 @@ BEGIN
         'promscale: metrics with compressed chunks, as TimescaleDB 1.x shows hypertables';
     GRANT USAGE ON SCHEMA timescaledb_information TO prom_reader;
     GRANT SELECT ON timescaledb_information.compressed_hypertable_stats TO prom_reader;
-    -- in the extension's script both are members already
-    IF NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_namespace'::regclass AND deptype = 'e'
+    -- in the extension's script both are members already; tests run the parts without an extension
+    IF EXISTS (SELECT FROM pg_extension WHERE extname = 'promscale')
+       AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_namespace'::regclass AND deptype = 'e'
                    AND objid = to_regnamespace('timescaledb_information')::oid) THEN
         ALTER EXTENSION promscale ADD SCHEMA timescaledb_information;
         ALTER EXTENSION promscale ADD VIEW timescaledb_information.compressed_hypertable_stats;
