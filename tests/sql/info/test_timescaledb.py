@@ -77,7 +77,7 @@ def test_readers_may_look(db):
 
 def test_it_goes_with_promscale_and_is_in_no_dump(db, server):
     ask_for_it(db)
-    assert "timescaledb" not in server.client("pg_dump", db.name).stdout
+    assert "timescaledb_information" not in server.client("pg_dump", db.name).stdout
     db.sql("DROP EXTENSION promscale")
     assert db.one("SELECT to_regnamespace('timescaledb_information') IS NULL")
 
