@@ -3,11 +3,11 @@
  *
  * The density of a metric (samples per millisecond) changes slowly. So at most a few hundred block
  * rows of the metric are looked at, of the last day of the wanted range; the rest is multiplication by
- * the length of the range, from the first day that has data (found by bisection, roughly). If the last
- * day is empty, a day in the middle or the first day stands for all. Each look is one statement by
- * primary key, pruned to two partitions, about a tenth of a millisecond whatever the number of
- * partitions; there are two to six. A range without ends is the one that the day partitions cover:
- * their bounds are read from the relation's descriptor, which says nothing of anybody's data.
+ * the length of the range, from the first day that has data (found roughly). If the last day is empty,
+ * a day in the middle or the first day stands for all. Each look is one statement by primary key,
+ * pruned to two partitions, about a tenth of a millisecond whatever the number of partitions; there are
+ * two to twelve. A range without ends is the one that the day partitions cover: their bounds are read
+ * from the relation's descriptor, which says nothing of anybody's data.
  *
  * The number of series is counted up to 1000. Beyond that it is what the planner thinks of the series
  * table, or what the blocks of one moment hold together, if that is more (on one level they hold
@@ -42,7 +42,7 @@ enum {
     ARM_ROWS = 512,            /* LIMIT in the statement for block, block_far and merged */
     FRESH_ROWS = 64,           /* for fresh, and for the rows of fresh that small metrics share */
     PACKED = FDW_TABLE_N,      /* place of the latter in the statement's result */
-    BISECTIONS = 4,
+    BISECTIONS = 3,
 };
 
 typedef struct seen { /* a block row */
@@ -256,35 +256,55 @@ clip_range(const fdw_want *want, int64 *ret_from_ms, int64 *ret_to_ms)
     *ret_to_ms = Max(to_ms, from_ms);
 }
 
-/* Where the metric's data begin in [from_ms, with_data_ms]; the later end is known to have some. */
+/* Is there anything on the day that begins then, or on what of it lies before with_data_ms? */
+static bool
+data_at(int32 metric_id, int64 probe_ms, int64 with_data_ms)
+{
+    return anything(metric_id, probe_ms, Min(probe_ms + MDL_DAY_MS, with_data_ms - 1));
+}
+
+/* About where the metric's data begin in [from_ms, with_data_ms]; the later end is known to have some.
+ * At the beginning, in most cases; otherwise in steps back that double, and then halved again. */
 static int64
 first_data(int32 metric_id, int64 from_ms, int64 with_data_ms)
 {
-    int64 without_ms = from_ms, probe_ms = from_ms;
+    int64 without_ms = from_ms, step_ms = MDL_DAY_MS, newest_ms = with_data_ms;
 
-    for (int i = 0; i <= BISECTIONS && probe_ms < with_data_ms; i++) {
-        if (anything(metric_id, probe_ms, Min(probe_ms + MDL_DAY_MS, with_data_ms - 1)))
+    if (from_ms >= with_data_ms || data_at(metric_id, from_ms, with_data_ms))
+        return Min(from_ms, with_data_ms);
+    while (newest_ms - step_ms > from_ms) {
+        if (!data_at(metric_id, newest_ms - step_ms, with_data_ms)) {
+            without_ms = newest_ms - step_ms;
+            break;
+        }
+        with_data_ms = newest_ms - step_ms;
+        step_ms *= 2;
+    }
+    for (int i = 0; i < BISECTIONS && with_data_ms - without_ms > MDL_DAY_MS; i++) {
+        int64 probe_ms = without_ms + (with_data_ms - without_ms) / 2;
+
+        if (data_at(metric_id, probe_ms, with_data_ms))
             with_data_ms = probe_ms;
         else
             without_ms = probe_ms;
-        probe_ms = without_ms + (with_data_ms - without_ms) / 2;
     }
     return with_data_ms;
 }
 
 /* Adds to *ret what is in a window that was looked at, and in rest_ms more that are like it. */
 static void
-extrapolate(const density *d, double n_series, int64 window_ms, double rest_ms, fdw_estimate *ret)
+extrapolate(const density *d, double n_series, int64 window_start_ms, int64 window_ms,
+            double rest_ms, fdw_estimate *ret)
 {
     double covered_ms = (double)(d->last_ms - d->first_ms) + 1;
+    double used_ms = window_ms + 1.0; /* of the window; it may end after the data do */
     double scale = 1;
 
     if (d->cut)
         scale = Max(n_series / Max(d->series_at_once, 1), 1) * Max(window_ms / covered_ms, 1);
-    else if (rest_ms > 0)
-        scale = 1 + rest_ms / covered_ms;
-    if (d->cut)
-        scale *= 1 + rest_ms / ((double)window_ms + 1);
+    else
+        used_ms = Max((double)(d->last_ms - window_start_ms), used_ms / 4);
+    scale *= 1 + rest_ms / used_ms;
     ret->samples += Max(d->samples * scale, 1);
     ret->blocks += Max(d->rows * scale, 1);
     ret->series_per_block = Max(ret->series_per_block, d->series_sum / d->rows);
@@ -316,12 +336,11 @@ estimate_metric(int32 metric_id, int64 from_ms, int64 to_ms, fdw_estimate *ret)
     if (d.rows > 0 && rest_ms > 0)
         rest_ms = (double)(window_start_ms - first_data(metric_id, from_ms, window_start_ms));
     for (int i = 1; i >= 0 && d.rows == 0 && rest_ms > 0; i--) {
-        int64 start_ms = from_ms + (window_start_ms - from_ms) / 2 * i;
-
-        look(metric_id, series, start_ms, start_ms + window_ms, &d);
+        window_start_ms = from_ms + (int64)(rest_ms / 2 * i);
+        look(metric_id, series, window_start_ms, window_start_ms + window_ms, &d);
     }
     if (d.rows > 0) {
-        extrapolate(&d, series, window_ms, rest_ms, ret);
+        extrapolate(&d, series, window_start_ms, window_ms, rest_ms, ret);
     } else {
         ret->samples += rest_ms > 0 ? FEW_SAMPLES : 1;
         ret->blocks += 1;
