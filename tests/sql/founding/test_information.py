@@ -6,6 +6,7 @@ from conftest import DEV, PRODUCTION, insert_of
 
 METRIC_COLUMNS = ["id", "metric_name", "table_name", "retention_period", "chunk_interval", "label_keys", "size",
                   "compression_ratio", "total_chunks", "compressed_chunks"]
+ROW_BYTES = 164  # what a block's row takes beside its data
 LABEL_COLUMNS = ["key", "value_column_name", "id_column_name", "values"]
 
 
@@ -41,25 +42,66 @@ def test_table_name_names_the_views(own):
         assert own.sql(f'SELECT node FROM prom_series."{table}"') == [("pinky",)]
 
 
+def stored(db, metric, table="x"):
+    """Bytes of the metric's blocks, and what their rows take beside them in table and index."""
+    rows, data = db.sql("""
+        SELECT count(*), coalesce(sum(octet_length(data)), 0)
+        FROM (SELECT metric_id, data, 'fresh' AS t FROM _prom_data.fresh
+              UNION ALL SELECT metric_id, data, 'merged' FROM _prom_data.merged
+              UNION ALL SELECT metric_id, data, 'block' FROM _prom_data.block) x
+        JOIN _prom_catalog.metric m ON m.id = x.metric_id
+        WHERE metric_name = %s AND (%s = 'x' OR t = %s)""", (metric, table, table))[0]
+    return data + ROW_BYTES * rows
+
+
 def test_size_is_the_space_of_the_metric(db):
-    (sizes,), = db.sql("SELECT array_agg(pg_size_bytes(size)) FROM prom_info.metric")
-    stored = db.one("SELECT sum(octet_length(data)) FROM (SELECT data FROM _prom_data.fresh"
-                    " UNION ALL SELECT data FROM _prom_data.merged UNION ALL SELECT data FROM _prom_data.block) x")
-    assert len(sizes) == 2 and all(s > 0 for s in sizes) and sum(sizes) == stored
+    for metric in ("cpu_usage", "cpu_total"):
+        assert db.one("SELECT pg_size_bytes(size) FROM prom_info.metric WHERE metric_name = %s", (metric,)) == stored(
+            db, metric)
 
 
 def test_compression_ratio_is_in_per_cent_and_higher_is_better(own):
-    """(1 - compressed / uncompressed) * 100, over 24 bytes a sample of time, value and series."""
+    """(1 - compressed / uncompressed) * 100; uncompressed is a row per sample with its index."""
     own.way = "sealed"
     own.load(("steady", DEV, [1.0] * 400), ("noisy", DEV, [((i * 7919) % 10007) / 977 for i in range(400)]))
     ratio = {}
     for metric in ("steady", "noisy"):
         row = info(own, metric)
-        stored = own.one("SELECT sum(octet_length(data)) FROM _prom_data.block b JOIN _prom_catalog.metric m"
-                         " ON m.id = b.metric_id WHERE m.metric_name = %s", (metric,))
+        assert row["after_compression_bytes"] == stored(own, metric, "block")
         ratio[metric] = float(row["compression_ratio"])
-        assert ratio[metric] == pytest.approx((1 - stored / (400 * 24)) * 100)
+        assert ratio[metric] == pytest.approx(
+            (1 - row["after_compression_bytes"] / row["before_compression_bytes"]) * 100)
+    own.sql("CREATE TABLE plain (time timestamptz, value float8, series_id int8); CREATE INDEX ON plain (series_id,"
+            " time)")
+    own.sql("INSERT INTO plain SELECT now() + i * interval '1 s', i, 1 FROM generate_series(1, 100000) i")
+    a_row = own.one("SELECT (pg_table_size('plain') + pg_indexes_size('plain')) / 100000.0")
+    assert row["before_compression_bytes"] == pytest.approx(400 * float(a_row), rel=0.1)
     assert 50 < ratio["noisy"] < ratio["steady"] < 100
+
+
+SIZES = [f"{form}_{part}_bytes" for form in ("uncompressed", "compressed")
+         for part in ("heap", "index", "toast", "total")]
+STATS = [("hypertable_name", "regclass"), ("total_chunks", "bigint"), ("number_compressed_chunks", "bigint"),
+         *((name, "text") for name in SIZES)]
+
+
+def test_compressed_hypertable_stats(own):
+    """A row a metric that has compressed chunks, with the columns that TimescaleDB had."""
+    view = "timescaledb_information.compressed_hypertable_stats"
+    assert own.sql("SELECT attname::text, atttypid::regtype::text FROM pg_attribute WHERE attrelid = %s::regclass"
+                   " AND attnum > 0 ORDER BY attnum", (view,)) == STATS
+    own.load(("cpu_usage", DEV, [1.0] * 100), ("cpu_total", DEV, [2.0] * 10))
+    assert own.sql(f"SELECT * FROM {view}") == []
+    own.maintain()
+    own.t0 += 20 * 3600
+    own.load(("cpu_usage", DEV, (1.0,)))
+    rows = {r[0].split(".")[-1]: r for r in own.sql(f"SELECT * FROM {view}")}
+    assert {name: r[1:3] for name, r in rows.items()} == {"cpu_usage": (2, 1), "cpu_total": (1, 1)}
+    for name, row in rows.items():
+        about = info(own, name)
+        assert row[6] == own.one("SELECT pg_size_pretty(%s::int8)", (about["before_compression_bytes"],))
+        assert row[10] == own.one("SELECT pg_size_pretty(%s::int8)", (about["after_compression_bytes"],))
+        assert info(own, name)["total_chunks"] == row[1] and info(own, name)["compressed_chunks"] == row[2]
 
 
 def test_chunks_are_counted_by_chunk_interval(own):

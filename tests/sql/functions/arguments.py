@@ -38,6 +38,7 @@ class Arguments:
     def __init__(self, random, types, db):
         self.random = random
         self.types = types
+        self.length = None  # of the arrays of one call, where they are to be of one length
         self.labels = db.column("SELECT id FROM _prom_catalog.label ORDER BY id")
         self.metrics = db.column("SELECT id FROM _prom_catalog.metric ORDER BY id")
         self.series = db.column("SELECT id FROM _prom_catalog.series ORDER BY id")
@@ -172,6 +173,8 @@ class Arguments:
 
     def array(self, t, name, depth):
         r = self.random.random()
+        if self.length is not None and r < 0.9:
+            return "ARRAY[" + ", ".join(self.expression(t["element"], name, 4) for _ in range(self.length)) + "]"
         if t["name"] == "integer[]" and r < 0.4:
             return quoted(self.random.choice(self.arrays))
         if depth > 3 or r < 0.5:

@@ -16,7 +16,8 @@ def make_tables(db):
         rows = "".join(f"{s}\t{t}\t{v!r}\n" for (m, s, t), v in db.written.samples.items() if m == metric)
         db.conn.cursor().copy_expert("COPY raw FROM STDIN", io.StringIO(rows))
         ids = "".join(f', NULLIF(labels[{pos}], 0) AS "{name}"' for pos, name in columns)
-        db.sql(f"CREATE TABLE {table} AS SELECT to_timestamp(ms / 1000) + ms % 1000 * interval '1 ms' AS time, value, series_id, labels {ids}"
+        db.sql(f"CREATE TABLE {table} AS SELECT to_timestamp(ms / 1000) + ms % 1000 * interval '1 ms' AS time, value,"
+               f" series_id, labels {ids}"
                f" FROM raw JOIN _prom_catalog.series s ON s.id = series_id; DROP TABLE raw; ANALYZE {table}")
     db.sql("CREATE TABLE own AS SELECT id AS series_id, 'name ' || id % 4 AS name,"
            " now() - id % 40 * interval '1 hour' AS since FROM _prom_catalog.series WHERE id % 3 > 0")
@@ -31,7 +32,8 @@ def tidy(value, loose):
         if math.isnan(value):
             return "NaN"
         if loose and math.isfinite(value):
-            return float(f"{value:.9g}") if abs(value) > 1e-6 else 0.0
+            # not the value itself: eighths and their like would often lie in the middle between two roundings
+            return float(f"{value * 1.0987654321:.9g}") if abs(value) > 1e-6 else 0.0
         return value + 0.0
     if isinstance(value, list):
         return tuple(tidy(v, loose) for v in value)

@@ -34,6 +34,7 @@ class Caller:
         return f"(VALUES {', '.join(rows)} OFFSET 0) v({names})", names
 
     def routine(self, r):
+        self.arguments.length = self.random.choice([None, None, 1, 3])
         n = len(r.arguments) - self.random.randrange(r.n_defaults + 1)
         given = r.arguments[:n]
         if r.kind == "p":
