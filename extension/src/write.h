@@ -64,6 +64,7 @@ struct write_stmt {
     struct set_table_hash *set_table; /* bytes of the jsonb -> index in sets */
     write_set *sets;
     size_t n_sets, cap_sets, n_resolved;
+    int64 generation; /* of the ids found so far */
     ps_str last_json; /* of the row before; most rows say the same again */
     uint32 last_set;
     size_t set_bytes;

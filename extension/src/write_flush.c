@@ -238,6 +238,20 @@ check_series(const write_stmt *s, const blk_point *points, size_t n)
     pfree(ids);
 }
 
+/* Between two goes of a statement a function in it may have deleted series: the transaction's own lock
+ * does not stop itself. What labels have led to then is no longer sure. */
+static void
+check_generation(write_stmt *s)
+{
+    const int64 generation = catalog_generation(false);
+
+    if (s->n_resolved > 0 && s->generation != generation)
+        ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+                        errmsg("series were deleted while samples were being written"),
+                        errhint("Repeat the statement, without deleting series in it.")));
+    s->generation = generation;
+}
+
 void
 write_flush(write_stmt *s)
 {
@@ -249,6 +263,7 @@ write_flush(write_stmt *s)
 
     catalog_lock_guard_shared();
     SPI_connect();
+    check_generation(s);
     MemoryContextSwitchTo(context);
     write_resolve_sets(s);
     const size_t n_given = place_points(s);

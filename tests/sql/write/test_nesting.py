@@ -191,6 +191,22 @@ def test_from_triggers_of_other_tables(m, kind):
     assert values(m) == list(range(1, 12))
 
 
+def test_series_that_the_statement_itself_deletes(m):
+    """Ids that were found are not taken for good after that."""
+    m.sql("""CREATE FUNCTION forget(i int) RETURNS float8 LANGUAGE plpgsql AS $$BEGIN
+                 IF i = 4000 THEN
+                     PERFORM _prom_catalog.delete_series_rows(ARRAY(SELECT series_id FROM prom_series.m));
+                 END IF;
+                 RETURN i; END$$; SET promscale.write_memory = '64kB'""")
+    with pytest.raises(psycopg2.errors.SerializationFailure, match="series were deleted"):
+        m.sql("INSERT INTO prom_data.m (time, value, labels) SELECT at(i), forget(i), '{}' FROM generate_series(1, 5000) i")
+    assert m.count("m") == 0
+    # stored in one go, the deletion comes before the look
+    m.sql("RESET promscale.write_memory")
+    m.sql("INSERT INTO prom_data.m (time, value, labels) SELECT at(i), forget(i), '{}' FROM generate_series(1, 5000) i")
+    assert m.count("m") == 5000
+
+
 def test_functions_in_sql(m):
     m.sql("""CREATE FUNCTION one(i int) RETURNS float8 LANGUAGE sql AS
                  $$INSERT INTO prom_data.m (time, value, labels) VALUES (at(i), i, '{}') RETURNING value$$;
