@@ -1,4 +1,4 @@
-"""The views of a metric as people see them: columns, comments, absent labels, and labels that come while somebody reads."""
+"""The views of a metric as people see them: columns, comments, absent labels, labels that come beside a reader."""
 import threading
 import time
 
@@ -14,20 +14,24 @@ def quoted(name):
 
 
 def columns(db, view):
-    return db.sql("SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0"
+    return db.sql("SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = %s::regclass"
+                  " AND attnum > 0"
                   " AND NOT attisdropped ORDER BY attnum", (view,))
 
 
 def test_three_views(db):
     db.make("cpu_usage", namespace="dev", node="pinky")
     assert columns(db, "prom_metric.cpu_usage") == [
-        ("time", "timestamp with time zone"), ("value", "double precision"), ("series_id", "bigint"), ("labels", "integer[]"),
+        ("time", "timestamp with time zone"), ("value", "double precision"), ("series_id", "bigint"),
+        ("labels", "integer[]"),
         ("namespace_id", "integer"), ("node_id", "integer")]
     assert columns(db, "prom_series.cpu_usage") == [
         ("series_id", "bigint"), ("labels", "integer[]"), ("namespace", "text"), ("node", "text")]
     assert columns(db, "prom_data.cpu_usage") == [
-        ("time", "timestamp with time zone"), ("value", "double precision"), ("series_id", "bigint"), ("labels", "jsonb")]
-    assert db.sql("SELECT n.nspname, pg_get_userbyid(relowner), reloptions FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
+        ("time", "timestamp with time zone"), ("value", "double precision"), ("series_id", "bigint"),
+        ("labels", "jsonb")]
+    assert db.sql("SELECT n.nspname, pg_get_userbyid(relowner), reloptions FROM pg_class c JOIN pg_namespace n ON"
+                  " n.oid = relnamespace"
                   " WHERE relname = 'cpu_usage' ORDER BY 1") == [
         (s, "prom_admin", ["security_invoker=true"]) for s in ("prom_data", "prom_metric", "prom_series")]
     for schema in ("prom_data", "prom_metric", "prom_series"):
@@ -54,7 +58,8 @@ def test_an_absent_label_is_null(db):
 
 def comments(db, view):
     return (db.one("SELECT obj_description(%s::regclass, 'pg_class')", (view,)),
-            dict(db.sql("SELECT attname, col_description(attrelid, attnum) FROM pg_attribute WHERE attrelid = %s::regclass"
+            dict(db.sql("SELECT attname, col_description(attrelid, attnum) FROM pg_attribute WHERE attrelid ="
+                        " %s::regclass"
                         " AND attnum > 0 AND col_description(attrelid, attnum) IS NOT NULL", (view,))))
 
 
@@ -65,18 +70,22 @@ def test_comments(db, metric):
     of = dict(db.sql("SELECT key, value_column_name FROM _prom_catalog.label_key"))
     ids = dict(db.sql("SELECT key, id_column_name FROM _prom_catalog.label_key"))
     keys = ["a", "time", "k" * 100, "it's"]
-    assert comments(db, f"prom_series.{view}") == (f"series of metric {metric[:1000]}", {of[k]: f"label {k}" for k in keys})
-    assert comments(db, f"prom_metric.{view}") == (f"samples of metric {metric[:1000]}", {ids[k]: f"id of label {k}" for k in keys})
+    assert comments(db, f"prom_series.{view}") == (f"series of metric {metric[:1000]}",
+                                                   {of[k]: f"label {k}" for k in keys})
+    assert comments(db, f"prom_metric.{view}") == (f"samples of metric {metric[:1000]}",
+                                                   {ids[k]: f"id of label {k}" for k in keys})
     assert comments(db, f"prom_data.{view}")[0].endswith(metric[:1000])
     # a later label gets its own; what somebody has written himself stays
     db.sql(f"COMMENT ON VIEW prom_series.{view} IS 'mine'; COMMENT ON COLUMN prom_series.{view}.a IS 'mine, too'")
     db.make(metric, late="5")
-    assert comments(db, f"prom_series.{view}") == ("mine", {**{of[k]: f"label {k}" for k in keys}, "a": "mine, too", "late": "label late"})
+    assert comments(db, f"prom_series.{view}") == ("mine", {**{of[k]: f"label {k}" for k in keys}, "a": "mine, too",
+                                                            "late": "label late"})
 
 
 def test_the_columns_that_are_reported_exist(db):
     """prom_info.label names the columns of reserved, equal and long keys as they really are."""
-    keys = [*RESERVED, *(f"label_{k}" for k in RESERVED), "time_id", "label_time_id", "k" * 59, "k" * 60, "k" * 61, "k" * 62, "k" * 63,
+    keys = [*RESERVED, *(f"label_{k}" for k in RESERVED), "time_id", "label_time_id", "k" * 59, "k" * 60, "k" * 61,
+            "k" * 62, "k" * 63,
             "k" * 64, "é" * 31 + "x", "é" * 31 + "y", "ctid", "Time", "TIME"]
     db.make("m", **{k: f"of {k}" for k in keys})
     shown = db.sql("SELECT key, value_column_name, id_column_name FROM prom_info.label WHERE key <> '__name__'")
@@ -91,7 +100,8 @@ def test_the_columns_that_are_reported_exist(db):
 
 def test_what_users_have_built_lives_on(db):
     db.make("m", a="1")
-    db.sql("CREATE VIEW public.all_of_it AS SELECT * FROM prom_metric.m; CREATE VIEW public.a_of_it AS SELECT a FROM prom_series.m;"
+    db.sql("CREATE VIEW public.all_of_it AS SELECT * FROM prom_metric.m; CREATE VIEW public.a_of_it AS SELECT a FROM"
+           " prom_series.m;"
            "CREATE MATERIALIZED VIEW public.kept AS SELECT series_id, a FROM prom_series.m;"
            "CREATE FUNCTION public.f() RETURNS SETOF prom_series.m LANGUAGE sql AS 'SELECT * FROM prom_series.m'")
     assert len(db.sql("SELECT * FROM public.f()")) == 1

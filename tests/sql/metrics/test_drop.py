@@ -9,7 +9,8 @@ import pytest
 from conftest import HOUR
 from database import series
 
-CATALOG = ("series", "label_key_position", "label", "label_key", "metric", "dropped_metric", "setting_override", "state", "tenant")
+CATALOG = ("series", "label_key_position", "label", "label_key", "metric", "dropped_metric", "setting_override",
+           "state", "tenant")
 
 
 def bucket(metric):
@@ -30,16 +31,20 @@ def stored(db, name, at=None, tables=("block", "merged", "fresh"), **labels):
     for i, table in enumerate(tables):
         if table == "block":
             db.sql("SELECT _prom_catalog.ensure_partitions()")
-        db.block(table, metric, [(metric, s, at + i, float(i))], {"block": "sealed", "merged": "merged", "block_far": "sealed"}.get(table, "flush"))
+        db.block(table, metric, [(metric, s, at + i, float(i))], {"block": "sealed", "merged": "merged",
+                                                                  "block_far": "sealed"}.get(table, "flush"))
     return metric, s, [at + i for i in range(len(tables))]
 
 
 def traces(db, metric, s):
     """Where something of a metric is left."""
     found = []
-    for table, column in [("_prom_data.block", "metric_id"), ("_prom_data.block_far", "metric_id"), ("_prom_data.merged", "metric_id"),
-                          ("_prom_data.fresh", "metric_id"), ("_prom_data.exemplar", "metric_id"), ("_prom_catalog.series", "metric_id"),
-                          ("_prom_catalog.label_key_position", "metric_id"), ("_prom_catalog.maintenance_error", "metric_id"),
+    for table, column in [("_prom_data.block", "metric_id"), ("_prom_data.block_far", "metric_id"),
+                          ("_prom_data.merged", "metric_id"),
+                          ("_prom_data.fresh", "metric_id"), ("_prom_data.exemplar", "metric_id"),
+                          ("_prom_catalog.series", "metric_id"),
+                          ("_prom_catalog.label_key_position", "metric_id"),
+                          ("_prom_catalog.maintenance_error", "metric_id"),
                           ("_prom_catalog.metric", "id")]:
         if db.count(table, f"{column} = %s", (metric,)):
             found.append(table)
@@ -51,7 +56,8 @@ def traces(db, metric, s):
 def test_everything_goes(db):
     metric, s, times = stored(db, "m", tables=("block", "block_far", "merged", "fresh"), own="x", shared="y")
     other = stored(db, "other", shared="y", third="z")
-    db.sql("SELECT _prom_catalog.insert_exemplars('{0}', ARRAY[%s], '{5}', ARRAY[%s], '{2024-01-01}', '{1}', ARRAY[jsonb '{}'])", (metric, s))
+    db.sql("SELECT _prom_catalog.insert_exemplars('{0}', ARRAY[%s], '{5}', ARRAY[%s], '{2024-01-01}', '{1}',"
+           " ARRAY[jsonb '{}'])", (metric, s))
     db.sql("INSERT INTO _prom_catalog.maintenance_error VALUES (7, %s, 1, now(), 'seal', 'x')", (metric,))
     db.sql("SELECT set_metric_retention_period('m', '400 days')")
     assert db.times("m") == times and len(traces(db, metric, s)) == 10
@@ -61,7 +67,8 @@ def test_everything_goes(db):
     assert db.times("other") == other[2] and len(traces(db, *other[:2])) == 7
     assert db.sql("SELECT metric_name FROM prom_info.metric") == [("other",)]
     # keys that only this metric had are gone, with their labels; so is its name
-    assert sorted(db.sql("SELECT k.key, l.value FROM _prom_catalog.label l JOIN _prom_catalog.label_key k ON k.id = l.key_id")) == [
+    assert sorted(db.sql("SELECT k.key, l.value FROM _prom_catalog.label l JOIN _prom_catalog.label_key k ON k.id ="
+                         " l.key_id")) == [
         ("__name__", "other"), ("shared", "y"), ("third", "z")]
     assert sorted(db.column("SELECT key FROM _prom_catalog.label_key")) == ["__name__", "shared", "third"]
     assert db.one("SELECT jsonb(labels) FROM prom_series.other") == series("other", shared="y", third="z")
@@ -117,7 +124,7 @@ def test_samples_in_shared_rows_never_come_back(db):
         assert db.sql("SELECT value FROM _prom_data.samples") == [(2.0,)]
         db.maintain()
     assert db.count("_prom_data.fresh") == 0
-    assert db.sql("SELECT metric_id, n_samples FROM _prom_data.block") == [(kept, 1)], "folding kept samples of a dropped metric"
+    assert db.sql("SELECT metric_id, n_samples FROM _prom_data.block") == [(kept, 1)], "a dropped metric was folded"
     # nothing can hold them any more: the note is forgotten with the next drop
     assert db.column("SELECT id FROM _prom_catalog.dropped_metric") == [gone]
     db.sql("SELECT drop_metric('gone')")
@@ -147,7 +154,8 @@ def test_names_that_are_refused(shared_db, call):
         assert error(shared_db, f"SELECT {call}", (name,)) == "42704"
 
 
-@pytest.mark.parametrize("name", ["CAPITAL", "no tags", 'quo"te', "it's", "x" * 10_000, "é" * 40, "%I", "$$", "pg_class", "\n"])
+@pytest.mark.parametrize("name", ["CAPITAL", "no tags", 'quo"te', "it's", "x" * 10_000, "é" * 40, "%I", "$$",
+                                  "pg_class", "\n"])
 def test_odd_names(shared_db, name):
     metric, s = shared_db.make(name, **{"k" * 100: "v"})
     shared_db.make("stays")
@@ -345,7 +353,8 @@ def test_a_snapshot_from_before_keeps_its_samples(db):
     db.sql("SELECT drop_metric('m')")
     db.maintain()
     for _ in range(2):
-        cur.execute("SELECT (extract(epoch FROM time) * 1000)::int8, prom_api.jsonb(labels)->>'a' FROM _prom_data.samples"
+        cur.execute("SELECT (extract(epoch FROM time) * 1000)::int8, prom_api.jsonb(labels)->>'a' FROM"
+                    " _prom_data.samples"
                     " WHERE metric_id = %s ORDER BY 1", (metric,))
         assert cur.fetchall() == [(t, "1") for t in times]
     conn.close()
@@ -354,7 +363,8 @@ def test_a_snapshot_from_before_keeps_its_samples(db):
 def test_an_open_cursor_goes_on(db):
     """Declared before the drop, fetched after it, in a transaction that did not use the views."""
     metric, _, times = stored(db, "m", a="1")
-    conn, cur = holding(db, f"DECLARE c CURSOR FOR SELECT (extract(epoch FROM time) * 1000)::int8 FROM _prom_data.samples"
+    conn, cur = holding(db, f"DECLARE c CURSOR FOR SELECT (extract(epoch FROM time) * 1000)::int8 FROM"
+                        f" _prom_data.samples"
                             f" WHERE metric_id = {metric} ORDER BY time")
     db.sql("SELECT drop_metric('m')")
     cur.execute("FETCH ALL FROM c")
@@ -429,8 +439,10 @@ def test_beside_ingest(db):
                 t = int(time.time() * 1000)
                 try:
                     cur.execute("BEGIN; SELECT _prom_catalog.guard(%s)", ids[:1])
-                    cur.execute("INSERT INTO _prom_data.fresh (tenant_id, metric_id, dist_key, level, kind, format, series_lo, series_hi,"
-                                " t_min, t_max, n_series, n_samples, data) SELECT 0, %s, 0, 0, 1, 1, %s, %s, now(), now(), 1, 1, %s",
+                    cur.execute("INSERT INTO _prom_data.fresh (tenant_id, metric_id, dist_key, level, kind, format,"
+                                " series_lo, series_hi,"
+                                " t_min, t_max, n_series, n_samples, data) SELECT 0, %s, 0, 0, 1, 1, %s, %s, now(),"
+                                " now(), 1, 1, %s",
                                 (ids[1], ids[2], ids[2], str(t).encode()))
                     cur.execute("COMMIT")
                     acked.append((time.monotonic(), ids[1], ids[2], t))
@@ -459,7 +471,8 @@ def test_beside_ingest(db):
     assert not errors
     left = set(db.sql("SELECT f.metric_id, f.series_lo, convert_from(f.data, 'UTF8')::int8 FROM _prom_data.fresh f"
                       " JOIN _prom_catalog.series s ON s.id = f.series_lo AND s.metric_id = f.metric_id"))
-    assert db.count("_prom_data.fresh") == db.count("_prom_data.fresh", "series_lo IN (SELECT id FROM _prom_catalog.series)")
+    assert db.count("_prom_data.fresh") == db.count("_prom_data.fresh",
+                                                    "series_lo IN (SELECT id FROM _prom_catalog.series)")
     after = {tuple(a[1:]) for a in acked if a[0] > drops[-1][1] + 0.05}
     before = {tuple(a[1:]) for a in acked if a[0] < drops[-1][0]}
     assert after and before and after <= left and not left & before
@@ -493,7 +506,8 @@ def test_delete_series(db):
 
 def test_deleted_series_take_their_exemplars_along(db):
     metric, s = db.make("m", a="0")
-    db.sql("SELECT _prom_catalog.insert_exemplars('{0}', ARRAY[%s], '{5}', ARRAY[%s], '{2024-01-01}', '{1}', ARRAY[jsonb '{}'])", (metric, s))
+    db.sql("SELECT _prom_catalog.insert_exemplars('{0}', ARRAY[%s], '{5}', ARRAY[%s], '{2024-01-01}', '{1}',"
+           " ARRAY[jsonb '{}'])", (metric, s))
     db.sql("SELECT _prom_catalog.delete_series_from_metric('m', %s)", ([s],))
     assert db.count("_prom_data.exemplar") == 0
 
@@ -502,8 +516,24 @@ def test_many_series(db):
     """More ids than a row of the feed holds."""
     db.sql("SELECT _prom_catalog.resolve_series(0, '{m}', '{__name__}' || array_fill('k'::text, '{20000}'),"
            " '{m}' || array_agg('v' || i), array_fill(1, '{20000}'), array_fill(2, '{20000}'),"
-           " (SELECT array_agg(x ORDER BY o, x) FROM generate_series(1, 20000) o, unnest(ARRAY[1, o + 1]) x)) FROM generate_series(1, 20000) i")
+           " (SELECT array_agg(x ORDER BY o, x) FROM generate_series(1, 20000) o, unnest(ARRAY[1, o + 1]) x)) FROM"
+           " generate_series(1, 20000) i")
     cursor = db.one("SELECT next_cursor FROM _prom_catalog.feed('0')")
     db.sql("SELECT drop_metric('m')")
     assert len(db.one("SELECT deleted FROM _prom_catalog.feed(%s)", (cursor,))) == 20000
     assert re.match(r"^\d+$", cursor) and db.count("_prom_catalog.series") == 0
+
+
+def test_counts_without_the_deleted(db):
+    """Whatever is computed inside blocks leaves out series that are gone, in rows of their own and in shared ones."""
+    metric, _ = db.make("m", a="0")
+    ids = db.resolve([series("m", a=str(i)) for i in range(3)]).series
+    t = db.now_ms() - HOUR
+    db.block("fresh", metric, [(metric, s, t + k, float(s)) for s in ids for k in range(4)])
+    db.block("fresh", bucket(metric), [(metric, ids[0], t + 100, 9999.0), (metric, ids[1], t + 100, 1.0)])
+    db.sql("SELECT _prom_catalog.delete_series_from_metric('m', %s)", ([ids[0]],))
+    for _ in range(2):
+        assert db.sql("SELECT count(*), count(value), max(value), max(time) < now(), sum(value) FROM m") == [
+            (9, 9, float(ids[2]), True, 4.0 * ids[1] + 1.0 + 4.0 * ids[2])]
+        assert db.sql("SELECT val(a_id), count(*) FROM m GROUP BY a_id ORDER BY 1") == [("1", 5), ("2", 4)]
+        db.maintain()

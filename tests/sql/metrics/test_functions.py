@@ -17,7 +17,8 @@ S = {
 }
 KEYS = list(S)
 # other positions for the same labels, and some that cpu_usage does not have
-T = [series("cpu_total", node="pinky"), series("cpu_total", namespace="dev", node="pinky"), series("cpu_total", zzz="1"),
+T = [series("cpu_total", node="pinky"), series("cpu_total", namespace="dev", node="pinky"),
+     series("cpu_total", zzz="1"),
      series("cpu_total", namespace="dev", zzz="1"), series("cpu_total")]
 
 
@@ -30,17 +31,21 @@ def labels_db(shared_db):
     metric = shared_db.one("SELECT _prom_catalog.metric_id('cpu_usage')")
     shared_db.block("fresh", metric, [(metric, s, ms, 1.0) for s in shared_db.ids.values()])
     total = shared_db.one("SELECT _prom_catalog.metric_id('cpu_total')")
-    shared_db.block("fresh", total, [(total, s, ms, 10.0) for s in shared_db.column("SELECT series_id FROM prom_series.cpu_total")])
+    shared_db.block("fresh", total, [(total, s, ms, 10.0) for s in shared_db.column("SELECT series_id FROM"
+        " prom_series.cpu_total")])
     return shared_db
 
 
 def matching(db, condition, args=None):
     """The same from the series view, from the metric view (series picked by the wrapper), and by the index."""
     names = {i: n for n, i in db.ids.items()}
-    found = sorted((names[i] for i in db.column(f"SELECT series_id FROM prom_series.cpu_usage WHERE {condition}", args)), key=KEYS.index)
-    assert found == sorted((names[i] for i in db.column(f"SELECT series_id FROM cpu_usage WHERE {condition}", args)), key=KEYS.index)
+    found = sorted((names[i] for i in db.column(f"SELECT series_id FROM prom_series.cpu_usage WHERE {condition}",
+                                                args)), key=KEYS.index)
+    assert found == sorted((names[i] for i in db.column(f"SELECT series_id FROM cpu_usage WHERE {condition}", args)),
+                           key=KEYS.index)
     db.sql("SET enable_seqscan = off; SET enable_indexscan = off")
-    assert found == sorted((names[i] for i in db.column(f"SELECT series_id FROM prom_series.cpu_usage WHERE {condition}", args)),
+    assert found == sorted((names[i] for i in db.column(f"SELECT series_id FROM prom_series.cpu_usage WHERE"
+                                                        f" {condition}", args)),
                            key=KEYS.index)
     db.sql("RESET enable_seqscan; RESET enable_indexscan")
     return found
@@ -74,7 +79,8 @@ def but(*names):
     ("eq(labels, jsonb '{\"node\":\"pinky\"}')", ["gap"]),
     ("eq(labels, (SELECT labels FROM prom_series.cpu_total WHERE eq(labels, jsonb '{\"node\":\"pinky\"}')))", ["gap"]),
     ("eq(labels, labels(series_id))", KEYS),
-    ("CASE WHEN labels ? ('namespace' ==~ '') THEN labels ? ('namespace' == val(labels[label_key_position('cpu_usage', 'namespace')])) END",
+    ("CASE WHEN labels ? ('namespace' ==~ '') THEN labels ? ('namespace' =="
+     " val(labels[label_key_position('cpu_usage', 'namespace')])) END",
      ["dev_pinky", "prod_brain", "tagged"]),
     ("val(labels[label_key_position('cpu_usage', 'node')]) = 'pinky'", ["dev_pinky", "gap"]),
 ])
@@ -84,8 +90,9 @@ def test_conditions(labels_db, condition, expected):
 
 def test_matcher_says_ids(labels_db):
     ids = dict(labels_db.sql("SELECT value, id FROM _prom_catalog.label"))
-    assert labels_db.sql("SELECT matcher('{\"namespace\":\"dev\",\"node\":\"pinky\",\"x\":\"y\",\"__name__\":\"cpu_usage\"}')::int4[],"
-                         " matcher('{}')::int4[], matcher(NULL)::int4[], pg_typeof(matcher('{}'))::text") == [
+    assert labels_db.sql("SELECT"
+                         " matcher('{\"namespace\":\"dev\",\"node\":\"pinky\",\"x\":\"y\",\"__name__\":\"cpu\"}')::int4[]"
+                         ", matcher('{}')::int4[], matcher(NULL)::int4[], pg_typeof(matcher('{}'))::text") == [
         (sorted([-1, ids["dev"], ids["pinky"]]), [], None, "matcher_positive")]
     for wrong in ("[1]", "7", '"x"', "null", "true", "[]"):
         with pytest.raises(psycopg2.Error) as e:
@@ -100,7 +107,8 @@ def test_matcher_says_ids(labels_db):
 def test_matcher_uses_the_index(labels_db):
     labels_db.sql("SET enable_seqscan = off")
     try:
-        for condition in ("labels @> matcher('{\"namespace\":\"dev\"}')", "labels ? matcher('{\"namespace\":\"dev\"}')"):
+        for condition in ("labels @> matcher('{\"namespace\":\"dev\"}')",
+                          "labels ? matcher('{\"namespace\":\"dev\"}')"):
             plan = "\n".join(labels_db.column(f"EXPLAIN SELECT * FROM _prom_catalog.series WHERE {condition}"))
             assert "series_labels_idx" in plan and "Index Cond" in plan, plan
     finally:
@@ -123,7 +131,8 @@ def test_a_matcher_over_tenants_is_refused(db):
 def test_operators_of_postgresql_keep_their_meaning(labels_db):
     assert labels_db.sql(
         "SELECT ARRAY[1,2] @> ARRAY[1], '{1,2}'::int4[] @> '{3}', ARRAY[1,2] && ARRAY[2], ARRAY['a'] @> ARRAY['a'],"
-        " jsonb '{\"a\":1}' @> '{\"a\":1}', jsonb '{\"a\":1}' ? 'a', jsonb '{\"a\":1}' ?| ARRAY['b'], int4range(1,5) @> 3,"
+        " jsonb '{\"a\":1}' @> '{\"a\":1}', jsonb '{\"a\":1}' ? 'a', jsonb '{\"a\":1}' ?| ARRAY['b'], int4range(1,5)"
+        " @> 3,"
         " ARRAY[1.5] @> ARRAY[1.5], ARRAY[1]::int8[] @> ARRAY[1]::int8[], tsquery 'a' @> tsquery 'a',"
         " labels @> labels FROM prom_series.cpu_usage LIMIT 1") == [
             (True, False, True, True, True, True, False, True, True, True, True, True)]
@@ -131,7 +140,8 @@ def test_operators_of_postgresql_keep_their_meaning(labels_db):
 
 @pytest.mark.parametrize("condition", [
     "labels ? ($1 == $2)", "labels ? ('namespace' == $2) AND $1 = $1", "labels @> jsonb_build_object($1, $2)",
-    "labels @> matcher(jsonb_build_object($1, $2))", "labels ? ($1 ==~ ('^' || $2 || '$'))", "NOT (labels ? ($1 !== $2))",
+    "labels @> matcher(jsonb_build_object($1, $2))", "labels ? ($1 ==~ ('^' || $2 || '$'))",
+    "NOT (labels ? ($1 !== $2))",
     "NOT (labels ? ($1 !=~ ('^' || $2 || '$')))"])
 @pytest.mark.parametrize("mode", ["force_generic_plan", "force_custom_plan"])
 @pytest.mark.parametrize("source", ["prom_series.cpu_usage", "cpu_usage"])
@@ -146,7 +156,8 @@ def test_parameters(labels_db, condition, mode, source):
     conn.close()
 
 
-@pytest.mark.parametrize("text", ["'namespace' == NULL", "NULL::text ==~ 'x'", "'namespace' !=~ NULL", "'namespace' == NULL::jsonb"])
+@pytest.mark.parametrize("text", ["'namespace' == NULL", "NULL::text ==~ 'x'", "'namespace' !=~ NULL",
+                                  "'namespace' == NULL::jsonb"])
 @pytest.mark.parametrize("source", ["prom_series.cpu_usage", "cpu_usage"])
 def test_nulls_in_matchers(labels_db, text, source):
     with pytest.raises(psycopg2.Error) as e:
@@ -164,26 +175,30 @@ def test_bad_patterns(labels_db, source, op, pattern):
 
 
 @pytest.mark.parametrize("text, found", [
-    ('{"a": 1.50}', "1.50"), ('{"a": true}', "true"), ('{"a": {"b": [1]}}', '{"b": [1]}'), ('{"a": []}', "[]"), ('{"a": ""}', None),
+    ('{"a": 1.50}', "1.50"), ('{"a": true}', "true"), ('{"a": {"b": [1]}}', '{"b": [1]}'), ('{"a": []}', "[]"),
+    ('{"a": ""}', None),
     ('{"a": "\\u00e9"}', "é"), ('{"": "x"}', None)])
 def test_odd_json(db, text, found):
     """Values that are no strings are compared as json text; empty ones match nothing."""
     if found:
         db.resolve([series("m", a=found), series("m", a="else")])
     db.sql("SET search_path = prom_api, public")
-    for condition in ("labels @> %s::jsonb", "labels @> matcher(%s::jsonb)", "eq(labels, %s::jsonb)", "eq(labels, matcher(%s::jsonb))"):
+    for condition in ("labels @> %s::jsonb", "labels @> matcher(%s::jsonb)", "eq(labels, %s::jsonb)",
+                      "eq(labels, matcher(%s::jsonb))"):
         assert db.one(f"SELECT count(*) FROM _prom_catalog.series WHERE {condition}", (text,)) == (1 if found else 0)
 
 
 def test_eq_in_all_forms(labels_db):
-    pairs = labels_db.sql("SELECT jsonb(u.labels) - '__name__', jsonb(t.labels) - '__name__' FROM prom_series.cpu_usage u"
+    pairs = labels_db.sql("SELECT jsonb(u.labels) - '__name__', jsonb(t.labels) - '__name__' FROM"
+                          " prom_series.cpu_usage u"
                           " JOIN prom_series.cpu_total t ON eq(u.labels, t.labels)")
     assert sorted(map(str, pairs)) == sorted(str((p, p)) for p in (
         {"node": "pinky"}, {"node": "pinky", "namespace": "dev"}, {"zzz": "1", "namespace": "dev"}, {}))
     for array in ("{}", "{0}", "{7}", "{7,0,0}"):
         assert labels_db.one("SELECT eq(%s::int4[], '{9}'::int4[])", (array,)) is True
     assert labels_db.sql("SELECT eq('{1,5,0,6}'::int4[], '{2,6,5}'::int4[]), eq('{1,5}'::int4[], '{1,5,6}'::int4[]),"
-                         " eq(NULL::int4[], '{1}'::int4[]), eq(NULL::int4[], jsonb '{}')") == [(True, False, None, None)]
+                         " eq(NULL::int4[], '{1}'::int4[]), eq(NULL::int4[], jsonb '{}')") == [
+                             (True, False, None, None)]
     with pytest.raises(psycopg2.Error) as e:
         labels_db.sql("SELECT eq(labels, '{\"node\":\"pinky\"}') FROM cpu_usage")
     assert e.value.pgcode == "42725"  # the word jsonb is needed
@@ -211,7 +226,8 @@ def test_label_cardinality(labels_db):
                              " JOIN _prom_catalog.label_key k ON k.id = l.key_id"))
     everything = [*S.values(), *T]
     assert got == {f"{k}={v}": sum(s.get(k) == v for s in everything) for s in everything for k, v in s.items()}
-    assert labels_db.sql("SELECT label_cardinality(0), label_cardinality(-1), label_cardinality(2147483647), label_cardinality(NULL)") == [
+    assert labels_db.sql("SELECT label_cardinality(0), label_cardinality(-1), label_cardinality(2147483647),"
+                         " label_cardinality(NULL)") == [
         (0, 0, 0, None)]
 
 
@@ -236,7 +252,8 @@ def test_label_key_position(labels_db):
                 at = db.one("SELECT label_key_position(%s, %s)", (metric, key))
                 assert db.one("SELECT val(%s)", (labels[at - 1],)) == value
     assert db.one("SELECT label_key_position('cpu_usage', '__name__')") == 1
-    assert db.sql("SELECT label_key_position('cpu_usage', 'nokey'), label_key_position('nobody', 'node'), label_key_position('', ''),"
+    assert db.sql("SELECT label_key_position('cpu_usage', 'nokey'), label_key_position('nobody', 'node'),"
+                  " label_key_position('', ''),"
                   " label_key_position(NULL, 'node'), label_key_position('cpu_usage', NULL),"
                   " label_key_position(repeat('x', 10000), repeat('y', 10000))") == [(None,) * 6]
 
@@ -245,17 +262,20 @@ def test_label_key_position(labels_db):
 
 
 def test_metadata(db):
-    for i, (family, kind, unit, text) in enumerate([("f", "gauge", "s", "first"), ("f", "counter", "s", "second"), ("g", "gauge", "", ""),
+    for i, (family, kind, unit, text) in enumerate([("f", "gauge", "s", "first"), ("f", "counter", "s", "second"),
+                                                    ("g", "gauge", "", ""),
                                                     ("G", "x", "y", "z"), ("f", "gauge", "s", "third")]):
-        db.sql("SELECT _prom_catalog.upsert_metadata(0, ARRAY[%s], ARRAY[%s], ARRAY[%s], ARRAY[%s])", (family, kind, unit, text))
+        db.sql("SELECT _prom_catalog.upsert_metadata(0, ARRAY[%s], ARRAY[%s], ARRAY[%s], ARRAY[%s])",
+               (family, kind, unit, text))
         db.sql("UPDATE _prom_catalog.metadata SET last_seen = to_timestamp(%s) WHERE help = %s", (i, text))
     db.sql("SET search_path = prom_api, public")
     assert db.sql("SELECT * FROM get_metric_metadata('f')") == [
         ("f", "gauge", "s", "third"), ("f", "counter", "s", "second"), ("f", "gauge", "s", "first")]
-    assert db.sql("SELECT metric_family, type, unit, help FROM get_multiple_metric_metadata('{g,f,f,nobody,NULL}')") == [
+    assert db.sql("SELECT * FROM get_multiple_metric_metadata('{g,f,f,nobody,NULL}')") == [
         ("f", "gauge", "s", "third"), ("g", "gauge", "", "")]
     for nothing in ("get_metric_metadata('nobody')", "get_metric_metadata('')", "get_metric_metadata(NULL)",
-                    "get_metric_metadata(repeat('x', 10000))", "get_multiple_metric_metadata('{}')", "get_multiple_metric_metadata(NULL)"):
+                    "get_metric_metadata(repeat('x', 10000))", "get_multiple_metric_metadata('{}')",
+                    "get_multiple_metric_metadata(NULL)"):
         assert db.sql(f"SELECT * FROM {nothing}") == []
 
 
@@ -274,11 +294,14 @@ def test_special_values(db):
     from database import MAKE_BLOCK
     metric, s = db.make("m")
     now = db.now_ms()
-    lines = [f"block fresh flush 0 {metric}", *(f"{metric},{s},{now + t},x{bits}" for t, bits in enumerate(SPECIAL)), "end"]
-    db.sql(subprocess.run([MAKE_BLOCK], input="\n".join(lines) + "\n", text=True, check=True, stdout=subprocess.PIPE).stdout)
+    lines = [f"block fresh flush 0 {metric}", *(f"{metric},{s},{now + t},x{bits}" for t, bits in enumerate(SPECIAL)),
+             "end"]
+    db.sql(subprocess.run([MAKE_BLOCK], input="\n".join(lines) + "\n", text=True, check=True,
+                          stdout=subprocess.PIPE).stdout)
     db.sql("SET search_path = prom_api, prom_metric, public")
     assert db.sql("SELECT is_stale_marker(value), is_normal_nan(value) FROM m ORDER BY time") == list(SPECIAL.values())
-    assert db.sql("SELECT is_stale_marker('NaN'), is_normal_nan('NaN'), is_stale_marker(NULL), is_normal_nan('Infinity')") == [
+    assert db.sql("SELECT is_stale_marker('NaN'), is_normal_nan('NaN'), is_stale_marker(NULL),"
+                  " is_normal_nan('Infinity')") == [
         (False, False, None, False)]
     db.maintain()
     assert db.sql("SELECT is_stale_marker(value), is_normal_nan(value) FROM m ORDER BY time") == list(SPECIAL.values())

@@ -1,21 +1,25 @@
-"""Role by function. A function that stands in no line here fails the test: say who may call it, and grant it in 090-rights.sql."""
+"""Role by function. A function that stands in no line here fails the test: say who may call it, grant it in 090."""
 import pytest
 
 ROLES = ("prom_reader", "prom_writer", "prom_maintenance", "prom_modifier", "prom_admin")
-SCHEMAS = ("prom_api", "ps_tag", "prom_metric", "prom_series", "prom_info", "prom_data", "_prom_catalog", "_prom_data", "_prom_ext")
+SCHEMAS = ("prom_api", "ps_tag", "prom_metric", "prom_series", "prom_info", "prom_data", "_prom_catalog",
+           "_prom_data", "_prom_ext")
 ABOVE = {"prom_reader": set(ROLES), "prom_writer": {"prom_writer", "prom_modifier", "prom_admin"},
-         "prom_maintenance": {"prom_maintenance", "prom_admin"}, "prom_modifier": {"prom_modifier", "prom_admin"}, "prom_admin": {"prom_admin"}}
+         "prom_maintenance": {"prom_maintenance", "prom_admin"}, "prom_modifier": {"prom_modifier", "prom_admin"},
+         "prom_admin": {"prom_admin"}}
 
 CALLERS = {
     # what queries call: values, labels, matchers, what is stored
     "prom_reader": """
         prom_api: val jsonb labels labels_info key_value_array label_cardinality label_key_position eq matcher
-            get_default_metric_retention_period get_metric_retention_period get_metric_metadata get_multiple_metric_metadata
+            get_default_metric_retention_period get_metric_retention_period get_metric_metadata
+            get_multiple_metric_metadata
             is_stale_marker is_normal_nan
         ps_tag: equals not_equals regexp_matches regexp_not_matches
         _prom_catalog: setting generation feed chunk_width metric_id check_metric_schema no_such_metric
             get_default_compression_setting get_metric_compression_setting
-        _prom_ext: text_digest label_digest series_digest dist_key bucket block_parts label_set labels_match labels_contain
+        _prom_ext: text_digest label_digest series_digest dist_key bucket block_parts label_set labels_match
+            labels_contain
             tag_ids label_ids fresh_figures chunk_counts""",
     # what stores samples
     "prom_writer": """
@@ -30,7 +34,8 @@ CALLERS = {
         _prom_ext: merge_step seal_step""",
     # what deletes series
     "prom_modifier": """
-        _prom_catalog: delete_series_from_metric delete_series_rows check_metric_name feed_deleted patiently void_generation""",
+        _prom_catalog: delete_series_from_metric delete_series_rows check_metric_name feed_deleted patiently
+            void_generation""",
     # what changes settings and drops metrics
     "prom_modifier prom_maintenance": """
         _prom_catalog: recount""",
@@ -44,7 +49,8 @@ CALLERS = {
     # the extension itself, by way of functions that run as its owner
     "": """
         _prom_catalog: check_no_dependents erase_metric forget_metric maintenance_lock make_partition make_views_of
-            make_write_view comment_views_of add_up_conflicts correct_figures erase_rows forget_sealed_day make_timescaledb_view
+            make_write_view comment_views_of add_up_conflicts correct_figures erase_rows forget_sealed_day
+            make_timescaledb_view
             tend_figures metric_is_used note_views_error partition_days partitions take_maintenance_lock
         _prom_ext: fdw_handler fdw_validator match_support match_sel""",
     # PostgreSQL asks whoever makes the trigger, not whoever fires it; views are made as prom_admin
@@ -69,7 +75,8 @@ def expected():
 
 def test_functions(shared_db):
     wanted = expected()
-    rows = shared_db.sql("SELECT p.oid::regprocedure::text, n.nspname || '.' || p.proname, ARRAY(SELECT r FROM unnest(%s) r"
+    rows = shared_db.sql("SELECT p.oid::regprocedure::text, n.nspname || '.' || p.proname, ARRAY(SELECT r FROM"
+                         " unnest(%s) r"
                          " WHERE has_function_privilege(r, p.oid, 'EXECUTE')), p.proacl IS NOT NULL"
                          " FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = ANY (%s)",
                          (list(ROLES), list(SCHEMAS)))
@@ -81,16 +88,22 @@ def test_functions(shared_db):
 
 def test_what_runs_as_its_owner(shared_db):
     """SECURITY DEFINER is for what makes and drops relations, and for maintenance: each one is a decision."""
-    assert shared_db.column("SELECT n.nspname || '.' || p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
+    assert shared_db.column("SELECT n.nspname || '.' || p.proname FROM pg_proc p JOIN pg_namespace n ON n.oid ="
+                            " p.pronamespace"
                             " WHERE p.prosecdef AND n.nspname = ANY (%s) ORDER BY 1", (list(SCHEMAS),)) == sorted(
-        ["_prom_catalog." + f for f in ("apply_retention", "ensure_partitions", "make_metric_views", "make_partition", "make_views_now",
-                                        "count_conflicts", "forget_figures", "recount", "run_step", "sync_timescaledb_view", "take_vacuums", "trim_exemplars", "trim_feed", "want_shrink")]
+        ["_prom_catalog." + f for f in ("apply_retention", "ensure_partitions", "make_metric_views", "make_partition",
+                                        "make_views_now",
+                                        "count_conflicts", "forget_figures", "recount", "run_step",
+                                        "sync_timescaledb_view", "take_vacuums", "trim_exemplars", "trim_feed",
+                                        "want_shrink")]
         + ["_prom_ext.merge_step", "_prom_ext.seal_step", "prom_api.drop_metric"])
 
 
 def test_public(shared_db):
-    assert shared_db.column("SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace"
-                            " WHERE n.nspname = ANY (%s) AND EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner)))"
+    assert shared_db.column("SELECT p.oid::regprocedure::text FROM pg_proc p JOIN pg_namespace n ON n.oid ="
+                            " p.pronamespace"
+                            " WHERE n.nspname = ANY (%s) AND EXISTS (SELECT FROM aclexplode(coalesce(p.proacl,"
+                            " acldefault('f', p.proowner)))"
                             " a WHERE a.grantee = 0)", (list(SCHEMAS),)) == []
 
 
@@ -100,8 +113,10 @@ def test_tables(shared_db, privilege):
     shared_db.make("m", a="1")
     for role in ROLES:
         got = set(shared_db.column(
-            "SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ANY (%s)"
-            " AND c.relkind IN ('r', 'p', 'v', 'f') AND pg_get_userbyid(c.relowner) <> 'prom_admin' AND has_table_privilege(%s, c.oid, %s)",
+            "SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE"
+            " n.nspname = ANY (%s)"
+            " AND c.relkind IN ('r', 'p', 'v', 'f') AND pg_get_userbyid(c.relowner) <> 'prom_admin' AND"
+            " has_table_privilege(%s, c.oid, %s)",
             (list(SCHEMAS), role, privilege)))
         if role in ("prom_reader", "prom_maintenance") or privilege in ("TRUNCATE", "REFERENCES", "TRIGGER"):
             assert got == set(), role
@@ -109,26 +124,37 @@ def test_tables(shared_db, privilege):
 
 def test_settings_of_metrics_are_for_admins(shared_db):
     """Connectors make metrics and give away positions, and that is all they may write there."""
-    for column in ("retention_period", "chunk_interval", "compression", "metric_name", "table_name", "digest", "id", "views_positions"):
-        assert shared_db.one("SELECT has_column_privilege('prom_writer', '_prom_catalog.metric', %s, 'UPDATE')", (column,)) is False
+    for column in ("retention_period", "chunk_interval", "compression", "metric_name", "table_name", "digest", "id",
+                   "views_positions"):
+        assert shared_db.one("SELECT has_column_privilege('prom_writer', '_prom_catalog.metric', %s, 'UPDATE')",
+                             (column,)) is False
     for column in ("retention_period", "chunk_interval", "compression"):
-        assert shared_db.one("SELECT has_column_privilege('prom_writer', '_prom_catalog.metric', %s, 'INSERT')", (column,)) is False
-        assert shared_db.one("SELECT has_column_privilege('prom_admin', '_prom_catalog.metric', %s, 'UPDATE')", (column,)) is True
+        assert shared_db.one("SELECT has_column_privilege('prom_writer', '_prom_catalog.metric', %s, 'INSERT')",
+                             (column,)) is False
+        assert shared_db.one("SELECT has_column_privilege('prom_admin', '_prom_catalog.metric', %s, 'UPDATE')",
+                             (column,)) is True
 
 
 ROLE_CALLS = [
-    ("prom_reader", "SELECT label_cardinality(1), label_key_position('m', 'a'), matcher('{}')::int4[], get_metric_retention_period('m')"),
-    ("prom_reader", "SELECT get_metric_retention_period('prom_data', 'm'), _prom_catalog.get_metric_compression_setting('m')"),
+    ("prom_reader", "SELECT label_cardinality(1), label_key_position('m', 'a'), matcher('{}')::int4[],"
+     " get_metric_retention_period('m')"),
+    ("prom_reader", "SELECT get_metric_retention_period('prom_data', 'm'),"
+     " _prom_catalog.get_metric_compression_setting('m')"),
     ("prom_reader", "SELECT * FROM get_metric_metadata('f'), get_multiple_metric_metadata('{f}')"),
-    ("prom_reader", "SELECT is_stale_marker(value), is_normal_nan(value) FROM m WHERE labels ? matcher('{\"a\":\"1\"}')"),
-    ("prom_admin", "SELECT set_metric_retention_period('m', '1 day'), set_metric_retention_period('prom_data', 'new', '1 day')"),
+    ("prom_reader", "SELECT is_stale_marker(value), is_normal_nan(value) FROM m WHERE labels ?"
+     " matcher('{\"a\":\"1\"}')"),
+    ("prom_admin", "SELECT set_metric_retention_period('m', '1 day'), set_metric_retention_period('prom_data', 'new',"
+     " '1 day')"),
     ("prom_admin", "SELECT reset_metric_retention_period('m'), reset_metric_retention_period('prom_data', 'm')"),
-    ("prom_admin", "SELECT set_default_retention_period('1 day'), set_default_chunk_interval('1 day'), get_default_chunk_interval()"),
-    ("prom_admin", "SELECT set_metric_chunk_interval('m', '1 h'), get_metric_chunk_interval('m'), reset_metric_chunk_interval('m')"),
+    ("prom_admin", "SELECT set_default_retention_period('1 day'), set_default_chunk_interval('1 day'),"
+     " get_default_chunk_interval()"),
+    ("prom_admin", "SELECT set_metric_chunk_interval('m', '1 h'), get_metric_chunk_interval('m'),"
+     " reset_metric_chunk_interval('m')"),
     ("prom_admin", "SELECT set_metric_compression_setting('m', true), reset_metric_compression_setting('m')"),
     ("prom_admin", "SELECT set_default_compression_setting(false), set_compression_on_metric_table('m', true)"),
     ("prom_admin", "SELECT drop_metric('m')"),
-    ("prom_modifier", "SELECT _prom_catalog.delete_series_from_metric('m', '{1}'), _prom_catalog.delete_series_rows('{2}')"),
+    ("prom_modifier", "SELECT _prom_catalog.delete_series_from_metric('m', '{1}'),"
+     " _prom_catalog.delete_series_rows('{2}')"),
 ]
 
 

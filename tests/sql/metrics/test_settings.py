@@ -5,7 +5,8 @@ import pytest
 from conftest import DAY, HOUR
 from database import series
 
-SET = {"retention": "set_metric_retention_period(%s, '7 days'::interval)", "chunk": "set_metric_chunk_interval(%s, '2 hours'::interval)",
+SET = {"retention": "set_metric_retention_period(%s, '7 days'::interval)",
+       "chunk": "set_metric_chunk_interval(%s, '2 hours'::interval)",
        "compression": "set_metric_compression_setting(%s, false)"}
 GET = {"retention": "get_metric_retention_period(%s)::text", "chunk": "get_metric_chunk_interval(%s)::text",
        "compression": "_prom_catalog.get_metric_compression_setting(%s)::text"}
@@ -61,7 +62,8 @@ def test_shown_and_defaults_reach_every_metric(db):
     assert db.sql(shown) == [("a", "30 days", "06:00:00"), ("b", "7 days", "02:00:00"), ("c", "30 days", "06:00:00")]
     assert db.sql("SELECT get_default_metric_retention_period()::text, get_default_chunk_interval()::text,"
                   " _prom_catalog.get_default_compression_setting()") == [("30 days", "06:00:00", False)]
-    db.sql("SELECT set_default_retention_period('1 month'), set_default_chunk_interval('1 hour'), set_default_compression_setting(true)")
+    db.sql("SELECT set_default_retention_period('1 month'), set_default_chunk_interval('1 hour'),"
+           " set_default_compression_setting(true)")
     assert db.sql(shown) == [("a", "1 mon", "01:00:00"), ("b", "7 days", "02:00:00"), ("c", "1 mon", "01:00:00")]
     assert db.one("SELECT _prom_catalog.get_metric_compression_setting('b')") is False
     assert db.one("SELECT _prom_catalog.get_metric_compression_setting('c')") is True
@@ -98,31 +100,38 @@ def test_no_name(shared_db, call):
 
 @pytest.mark.parametrize("call", [
     "set_default_retention_period(NULL)", "set_metric_retention_period('m', NULL)", "set_default_chunk_interval(NULL)",
-    "set_metric_chunk_interval('m', NULL)", "set_default_compression_setting(NULL)", "set_metric_compression_setting('m', NULL)",
+    "set_metric_chunk_interval('m', NULL)", "set_default_compression_setting(NULL)",
+    "set_metric_compression_setting('m', NULL)",
     "set_compression_on_metric_table('m', NULL)"])
 def test_null_is_refused(shared_db, call):
-    before = shared_db.sql("SELECT metric_name, retention_period, chunk_interval, compression FROM _prom_catalog.metric"), \
+    before = shared_db.sql("SELECT metric_name, retention_period, chunk_interval, compression FROM"
+                           " _prom_catalog.metric"), \
         shared_db.sql("SELECT * FROM _prom_catalog.setting_override")
     assert error(shared_db, call) == "22004"
-    assert before == (shared_db.sql("SELECT metric_name, retention_period, chunk_interval, compression FROM _prom_catalog.metric"),
+    assert before == (shared_db.sql("SELECT metric_name, retention_period, chunk_interval, compression FROM"
+                                    " _prom_catalog.metric"),
                       shared_db.sql("SELECT * FROM _prom_catalog.setting_override"))
 
 
 @pytest.mark.parametrize("call", ["set_default_retention_period(%s)", "set_metric_retention_period('m', %s)",
                                   "set_default_chunk_interval(%s)", "set_metric_chunk_interval('m', %s)"])
-@pytest.mark.parametrize("wrong", ["0", "-1 hour", "-3 months", "1 month -30 days", "1 month -29 days", "1 day -1 second",
+@pytest.mark.parametrize("wrong", ["0", "-1 hour", "-3 months", "1 month -30 days", "1 month -29 days",
+                                   "1 day -1 second",
                                    "1001 years", "178000000 years"])
 def test_intervals_that_are_refused(shared_db, call, wrong):
     assert error(shared_db, call, (wrong,)) == "22023"
 
 
-@pytest.mark.parametrize("call", ["set_default_chunk_interval('1 second')", "set_metric_chunk_interval('m', '59 seconds')"])
+@pytest.mark.parametrize("call", ["set_default_chunk_interval('1 second')",
+                                  "set_metric_chunk_interval('m', '59 seconds')"])
 def test_chunks_are_not_arbitrarily_short(shared_db, call):
     assert error(shared_db, call) == "22023"
 
 
-@pytest.mark.parametrize("given, used", [("1 minute", 1), ("59 minutes", 1), ("1 hour", 1), ("90 minutes", 1), ("2 hours", 2), ("3 hours", 3),
-                                         ("5 hours", 4), ("7 hours 59 minutes", 6), ("8 hours", 8), ("11 hours", 8), ("12 hours", 12),
+@pytest.mark.parametrize("given, used", [("1 minute", 1), ("59 minutes", 1), ("1 hour", 1), ("90 minutes", 1),
+                                         ("2 hours", 2), ("3 hours", 3),
+                                         ("5 hours", 4), ("7 hours 59 minutes", 6), ("8 hours", 8), ("11 hours", 8),
+                                         ("12 hours", 12),
                                          ("1 day", 24), ("36 hours", 24), ("1 month", 24), ("1000 years", 24)])
 def test_chunk_widths(db, given, used):
     """What is shown is what was set; a notice tells where maintenance uses something else."""
@@ -176,12 +185,14 @@ def test_retention_of_exemplars(db):
     for name in ("usual", "brief", "lasting"):
         metric, s = db.make(name)
         for day in (-1, -7, -20, -70):
-            db.sql("SELECT _prom_catalog.insert_exemplars('{0}', ARRAY[%s], '{5}', ARRAY[%s], ARRAY[to_timestamp(%s)], '{1}',"
+            db.sql("SELECT _prom_catalog.insert_exemplars('{0}', ARRAY[%s], '{5}', ARRAY[%s],"
+                   " ARRAY[to_timestamp(%s)], '{1}',"
                    " ARRAY[jsonb '{}'])", (metric, s, db.day_ms(day) / 1000))
     db.sql("SELECT set_default_retention_period('10 days'), set_metric_retention_period('brief', '5 days'),"
            " set_metric_retention_period('lasting', '60 days')")
     db.maintain()
-    assert dict(db.sql("SELECT m.metric_name, count(*) FROM _prom_data.exemplar e JOIN _prom_catalog.metric m ON m.id = e.metric_id"
+    assert dict(db.sql("SELECT m.metric_name, count(*) FROM _prom_data.exemplar e JOIN _prom_catalog.metric m ON m.id"
+                       " = e.metric_id"
                        " GROUP BY 1")) == {"usual": 2, "brief": 1, "lasting": 3}
 
 
@@ -193,7 +204,8 @@ def one_metric(db, name, times):
 
 def sealed_times(db, name):
     """Sealed rows of a metric: in which hours, from the start of the day, each begins and ends."""
-    return db.sql("SELECT extract(hour FROM t_min AT TIME ZONE 'UTC')::int, extract(hour FROM t_max AT TIME ZONE 'UTC')::int"
+    return db.sql("SELECT extract(hour FROM t_min AT TIME ZONE 'UTC')::int, extract(hour FROM t_max AT TIME ZONE"
+                  " 'UTC')::int"
                   " FROM _prom_data.block WHERE metric_id = _prom_catalog.metric_id(%s) ORDER BY t_min", (name,))
 
 
