@@ -66,10 +66,10 @@ def queries(db, metric, other, end, rng):
         " WHERE instance = 'node-0042:9100' GROUP BY 1")
     add("last value per series",
         f"SELECT DISTINCT ON (series_id) series_id, time, value FROM {metric} ORDER BY series_id, time DESC",
-        **{"distinct on": "SELECT DISTINCT ON (series_id) series_id, time, value FROM heap"
-                          " ORDER BY series_id, time DESC",
-           "loose index scan": "SELECT series_id, time, value FROM heap_series s, LATERAL (SELECT time, value FROM"
-                               " heap h WHERE h.series_id = s.series_id ORDER BY time DESC LIMIT 1) x"})
+        **{"loose index scan": "SELECT series_id, time, value FROM heap_series s, LATERAL (SELECT time, value FROM"
+                               " heap h WHERE h.series_id = s.series_id ORDER BY time DESC LIMIT 1) x",
+           "distinct on": "SELECT DISTINCT ON (series_id) series_id, time, value FROM heap"
+                          " ORDER BY series_id, time DESC"})
     add("one series", f"SELECT time, value FROM {metric} WHERE series_id = {one}",
         f"SELECT time, value FROM heap WHERE series_id = {one}")
     add("series_id = ANY of 20", f"SELECT series_id, {FIVE} FROM {metric} WHERE series_id = ANY ('{some}')"

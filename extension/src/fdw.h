@@ -159,6 +159,8 @@ typedef struct fdw_estimate {
 } fdw_estimate;
 
 void fdw_estimate_rel(PlannerInfo *root, const fdw_quals *quals, fdw_estimate *ret);
+/* About how many series there are; inside fdw_spi_begin. */
+double fdw_series_of_metric(int32 metric_id);
 
 /* ---- fdw_sample ---------------------------------------------------------------------------- */
 

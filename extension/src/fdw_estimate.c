@@ -310,8 +310,8 @@ extrapolate(const density *d, double n_series, int64 window_start_ms, int64 wind
     ret->series_per_block = Max(ret->series_per_block, d->series_sum / d->rows);
 }
 
-static double
-series_of_metric(int32 metric_id)
+double
+fdw_series_of_metric(int32 metric_id)
 {
     Datum id = Int32GetDatum(metric_id);
     double planned, n = count_of(FDW_STMT_EST_SERIES, id);
@@ -330,7 +330,7 @@ estimate_metric(int32 metric_id, int64 from_ms, int64 to_ms, fdw_estimate *ret)
     int64 window_ms = Min(to_ms - from_ms, MDL_DAY_MS);
     int64 window_start_ms = to_ms - window_ms;
     double rest_ms = (double)(window_start_ms - from_ms);
-    double series = series_of_metric(metric_id);
+    double series = fdw_series_of_metric(metric_id);
 
     look(metric_id, series, window_start_ms, to_ms, &d);
     if (d.rows > 0 && rest_ms > 0)

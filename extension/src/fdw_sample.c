@@ -238,16 +238,23 @@ resolve_regex(Node *node, void *context)
 
     if (node == NULL)
         return NULL;
-    matcher_kind kind =
-        IsA(node, OpExpr) ? matchers_kind(((OpExpr *)node)->opfuncid) : MATCHER_NONE;
+    matcher_kind kind = MATCHER_NONE;
+    List *args = NIL;
+
+    if (IsA(node, OpExpr)) {
+        kind = matchers_kind(((OpExpr *)node)->opfuncid);
+        args = ((OpExpr *)node)->args;
+    } else if (IsA(node, FuncExpr)) {
+        kind = matchers_kind(((FuncExpr *)node)->funcid);
+        args = ((FuncExpr *)node)->args;
+    }
     if (kind != MATCHER_REGEX && kind != MATCHER_NOT_REGEX)
         return expression_tree_mutator(node, resolve_regex, context);
 
-    OpExpr *op = (OpExpr *)node;
-    Const *right = lsecond(op->args);
+    Const *right = lsecond(args);
 
     if (!IsA(right, Const) || right->constisnull)
-        return (Node *)copyObject(op);
+        return (Node *)copyObject(node);
 
     HeapTupleHeader tag = DatumGetHeapTupleHeader(right->constvalue);
     bool no_key, no_pattern;
@@ -255,14 +262,14 @@ resolve_regex(Node *node, void *context)
     Datum pattern = GetAttributeByNum(tag, 2, &no_pattern);
 
     if (no_key || no_pattern)
-        return (Node *)copyObject(op);
+        return (Node *)copyObject(node);
     key = PointerGetDatum(PG_DETOAST_DATUM_PACKED(key));
     s->regex = true;
 
     Const *ids =
         makeConst(INT4ARRAYOID, -1, InvalidOid, -1, regex_ids(s, key, pattern), false, false);
     Expr *overlap =
-        make_opclause(OID_ARRAY_OVERLAP_OP, BOOLOID, false, (Expr *)bare(linitial(op->args)),
+        make_opclause(OID_ARRAY_OVERLAP_OP, BOOLOID, false, (Expr *)bare(linitial(args)),
                       (Expr *)ids, InvalidOid, InvalidOid);
 
     return kind == MATCHER_NOT_REGEX ? (Node *)make_notclause(overlap) : (Node *)overlap;
@@ -430,4 +437,20 @@ fdw_sample_fraction(PlannerInfo *root, int32 metric_id, double n_series, List *q
     MemoryContextSwitchTo(outer);
     MemoryContextDelete(own);
     return fraction;
+}
+
+double
+matchers_try(PlannerInfo *root, int32 metric_id, Oid matcher, Const *right)
+{
+    Var *labels = makeVar(1, SAMPLES_LABELS, INT4ARRAYOID, -1, InvalidOid, 0);
+    FuncExpr *call = makeFuncExpr(matcher, BOOLOID, list_make2(labels, right), InvalidOid,
+                                  InvalidOid, COERCE_EXPLICIT_CALL);
+    List *untried;
+    double fraction;
+
+    fdw_spi_begin(NULL);
+    fraction = fdw_sample_fraction(root, metric_id, fdw_series_of_metric(metric_id),
+                                   list_make1(call), &untried);
+    fdw_spi_end();
+    return untried == NIL ? fraction : -1;
 }

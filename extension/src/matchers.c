@@ -423,10 +423,11 @@ matchers_matcher(PG_FUNCTION_ARGS)
 
     for (int i = 0; i < m->n_sets; i++) {
         if (m->sets[i].n > 1)
-            ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                            errmsg("a label of this matcher belongs to several tenants"),
-                            errhint("Compare with the json object itself: labels @> jsonb '...', or "
-                                    "eq(labels, jsonb '...').")));
+            ereport(ERROR,
+                    (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                     errmsg("a label of this matcher belongs to several tenants"),
+                     errhint("Compare with the json object itself: labels @> jsonb '...', or "
+                             "eq(labels, jsonb '...').")));
         ids[i] = m->sets[i].n == 1 ? m->sets[i].ids[0] : -1;
     }
     qsort(ids, m->n_sets, sizeof *ids, compare_ids);

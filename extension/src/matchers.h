@@ -30,4 +30,8 @@ List *matchers_ids_of_json(Datum json);
 /* Answers for eq(labels, json), which is a function and no operator. In matchers_estimate.c. */
 void matchers_function_share(SupportRequestSelectivity *request);
 
+/* Share of a metric's series for which the function matcher(labels, right) is true; negative if that
+ * cannot be said. In fdw_sample.c. */
+double matchers_try(PlannerInfo *root, int32 metric_id, Oid matcher, Const *right);
+
 #endif

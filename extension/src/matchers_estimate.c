@@ -1,25 +1,29 @@
 /*
  * matchers_estimate.c - what share of rows a label matcher lets through, where the planner asks for a
- * table with statistics: _prom_catalog.series, prom_series.<metric>. (Samples have none; fdw_sample.c
- * tries matchers on series instead.)
+ * table with statistics: _prom_catalog.series and the views over it. (Of samples fdw_estimate.c tells.)
  *
- * `labels ? ('k' == 'v')` is taken for `labels && ids` with the ids of this moment, of which the
- * statistics of array elements tell. They are PostgreSQL's own estimate, which respects who may read
- * them. A negative matcher lets the rest through. For a regular expression there is only a guess: to
- * resolve it would take a look at all values of the key.
+ * Where it is about the series of one metric (prom_series.<metric>), the matcher is tried on some of
+ * them. Otherwise `labels ? ('k' == 'v')` is taken for `labels && ids` with the ids of this moment, of
+ * which the statistics of array elements tell; that is PostgreSQL's own estimate, which respects who may
+ * read them. A negative matcher lets the rest through. For a regular expression there is only a guess:
+ * to resolve it would take a look at all values of the key.
  */
 #include "catalog.h"
 #include "matchers.h"
 
 #include "access/htup_details.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_language.h"
 #include "catalog/pg_operator.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "optimizer/optimizer.h"
+#include "optimizer/pathnode.h"
 #include "optimizer/plancat.h"
+#include "parser/parsetree.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -74,6 +78,39 @@ share_of(PlannerInfo *root, Node *labels, List *arrays, int var_relid)
     return share;
 }
 
+/* The metric whose series a scan of the series table is about; 0 if it is none or of several. */
+static int32
+metric_of(PlannerInfo *root, Node *labels, int var_relid)
+{
+    Var *var = (Var *)labels;
+    ListCell *cell;
+
+    if (!IsA(labels, Var) || var->varlevelsup != 0 ||
+        (var_relid != 0 && var_relid != (int)var->varno))
+        return 0;
+
+    RelOptInfo *rel = find_base_rel(root, var->varno);
+    RangeTblEntry *rte = planner_rt_fetch(var->varno, root);
+    Oid schema = get_namespace_oid("_prom_catalog", true);
+
+    if (rte->rtekind != RTE_RELATION || rte->relid != get_relname_relid("series", schema))
+        return 0;
+    foreach (cell, rel->baserestrictinfo) {
+        OpExpr *op = (OpExpr *)lfirst_node(RestrictInfo, cell)->clause;
+
+        if (!IsA(op, OpExpr) || get_opcode(op->opno) != F_INT4EQ)
+            continue;
+
+        Var *left = linitial(op->args);
+        Const *right = lsecond(op->args);
+
+        if (IsA(left, Var) && left->varattno == get_attnum(rte->relid, "metric_id") &&
+            IsA(right, Const) && !right->constisnull)
+            return DatumGetInt32(right->constvalue);
+    }
+    return 0;
+}
+
 static double
 matcher_share(PlannerInfo *root, Oid function, List *args, int var_relid)
 {
@@ -91,7 +128,12 @@ matcher_share(PlannerInfo *root, Oid function, List *args, int var_relid)
         }
         if (IsA(right, Const) && !((Const *)right)->constisnull) {
             Datum value = ((Const *)right)->constvalue;
+            int32 metric_id = metric_of(root, labels, var_relid);
+            double tried =
+                metric_id > 0 ? matchers_try(root, metric_id, function, (Const *)right) : -1;
 
+            if (tried >= 0)
+                return tried;
             if (kind == MATCHER_EQUAL || kind == MATCHER_NOT_EQUAL)
                 share = share_of(root, labels, matchers_ids_of_tag(value), var_relid);
             else if (kind == MATCHER_CONTAINS)

@@ -94,11 +94,28 @@ def test_functions_of_users_are_not_called_by_the_planner(fleet):
     assert fleet.rows("SELECT * FROM cpu WHERE pg_temp.loud(labels) AND labels ? ('mode' == 'idle')") <= 480 * 250
 
 
-def test_series_table(fleet):
-    """Where there are statistics, matchers use them."""
-    for where, actual in (("labels ? ('pod' == 'pod-777')", 1), ("labels ? ('pod' !== 'pod-777')", 20000)):
-        estimate = fleet.rows(f"SELECT * FROM prom_series.pod WHERE {where}")
-        assert actual / 4 <= estimate <= max(actual * 4, 20), (where, estimate)
+@pytest.mark.parametrize("metric,where", [
+    ("pod", "labels ? ('pod' == 'pod-777')"), ("pod", "labels ? ('pod' !== 'pod-777')"),
+    ("cpu", "labels ? ('mode' == 'idle')"), ("cpu", "labels ? ('mode' !=~ '^i')"),
+    ("cpu", "labels @> '{\"mode\": \"idle\", \"instance\": \"node-7\"}'::jsonb"),
+    ("cpu", "labels ? matcher('{\"mode\": \"idle\"}')"),
+])
+def test_series_of_a_metric(fleet, metric, where):
+    actual = fleet.one(f"SELECT count(*) FROM prom_series.{metric} WHERE {where}")
+    factor = 6 if "matcher(" in where else 2  # that is PostgreSQL's own operator
+    assert actual / factor <= fleet.rows(f"SELECT * FROM prom_series.{metric} WHERE {where}") <= actual * factor
+
+
+def test_series_of_all_metrics(fleet):
+    """By the statistics of the elements of labels."""
+    for where, actual in (("labels ? ('mode' == 'idle')", 250), ("labels ? ('mode' !== 'idle')", 22020),
+                          ("labels ? ('pod' == 'pod-777')", 1)):
+        assert actual == fleet.one(f"SELECT count(*) FROM _prom_catalog.series WHERE {where}")
+        estimate = fleet.rows(f"SELECT * FROM _prom_catalog.series WHERE {where}")
+        assert actual / 2 <= estimate <= max(actual * 2, 30), (where, estimate)
+
+
+def test_eq_with_json_by_index(fleet):
     plan = fleet.explain("SELECT * FROM prom_series.cpu WHERE eq(labels, '{\"job\": \"node\", \"mode\": \"idle\","
                          " \"instance\": \"node-7\"}'::jsonb)", analyze=True)["Plan"]
     assert "series_labels_idx" in str(plan) and plan["Actual Rows"] == 1
