@@ -16,7 +16,7 @@ CREATE TABLE _prom_catalog.metric (
     id               int4 PRIMARY KEY DEFAULT nextval('_prom_catalog.metric_id_seq'),
     metric_name      text COLLATE "C" NOT NULL,
     digest           uuid NOT NULL UNIQUE,        -- _prom_ext.text_digest(metric_name)
-    table_name       name NOT NULL UNIQUE,        -- name of the views in prom_metric and prom_series
+    table_name       name NOT NULL UNIQUE,        -- name of the views in prom_metric, prom_series, prom_data
     created_at       timestamptz NOT NULL DEFAULT now(),
     retention_period interval,                    -- NULL: the default
     chunk_interval   interval,                    -- NULL: the default

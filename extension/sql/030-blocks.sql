@@ -1,6 +1,7 @@
 -- Where samples live: rows that hold blocks (docs/block-format.md), in four tables of one shape.
 --
---   fresh      level 0, what flushes wrote in the last seconds: INSERT by connectors, DELETE by merge
+--   fresh      level 0, what flushes wrote in the last seconds: INSERT by connectors and 055-write.sql,
+--              DELETE by merge
 --   merged     level 1, minutes of a metric each, of windows that are not sealed yet
 --   block      level 2, sealed; one partition a day of t_min, made at run time
 --   block_far  level 2, of days too far off to deserve a partition

@@ -28,6 +28,10 @@ class Database:
             cur.execute(text, args)
             return cur.fetchall() if cur.description else None
 
+    def put(self, rows, args=None, conn=None):
+        """INSERT into metric m of (time, value, labels)."""
+        return self.sql("INSERT INTO prom_data.m (time, value, labels) " + rows, args, conn)
+
     def one(self, text, args=None, conn=None):
         rows = self.sql(text, args, conn)
         assert len(rows) == 1 and len(rows[0]) == 1, rows

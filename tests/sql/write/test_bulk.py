@@ -30,7 +30,8 @@ def test_memory_limit(db):
     db.metric("small")
     db.metric("large")
     query = """INSERT INTO prom_data.{} (time, value, labels)
-        SELECT '2024-05-01'::timestamptz + (i % 7919) * interval '1 s', i, jsonb_build_object('n', (i % 977)::text, 'x', repeat('y', 50))
+        SELECT '2024-05-01'::timestamptz + (i % 7919) * interval '1 s', i,
+               jsonb_build_object('n', (i % 977)::text, 'x', repeat('y', 50))
         FROM generate_series(1, 30000) i"""
     db.sql(query.format("large"))
     assert len(db.blocks()) < 10
@@ -48,7 +49,8 @@ def test_one_row_of_labels_beyond_the_limit(db):
     db.metric("m")
     db.sql("SET promscale.write_memory = '64kB'")
     db.sql("""INSERT INTO prom_data.m (time, value, labels)
-              SELECT '2024-05-01'::timestamptz + i * interval '1 s', i, jsonb_build_object('n', i::text, 'x', repeat('y', 60000))
+              SELECT '2024-05-01'::timestamptz + i * interval '1 s', i,
+                     jsonb_build_object('n', i::text, 'x', repeat('y', 60000))
               FROM generate_series(1, 20) i""")
     assert db.one("SELECT count(*) FROM prom_data.m WHERE length(labels->>'x') = 60000") == 20
 
@@ -61,7 +63,8 @@ def test_reading_what_is_written_at_the_same_time(db, maintained):
     if maintained:
         db.sql("SELECT _prom_ext.merge_step(1 << 25)")
     db.sql("SET promscale.write_memory = '64kB'")
-    db.sql("INSERT INTO prom_data.m (time, value, series_id) SELECT time + interval '1 hour', value, series_id FROM prom_data.m")
+    db.sql("INSERT INTO prom_data.m (time, value, series_id) "
+           "SELECT time + interval '1 hour', value, series_id FROM prom_data.m")
     assert db.count("m") == 42000
     assert db.one("SELECT max(time) - min(time) FROM m") == db.one("SELECT interval '1 hour 2999 s'")
 
@@ -71,9 +74,10 @@ def test_toasted_labels(db):
     db.metric("m")
     db.sql("""CREATE TABLE source (t timestamptz, v float8, l jsonb);
               INSERT INTO source SELECT '2024-05-01'::timestamptz + i * interval '1 s', i,
-                  jsonb_build_object('n', (i % 3)::text, 'x', (SELECT string_agg(md5((i % 3 + j)::text), '') FROM generate_series(1, 500) j))
+                  jsonb_build_object('n', (i % 3)::text, 'x',
+                      (SELECT string_agg(md5((i % 3 + j)::text), '') FROM generate_series(1, 500) j))
               FROM generate_series(1, 30) i""")
-    db.sql("INSERT INTO prom_data.m (time, value, labels) SELECT * FROM source")
+    db.put("SELECT * FROM source")
     assert db.one("SELECT count(*) FROM source s JOIN prom_data.m ON s.t = m.time AND s.v = m.value"
                   " AND s.l = m.labels - '__name__'") == 30
     assert db.one("SELECT count(*) FROM prom_series.m") == 3
@@ -83,12 +87,14 @@ def test_backfill_of_400_days(db):
     """In order of time and in order of series; folded and sealed into days, nothing lost on the way."""
     db.metric("by_series")
     db.metric("by_time")
-    source = (f"FROM (SELECT {START} + i * interval '37 min' AS t, sin(i) * s AS v, jsonb_build_object('s', s::text) AS l, i, s"
+    source = (f"FROM (SELECT {START} + i * interval '37 min' AS t, sin(i) * s AS v, "
+              " jsonb_build_object('s', s::text) AS l, i, s"
               " FROM generate_series(1, 15568) i, generate_series(1, 5) s) x ORDER BY ")
     db.sql("SET promscale.write_memory = '1MB'")
     db.sql(f"INSERT INTO prom_data.by_series (time, value, labels) SELECT t, v, l {source} s, i")
     db.sql(f"INSERT INTO prom_data.by_time (time, value, labels) SELECT t, v, l {source} i, s")
-    assert db.one("SELECT bool_and(date_trunc('day', t_min, 'UTC') = date_trunc('day', t_max, 'UTC')) FROM _prom_data.fresh")
+    assert db.one("SELECT bool_and(date_trunc('day', t_min, 'UTC') = date_trunc('day', t_max, 'UTC'))"
+                  " FROM _prom_data.fresh")
     same = ("SELECT count(*) FROM prom_metric.by_series a JOIN prom_metric.by_time b ON a.time = b.time"
             " AND eq(a.labels, b.labels) WHERE a.value = b.value")
     total = 15568 * 5
@@ -123,7 +129,8 @@ def test_dump_and_restore(server, db, form):
     restored = Database(server, server.new_database(script=None))
     try:
         if form == "custom":
-            server.client("pg_restore", "--single-transaction", "--exit-on-error", "-d", restored.name, server.data / dump)
+            server.client("pg_restore", "--single-transaction", "--exit-on-error", "-d", restored.name,
+                          server.data / dump)
         else:
             server.client("psql", "-X", "-q", "--single-transaction", "-v", "ON_ERROR_STOP=1", "-d", restored.name,
                           "-f", server.data / dump)

@@ -44,8 +44,9 @@ def test_the_same_new_series_from_several_writers(db):
         for i in range(10):
             for attempt in range(5):
                 try:
-                    db.sql(f"INSERT INTO prom_data.m (time, value, labels) SELECT {T} + g * interval '1 s' + {k} * interval '1 ms',"
-                           f" {k}, jsonb_build_object('i', '{i}', 'g', (g % 20)::text) FROM generate_series(1, 200) g", conn=conn)
+                    db.put(f"SELECT {T} + g * interval '1 s' + {k} * interval '1 ms',"
+                           f" {k}, jsonb_build_object('i', '{i}', 'g', (g % 20)::text)"
+                           " FROM generate_series(1, 200) g", conn=conn)
                     break
                 except (psycopg2.errors.DeadlockDetected, psycopg2.errors.SerializationFailure):
                     assert attempt < 4
@@ -72,7 +73,8 @@ def test_two_open_transactions_with_one_new_series(db):
         db.sql(end, conn=first)
         waiting.join(30)
         assert not waiting.is_alive()
-        assert db.column("SELECT value FROM prom_data.m WHERE labels->>'end' = %s", (end,)) == [1 if end == "COMMIT" else 2]
+        values = db.column("SELECT value FROM prom_data.m WHERE labels->>'end' = %s", (end,))
+        assert values == [1 if end == "COMMIT" else 2]
         assert db.one("SELECT count(*) FROM prom_series.m WHERE labels @> %s::jsonb", ('{"end": "%s"}' % end,)) == 1
         first.close()
         second.close()
@@ -91,7 +93,7 @@ def test_deletion_waits_for_writers_and_writers_notice_it(db):
     wait_for_lock(db, deleter.info.backend_pid)
     # what the transaction writes on before the deletion stays consistent
     db.sql(by_id, ("2024-05-02", b), conn=writer)
-    db.sql("INSERT INTO prom_data.m (time, value, labels) VALUES ('2024-05-03', 1, '{\"node\": \"a\"}')", conn=writer)
+    db.put("VALUES ('2024-05-03', 1, '{\"node\": \"a\"}')", conn=writer)
     assert db.count("m", conn=writer) == 3
     db.sql("COMMIT", conn=writer)
     waiting.join(30)
@@ -100,7 +102,7 @@ def test_deletion_waits_for_writers_and_writers_notice_it(db):
     with pytest.raises(psycopg2.errors.ForeignKeyViolation):
         db.sql(by_id, ("2024-05-01", a), conn=writer)
     # by labels they are new series
-    db.sql("INSERT INTO prom_data.m (time, value, labels) VALUES ('2024-05-03', 1, '{\"node\": \"a\"}')", conn=writer)
+    db.put("VALUES ('2024-05-03', 1, '{\"node\": \"a\"}')", conn=writer)
     assert db.one("SELECT series_id FROM m") not in (a, b)
 
 
@@ -110,7 +112,7 @@ def test_a_writer_that_waits_for_a_deletion_sees_it(db):
     a = db.series("m", node="a")
     deleter, by_id, by_labels = db.connect(), db.connect(), db.connect()
     db.sql("INSERT INTO prom_data.m (time, value, series_id) VALUES ('2024-05-01', 1, %s)", (a,), conn=by_id)
-    db.sql("INSERT INTO prom_data.m (time, value, labels) VALUES ('2024-05-01', 1, '{\"node\": \"a\"}')", conn=by_labels)
+    db.put("VALUES ('2024-05-01', 1, '{\"node\": \"a\"}')", conn=by_labels)
     db.sql("BEGIN", conn=deleter)
     db.sql("SELECT _prom_catalog.delete_series_rows(%s)", ([a],), conn=deleter)
 
@@ -122,7 +124,8 @@ def test_a_writer_that_waits_for_a_deletion_sees_it(db):
         wait_for_lock(db, by_labels.info.backend_pid)
         db.sql("COMMIT", conn=deleter)
 
-    first, second, _ = in_threads(lambda: write(by_id, "series_id", a), lambda: write(by_labels, "labels", '{"node": "a"}'),
+    first, second, _ = in_threads(lambda: write(by_id, "series_id", a),
+                                  lambda: write(by_labels, "labels", '{"node": "a"}'),
                                   commit)
     assert isinstance(first, psycopg2.errors.ForeignKeyViolation)
     assert second is None
@@ -140,7 +143,8 @@ def test_beside_maintenance(db):
         n = 0
         for i in range(25):
             db.sql("INSERT INTO prom_data.m (time, value, labels)"
-                   f" SELECT {T} + (g + 100 * {i}) * interval '1 min', g, jsonb_build_object('k', '{k}') FROM generate_series(1, 100) g",
+                   f" SELECT {T} + (g + 100 * {i}) * interval '1 min', g,"
+                   f" jsonb_build_object('k', '{k}') FROM generate_series(1, 100) g",
                    conn=conn)
             n += 100
             assert db.one("SELECT count(*) FROM prom_data.m WHERE labels->>'k' = %s", (str(k),), conn=conn) == n
@@ -177,8 +181,9 @@ def test_cancelled_and_killed(db):
         pid = conn.info.backend_pid
 
         def slow():
-            db.sql(f"INSERT INTO prom_data.m (time, value, labels) SELECT {T} + g * interval '1 ms',"
-                   " CASE WHEN pg_sleep(0.001) IS NULL THEN 0 ELSE g END, '{}' FROM generate_series(1, 1000000) g", conn=conn)
+            db.put(f"SELECT {T} + g * interval '1 ms',"
+                   " CASE WHEN pg_sleep(0.001) IS NULL THEN 0 ELSE g END, '{}'"
+                   " FROM generate_series(1, 1000000) g", conn=conn)
 
         def stop():
             time.sleep(0.3)

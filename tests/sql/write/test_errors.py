@@ -39,9 +39,10 @@ def insert(db, row, columns="time, value, labels", conn=None):
     (f"{GOOD}, 1, '{{\"__name__\": 5}}'", E.InvalidParameterValue, 'label "__name__" is a number'),
     (f"{GOOD}, 1, jsonb_build_object('a', repeat('x', 65537))", E.ProgramLimitExceeded, "65537 bytes"),
     (f"{GOOD}, 1, jsonb_build_object(repeat('x', 1025), 'a')", E.ProgramLimitExceeded, "1025 bytes"),
-    (f"{GOOD}, 1, (SELECT jsonb_object_agg('l' || i, 'v') FROM generate_series(1, 500) i)", E.ProgramLimitExceeded, "501 labels"),
-    (f"{GOOD}, 1, (SELECT jsonb_object_agg('l' || i, repeat('v', 60000)) FROM generate_series(1, 5) i)", E.ProgramLimitExceeded,
-     "together"),
+    (f"{GOOD}, 1, (SELECT jsonb_object_agg('l' || i, 'v') FROM generate_series(1, 500) i)",
+     E.ProgramLimitExceeded, "501 labels"),
+    (f"{GOOD}, 1, (SELECT jsonb_object_agg('l' || i, repeat('v', 60000)) FROM generate_series(1, 5) i)",
+     E.ProgramLimitExceeded, "together"),
 ])
 def test_rows(shared, row, error, text):
     with pytest.raises(error) as e:
@@ -61,8 +62,8 @@ def test_largest_labels_fit(db):
 def test_series_ids(shared):
     mine, foreign = shared.series("m", a="1"), shared.series("other", a="1")
     tenant = shared.one("SELECT _prom_catalog.tenant_id('acme')")
-    of_tenant = shared.one("SELECT (_prom_catalog.resolve_series(%s, '{m}', '{__name__}', '{m}', '{1}', '{1}', '{1}')).series_ids[1]",
-                           (tenant,))
+    of_tenant = shared.one("SELECT series_ids[1] FROM _prom_catalog.resolve_series(%s, '{m}', '{__name__}', '{m}',"
+                           " '{1}', '{1}', '{1}')", (tenant,))
     for bad in (foreign, of_tenant, 0, -5, 2 ** 63 - 1):
         with pytest.raises(E.ForeignKeyViolation, match=str(bad)) as e:
             insert(shared, f"{GOOD}, 1, {mine}), ({GOOD}, 1, {bad}", "time, value, series_id")
@@ -118,7 +119,7 @@ def test_copy_to_the_metric_view_is_refused(shared):
 def test_on_conflict_do_nothing_is_what_happens_anyway(db):
     db.metric("m")
     for value in (1, 2):
-        db.sql(f"INSERT INTO prom_data.m (time, value, labels) VALUES ({GOOD}, %s, '{{}}') ON CONFLICT DO NOTHING", (value,))
+        db.put(f"VALUES ({GOOD}, %s, '{{}}') ON CONFLICT DO NOTHING", (value,))
     assert db.column("SELECT value FROM m") == [1]
 
 
@@ -139,7 +140,8 @@ def test_triggers_elsewhere(shared):
     for columns, argument in (("time, value, series_id", "1"), ("value AS time, time AS value, series_id, labels", "1"),
                               ("*", ""), ("*", "0"), ("*", "'-1'"), ("*", "x"), ("*", "1, 2"), ("*, 1 AS more", "1")):
         shared.sql(f"CREATE VIEW v AS SELECT {columns} FROM t;"
-                   f"CREATE TRIGGER x INSTEAD OF INSERT ON v FOR EACH ROW EXECUTE FUNCTION _prom_ext.write_row({argument})")
+                   "CREATE TRIGGER x INSTEAD OF INSERT ON v FOR EACH ROW"
+                   f" EXECUTE FUNCTION _prom_ext.write_row({argument})")
         with pytest.raises(psycopg2.Error) as e:
             shared.sql("INSERT INTO v DEFAULT VALUES")
         assert e.value.pgcode in ("39P01", "22P02"), (columns, argument)
@@ -253,6 +255,6 @@ def test_search_path_is_of_no_use(users):
     conn = users.connect("w_writer")
     users.sql("SET search_path = trap, pg_catalog", conn=conn)
     users.sql(f"INSERT INTO prom_data.m (time, value, series_id) VALUES ('2024-06-01', 1, {s})", conn=conn)
-    users.sql("INSERT INTO prom_data.m (time, value, labels) VALUES ('2024-06-02', 1, '{\"trap\": \"1\"}')", conn=conn)
+    users.put("VALUES ('2024-06-02', 1, '{\"trap\": \"1\"}')", conn=conn)
     users.sql("SELECT prom_api.create_metric('trapped')", conn=conn)
     assert users.one("SELECT count(*) FROM prom_metric.m WHERE series_id OPERATOR(pg_catalog.=) %s", (s,)) == 2

@@ -69,11 +69,11 @@ def values(db, by=None):
 
 @pytest.mark.parametrize("memory", ["64kB", "64MB"])
 @pytest.mark.parametrize("function, by, inner", [
-    ("put", "put", True), ("put_and_fail", "failed", False), ("fail_inside", "inside", False), ("put_in_block", "block", True),
-    ("nothing", None, False), ("nothing_and_fail", None, False)])
+    ("put", "put", True), ("put_and_fail", "failed", False), ("fail_inside", "inside", False),
+    ("put_in_block", "block", True), ("nothing", None, False), ("nothing_and_fail", None, False)])
 def test_a_statement_inside_a_statement(m, function, by, inner, memory):
     m.sql(f"SET promscale.write_memory = '{memory}'")
-    m.sql(f"INSERT INTO prom_data.m (time, value, labels) SELECT at(i), {function}(i), '{{}}' FROM generate_series(1, 600) i")
+    m.put(f"SELECT at(i), {function}(i), '{{}}' FROM generate_series(1, 600) i")
     assert values(m) == list(range(1, 601))
     if by is not None:
         assert values(m, by) == ([-i for i in range(600, 0, -1)] if inner else [])
@@ -100,19 +100,19 @@ def test_a_statement_inside_copy(m, function, inner):
 
 def test_savepoints(m):
     m.conn.autocommit = False
-    m.sql("INSERT INTO prom_data.m (time, value, labels) SELECT at(i), i, '{}' FROM generate_series(1, 10) i")
+    m.put("SELECT at(i), i, '{}' FROM generate_series(1, 10) i")
     m.sql("SAVEPOINT a")
-    m.sql("INSERT INTO prom_data.m (time, value, labels) SELECT at(100 + i), i, '{\"gone\": \"1\"}' FROM generate_series(1, 10) i")
+    m.put("SELECT at(100 + i), i, '{\"gone\": \"1\"}' FROM generate_series(1, 10) i")
     m.sql("SAVEPOINT b")
-    m.sql("INSERT INTO prom_data.m (time, value, labels) SELECT at(200 + i), i, '{}' FROM generate_series(1, 10) i")
+    m.put("SELECT at(200 + i), i, '{}' FROM generate_series(1, 10) i")
     assert m.count("m") == 30
     m.sql("ROLLBACK TO a")
     assert m.count("m") == 10
     # the label set that was rolled back is made anew
-    m.sql("INSERT INTO prom_data.m (time, value, labels) SELECT at(300 + i), i, '{\"gone\": \"1\"}' FROM generate_series(1, 10) i")
+    m.put("SELECT at(300 + i), i, '{\"gone\": \"1\"}' FROM generate_series(1, 10) i")
     m.sql("SAVEPOINT c")
     with pytest.raises(psycopg2.errors.DivisionByZero):
-        m.sql("INSERT INTO prom_data.m (time, value, labels) SELECT at(400 + i), 1 / (5 - i), '{}' FROM generate_series(1, 10) i")
+        m.put("SELECT at(400 + i), 1 / (5 - i), '{}' FROM generate_series(1, 10) i")
     m.sql("ROLLBACK TO c")
     m.sql("RELEASE a")
     m.conn.commit()
@@ -124,20 +124,21 @@ def test_errors_leave_nothing(m):
     m.sql("SET promscale.write_memory = '64kB'")
     for _ in range(3):
         with pytest.raises(psycopg2.errors.DivisionByZero):
-            m.sql("INSERT INTO prom_data.m (time, value, labels) SELECT at(i), 1 / (5000 - i), '{\"a\": \"b\"}'"
+            m.put("SELECT at(i), 1 / (5000 - i), '{\"a\": \"b\"}'"
                   " FROM generate_series(1, 5001) i")
         with pytest.raises(psycopg2.errors.InvalidDatetimeFormat):
             m.copy("prom_data.m (time, value, labels)", "2024-05-01\t1\t{}\n" * 3000 + "x\t1\t{}\n")
     assert m.one("SELECT count(*) FROM _prom_data.fresh") == 0
     assert m.one("SELECT count(*) FROM prom_series.m") == 0
-    m.sql("INSERT INTO prom_data.m (time, value, labels) VALUES (at(1), 1, '{}')")
+    m.put("VALUES (at(1), 1, '{}')")
     assert values(m) == [1]
 
 
 def test_procedures_with_commits(m):
     m.sql("""CREATE PROCEDURE load() LANGUAGE plpgsql AS $$BEGIN
                  FOR i IN 1..20 LOOP
-                     INSERT INTO prom_data.m (time, value, labels) SELECT at(i * 10 + g), g, '{}' FROM generate_series(1, 10) g;
+                     INSERT INTO prom_data.m (time, value, labels) 
+                         SELECT at(i * 10 + g), g, '{}' FROM generate_series(1, 10) g;
                      IF i % 2 = 0 THEN COMMIT; ELSIF i % 3 = 0 THEN ROLLBACK; END IF;
                  END LOOP; END$$; """)
     m.sql("CALL load()")
@@ -165,7 +166,8 @@ def test_copy_inside_a_statement(m):
     path = f"{m.server.data}/{m.name}.rows"
     m.sql(f"COPY (SELECT at(500 + i), i, '{{\"by\": \"copy\"}}' FROM generate_series(1, 10) i) TO '{path}';"
           f"COPY (SELECT 1 WHERE false) TO '{path}.none'")
-    for name, file, fails in (("put_copy", path, False), ("fail_copy", path, True), ("copy_nothing", path + ".none", True)):
+    for name, file, fails in (("put_copy", path, False), ("fail_copy", path, True),
+                              ("copy_nothing", path + ".none", True)):
         m.sql(f"""CREATE FUNCTION {name}(i int) RETURNS float8 LANGUAGE plpgsql AS $$
                   BEGIN
                       COPY prom_data.m (time, value, labels) FROM '{file}';
@@ -173,7 +175,7 @@ def test_copy_inside_a_statement(m):
                       RETURN i;
                   EXCEPTION WHEN raise_exception THEN RETURN i; END $$""")
     for name in ("fail_copy", "copy_nothing", "put_copy"):
-        m.sql(f"INSERT INTO prom_data.m (time, value, labels) SELECT at(i), {name}(i), '{{}}' FROM generate_series(1, 20) i")
+        m.put(f"SELECT at(i), {name}(i), '{{}}' FROM generate_series(1, 20) i")
         assert values(m) == list(range(1, 21))
         assert values(m, "copy") == ([] if name != "put_copy" else list(range(1, 11)))
 
@@ -199,11 +201,11 @@ def test_series_that_the_statement_itself_deletes(m):
                  END IF;
                  RETURN i; END$$; SET promscale.write_memory = '64kB'""")
     with pytest.raises(psycopg2.errors.SerializationFailure, match="series were deleted"):
-        m.sql("INSERT INTO prom_data.m (time, value, labels) SELECT at(i), forget(i), '{}' FROM generate_series(1, 5000) i")
+        m.put("SELECT at(i), forget(i), '{}' FROM generate_series(1, 5000) i")
     assert m.count("m") == 0
     # stored in one go, the deletion comes before the look
     m.sql("RESET promscale.write_memory")
-    m.sql("INSERT INTO prom_data.m (time, value, labels) SELECT at(i), forget(i), '{}' FROM generate_series(1, 5000) i")
+    m.put("SELECT at(i), forget(i), '{}' FROM generate_series(1, 5000) i")
     assert m.count("m") == 5000
 
 
@@ -211,21 +213,24 @@ def test_functions_in_sql(m):
     m.sql("""CREATE FUNCTION one(i int) RETURNS float8 LANGUAGE sql AS
                  $$INSERT INTO prom_data.m (time, value, labels) VALUES (at(i), i, '{}') RETURNING value$$;
              CREATE FUNCTION many(n int) RETURNS SETOF float8 LANGUAGE sql AS
-                 $$INSERT INTO prom_data.m (time, value, labels) SELECT at(i), i, '{}' FROM generate_series(1, n) i RETURNING value$$;
+                 $$INSERT INTO prom_data.m (time, value, labels) 
+                   SELECT at(i), i, '{}' FROM generate_series(1, n) i RETURNING value$$;
              CREATE FUNCTION with_it(n int) RETURNS SETOF float8 LANGUAGE sql AS
                  $$WITH x AS (INSERT INTO prom_data.m (time, value, labels)
-                              SELECT at(100 + i), i, '{}' FROM generate_series(1, n) i RETURNING value) SELECT * FROM x$$""")
+                              SELECT at(100 + i), i, '{}' FROM generate_series(1, n) i RETURNING value)
+                   SELECT * FROM x$$""")
     assert m.one("SELECT one(50)") == 50
     assert len(m.sql("SELECT * FROM many(10) LIMIT 2")) == 2
     assert len(m.sql("SELECT with_it(10) LIMIT 2")) == 2
     assert m.count("m") == 21
     # within another INSERT, as its source
-    m.sql("INSERT INTO prom_data.m (time, value, labels) SELECT at(200 + x::int), one(300 + x::int), '{}' FROM many(20) x")
+    m.put("SELECT at(200 + x::int), one(300 + x::int), '{}' FROM many(20) x")
     assert m.count("m") == 21 + 10 + 20 + 20
 
 
 def test_explain(m):
-    plan = m.column("EXPLAIN (ANALYZE, COSTS off, TIMING off) INSERT INTO prom_data.m (time, value, labels) VALUES (at(1), 1, '{}')")
+    plan = m.column("EXPLAIN (ANALYZE, COSTS off, TIMING off)"
+                    " INSERT INTO prom_data.m (time, value, labels) VALUES (at(1), 1, '{}')")
     assert any("promscale_write_end" in line for line in plan), plan
     m.sql("EXPLAIN INSERT INTO prom_data.m (time, value, labels) VALUES (at(2), 1, '{}')")
     assert m.count("m") == 1
@@ -317,7 +322,7 @@ def test_lost_rows_do_not_get_into_another_statement(run_some):
     db = run_some
     db.sql("CREATE FUNCTION lose(i int) RETURNS int LANGUAGE plpgsql AS $$ BEGIN PERFORM run_some('%s', 3); RAISE 'no';"
            " EXCEPTION WHEN raise_exception THEN RETURN i; END$$" % INSERT_TEN.replace("'", "''"))
-    db.sql("INSERT INTO prom_data.m (time, value, labels) SELECT at(1000 + i), lose(i), '{}' FROM generate_series(1, 50) i")
+    db.put("SELECT at(1000 + i), lose(i), '{}' FROM generate_series(1, 50) i")
     assert values(db) == list(range(1, 51))
     assert db.copy("prom_data.m (time, value, labels)", "2024-06-01\t1\t{}\n") == 1
     assert db.count("m") == 51

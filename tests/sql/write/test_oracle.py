@@ -15,7 +15,8 @@ class Oracle:
     def __init__(self, db, rng):
         self.db, self.rng = db, rng
         self.stored = {}  # (labels, t_ms) -> bits
-        self.labels = [json.dumps({"n": str(i), **({"odd": "x" * i} if i % 3 else {})}, sort_keys=True) for i in range(40)]
+        self.labels = [json.dumps({"n": str(i), **({"odd": "x" * i} if i % 3 else {})}, sort_keys=True)
+                       for i in range(40)]
         self.ids = {}
         self.conflicts = 0
 
@@ -69,7 +70,8 @@ def test_random_statements(db, seed):
         load_bits(db, {bits for *_, bits in rows})
         oracle.run(rows, rng.choice(["series_id", "labels"]), keep=rng.random() < 0.8)
         if rng.random() < 0.4:
-            db.sql(rng.choice(["SELECT _prom_ext.merge_step(1 << 25)", "CALL prom_api.execute_maintenance(force => true)"]))
+            db.sql(rng.choice(["SELECT _prom_ext.merge_step(1 << 25)",
+                               "CALL prom_api.execute_maintenance(force => true)"]))
         oracle.check()
     db.maintain()
     oracle.check()
@@ -93,7 +95,8 @@ def first_value(db):
 def test_the_first_write_stays_and_conflicts_are_counted(db, stage):
     """Also against what maintenance has rewritten meanwhile."""
     db.metric("m")
-    put = "INSERT INTO prom_data.m (time, value, labels) VALUES (date_trunc('hour', now() - interval '3 hours'), %s, '{}')"
+    put = ("INSERT INTO prom_data.m (time, value, labels)"
+           " VALUES (date_trunc('hour', now() - interval '3 hours'), %s, '{}')")
     db.sql(put, (1,))
     if stage == "merged":
         db.sql("SELECT _prom_ext.merge_step(1 << 25)")
@@ -113,18 +116,19 @@ def test_the_first_write_stays_and_conflicts_are_counted(db, stage):
 def test_duplicates_inside_a_statement_are_told(db):
     db.metric("m")
     db.sql("""INSERT INTO prom_data.m (time, value, labels) VALUES ('2024-05-01', 1, '{}'), ('2024-05-01', 2, '{}'),
-              ('2024-05-01 00:00:00.0004', 1, '{}'), ('2024-05-01 00:00:00.001', 3, '{}'), ('2024-05-01', 1, '{"a": "b"}')""")
+              ('2024-05-01 00:00:00.0004', 1, '{}'),
+              ('2024-05-01 00:00:00.001', 3, '{}'), ('2024-05-01', 1, '{"a": "b"}')""")
     assert db.conn.notices[-1].startswith("NOTICE:  2 rows were left out")
     assert "1 of them with another value" in db.conn.notices[-1]
     counted = "SELECT num_duplicates, num_conflicts FROM prom_info.metric_stats WHERE metric_name = 'm'"
     assert db.sql(counted) == [(1, 1)]
     # and together with those that maintenance finds
-    db.sql("INSERT INTO prom_data.m (time, value, labels) VALUES ('2024-05-01', 7, '{}'), ('2024-05-01', 8, '{}')")
+    db.put("VALUES ('2024-05-01', 7, '{}'), ('2024-05-01', 8, '{}')")
     db.maintain()
     assert db.sql(counted) == [(1, 3)]
     assert db.column("SELECT value FROM m ORDER BY value") == [1, 1, 3]
     n = len(db.conn.notices)
-    db.sql("INSERT INTO prom_data.m (time, value, labels) VALUES ('2024-05-02', 1, '{}'), ('2024-05-03', 2, '{}')")
+    db.put("VALUES ('2024-05-02', 1, '{}'), ('2024-05-03', 2, '{}')")
     assert len(db.conn.notices) == n
 
 
@@ -136,7 +140,8 @@ def test_retention_is_told(db):
     db.sql(insert, ("29 days",))
     assert not db.conn.notices
     db.sql(insert, ("31 days",))
-    assert "older than 30 days will be dropped" in db.conn.notices[-1] and "set_metric_retention_period" in db.conn.notices[-1]
+    assert "older than 30 days will be dropped" in db.conn.notices[-1]
+    assert "set_metric_retention_period" in db.conn.notices[-1]
     assert db.count("m") == 4
     db.sql("SELECT set_metric_retention_period('m', '40 days')")
     db.sql(insert, ("32 days",))

@@ -67,7 +67,8 @@ def main():
         for what, row in (("series_id", f"now() + i * interval '1 s', i, {db.one('SELECT min(id) FROM public.ids')}"),
                           ("labels", "now() + i * interval '2 s', i, '{\"node\": \"node1\"}'")):
             start = time.monotonic()
-            db.sql(f"DO $$BEGIN FOR i IN 1..5000 LOOP INSERT INTO prom_data.m (time, value, {what}) VALUES ({row}); END LOOP; END$$")
+            db.sql(f"DO $$BEGIN FOR i IN 1..5000 LOOP"
+                   f" INSERT INTO prom_data.m (time, value, {what}) VALUES ({row}); END LOOP; END$$")
             print(f"single-row INSERT by {what:13} {5000 / (time.monotonic() - start):10.0f}")
     finally:
         server.close()
