@@ -3,9 +3,9 @@
  * metric, and chunk intervals out of days and hours.
  *
  * A metric's samples in fresh are rows of its own and a share of rows that small metrics have in common
- * (a bucket). Asked for one metric, only these are read; asked for many, as by SELECT * FROM
- * prom_info.metric, all of fresh is read once, instead of each bucket for each of its metrics. What was
- * read is remembered at the call site, so for one execution of one query, and under its snapshot; the
+ * (a bucket). Asked for a few metrics, only these are looked for in these rows; asked for many, as by
+ * SELECT * FROM prom_info.metric, all of fresh is read once, instead of each bucket for each of its
+ * metrics. What was read is remembered at the call site, so for one execution of one query, and under its snapshot; the
  * stamp is there for callers that run several statements through one call site.
  *
  * A shared row that cannot be read is left out with a WARNING: one damaged block must not take away the
@@ -36,7 +36,7 @@ typedef struct day_hours {
 
 typedef struct fresh_metric {
     int32 metric_id; /* key */
-    bool own_read;
+    bool known;
     double rows, bytes;
     int64 samples;
     day_hours *days;
@@ -46,25 +46,22 @@ typedef struct fresh_metric {
 typedef struct fresh_cache {
     MemoryContext context;
     HTAB *metrics;
-    uint32 buckets; /* bit i: bucket -i - 1 was read */
     int asked;
     bool all; /* everything was read */
     bool loading;
     catalog_stamp stamp;
 } fresh_cache;
 
-StaticAssertDecl(MDL_BUCKETS <= 32, "a bit for each bucket");
-
 static void
 cache_clear(fresh_cache *cache)
 {
-    HASHCTL control = {
-        .keysize = sizeof(int32), .entrysize = sizeof(fresh_metric), .hcxt = cache->context};
+    HASHCTL control = {.keysize = sizeof(int32),
+                       .entrysize = sizeof(fresh_metric),
+                       .hcxt = cache->context};
 
     MemoryContextReset(cache->context);
     cache->metrics =
         hash_create("promscale fresh", 128, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-    cache->buckets = 0;
     cache->all = cache->loading = false;
     cache->stamp = catalog_stamp_now();
 }
@@ -195,9 +192,9 @@ typedef struct fresh_row {
     Datum data;
 } fresh_row;
 
-/* All that a block holds, metric by metric (ascending). */
+/* What a block holds of one metric, or of all (wanted 0), metric by metric (ascending). */
 static ps_status
-add_block(fresh_cache *cache, const fresh_row *row, ps_err *err)
+add_block(fresh_cache *cache, const fresh_row *row, int32 wanted, ps_err *err)
 {
     bytea *data = DatumGetByteaPP(row->data);
     blk_reader *reader = NULL;
@@ -208,11 +205,14 @@ add_block(fresh_cache *cache, const fresh_row *row, ps_err *err)
     PS_TRY(blk_reader_open(&alloc.alloc, (ps_str){VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data)}, NULL,
                            &reader, err));
     const uint32 n = blk_reader_n_series(reader);
-    for (uint32 i = 0, end; i < n; i = end) {
+    for (uint32 i = wanted == 0 ? 0 : blk_reader_seek(reader, wanted, INT64_MIN), end; i < n;
+         i = end) {
         fresh_metric *m;
         int64 samples = 0, from_ms, to_ms;
 
         blk_reader_series(reader, i, &s);
+        if (wanted != 0 && s.metric_id != wanted)
+            break;
         m = metric_of(cache, s.metric_id);
         from_ms = s.t_first_ms;
         to_ms = s.t_last_ms;
@@ -250,7 +250,7 @@ time_column(HeapTuple tuple, TupleDesc desc, int column)
 
 /* Runs in a context that is reset after each row. */
 static void
-add_row(fresh_cache *cache, HeapTuple tuple, TupleDesc desc)
+add_row(fresh_cache *cache, int32 wanted, HeapTuple tuple, TupleDesc desc)
 {
     bool null;
     ps_err err = {0};
@@ -273,28 +273,32 @@ add_row(fresh_cache *cache, HeapTuple tuple, TupleDesc desc)
         add_ends(cache, m, row.from_ms, row.to_ms);
         return;
     }
-    ps_status status = add_block(cache, &row, &err);
+    ps_status status = add_block(cache, &row, wanted, &err);
     if (status != PS_OK)
         ereport(WARNING, (errcode(bridge_sqlstate(status)),
                           errmsg("block " INT64_FORMAT " of _prom_data.fresh is not counted: %s",
                                  row.id, err.text)));
 }
 
-/* Reads the rows of one metric or bucket; metric_id 0: all. */
+/* Reads what fresh holds of one metric, or of all (wanted 0). */
 static void
-read_fresh(fresh_cache *cache, int32 metric_id)
+read_fresh(fresh_cache *cache, int32 wanted)
 {
 #define FRESH "SELECT metric_id, n_samples, t_min, t_max, id, data FROM _prom_data.fresh"
-    Datum values[] = {Int32GetDatum(metric_id)};
-    Oid types[] = {INT4OID};
+    const int32 ids[] = {wanted, mdl_bucket(wanted)};
+    Datum values[] = {PointerGetDatum(catalog_make_int4_array(ids, lengthof(ids)))};
+    Oid types[] = {INT4ARRAYOID};
     MemoryContext scratch =
         AllocSetContextCreate(CurrentMemoryContext, "promscale block", ALLOCSET_DEFAULT_SIZES);
 
     cache->loading = true;
     SPI_connect();
-    Portal portal = metric_id != 0
-                        ? SPI_cursor_open_with_args(NULL, FRESH " WHERE metric_id OPERATOR(pg_catalog.=) $1", 1, types, values, NULL, true, 0)
-                        : SPI_cursor_open_with_args(NULL, FRESH, 0, NULL, NULL, NULL, true, 0);
+    Portal portal =
+        wanted != 0
+            ? SPI_cursor_open_with_args(NULL,
+                                        FRESH " WHERE metric_id OPERATOR(pg_catalog.=) ANY ($1)", 1,
+                                        types, values, NULL, true, 0)
+            : SPI_cursor_open_with_args(NULL, FRESH, 0, NULL, NULL, NULL, true, 0);
     for (;;) {
         SPI_cursor_fetch(portal, true, ROWS_AT_ONCE);
         SPITupleTable *table = SPI_tuptable;
@@ -302,7 +306,7 @@ read_fresh(fresh_cache *cache, int32 metric_id)
 
         for (uint64 i = 0; i < n; i++) {
             MemoryContext old = MemoryContextSwitchTo(scratch);
-            add_row(cache, table->vals[i], table->tupdesc);
+            add_row(cache, wanted, table->vals[i], table->tupdesc);
             MemoryContextSwitchTo(old);
             MemoryContextReset(scratch);
         }
@@ -320,26 +324,19 @@ read_fresh(fresh_cache *cache, int32 metric_id)
 static fresh_metric *
 fresh_of(fresh_cache *cache, int32 metric_id)
 {
-    const int32 bucket = mdl_bucket(metric_id);
-    const uint32 bit = (uint32)1 << (-bucket - 1);
+    fresh_metric *m = metric_of(cache, metric_id);
 
-    if (cache->all)
-        return metric_of(cache, metric_id);
+    if (cache->all || m->known)
+        return m;
     if (cache->asked++ >= ONE_BY_ONE) {
         cache_clear(cache);
         read_fresh(cache, 0);
         cache->all = true;
         return metric_of(cache, metric_id);
     }
-    if (!metric_of(cache, metric_id)->own_read) {
-        read_fresh(cache, metric_id);
-        metric_of(cache, metric_id)->own_read = true;
-    }
-    if ((cache->buckets & bit) == 0) {
-        read_fresh(cache, bucket);
-        cache->buckets |= bit;
-    }
-    return metric_of(cache, metric_id);
+    read_fresh(cache, metric_id);
+    m->known = true;
+    return m;
 }
 
 /* Days since 1970 as dates, or hours. */
@@ -349,9 +346,9 @@ days_array(const fresh_metric *m, bool hours)
     Datum *items = palloc_array(Datum, m->n_days + 1);
 
     for (int i = 0; i < m->n_days; i++)
-        items[i] = hours ? Int32GetDatum(m->days[i].hours)
-                         : DateADTGetDatum(m->days[i].day -
-                                           (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE));
+        items[i] =
+            hours ? Int32GetDatum(m->days[i].hours)
+                  : DateADTGetDatum(m->days[i].day - (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE));
     return PointerGetDatum(construct_array(items, m->n_days, hours ? INT4OID : DATEOID,
                                            sizeof(int32), true, TYPALIGN_INT));
 }

@@ -152,9 +152,10 @@ make_arrays(const maint_figures *f, Datum values[N_ARRAYS])
     for (int c = 0; c < N_INTS; c++) {
         for (size_t i = 0; i < f->n; i++) {
             const maint_figure *e = &f->items[i];
-            const int32 row[N_INTS] = {e->metric_id,         e->day,          e->tenant_id,
-                                       (int32)e->merged_rows, (int32)e->sealed_rows,
-                                       e->merged_clear,      e->merged_set,   e->sealed_set};
+            const int32 row[N_INTS] = {e->metric_id,          e->day,
+                                       e->tenant_id,          (int32)e->merged_rows,
+                                       (int32)e->sealed_rows, e->merged_clear,
+                                       e->merged_set,         e->sealed_set};
             ints[i] = row[c];
         }
         values[c] = maint_int4_array(ints, f->n);
