@@ -36,6 +36,7 @@
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 
 enum {
     SAMPLE_ROWS = 500, /* LIMIT in the statement */
@@ -106,8 +107,11 @@ harmful(Node *node, void *context)
     case T_BooleanTest:
     case T_CoalesceExpr:
     case T_RelabelType:
-    case T_CoerceToDomain:
     case T_ArrayExpr:
+        break;
+    case T_CoerceToDomain:
+        if (DomainHasConstraints(((CoerceToDomain *)node)->resulttype))
+            return true;
         break;
     case T_SubscriptingRef:
         if (((SubscriptingRef *)node)->refassgnexpr != NULL ||

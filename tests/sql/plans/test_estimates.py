@@ -90,7 +90,9 @@ def test_bad_arguments_are_named(fleet):
 def test_functions_of_users_are_not_called_by_the_planner(fleet):
     fleet.sql("CREATE FUNCTION pg_temp.loud(int4[]) RETURNS bool LANGUAGE plpgsql STABLE AS"
               " $$BEGIN RAISE EXCEPTION 'called'; END$$")
+    fleet.sql("CREATE DOMAIN pg_temp.strict AS int4[] CHECK (pg_temp.loud(VALUE))")
     assert fleet.rows("SELECT * FROM cpu WHERE pg_temp.loud(labels)") > 0
+    assert fleet.rows("SELECT * FROM cpu WHERE labels::pg_temp.strict IS NOT NULL") > 0
     assert fleet.rows("SELECT * FROM cpu WHERE pg_temp.loud(labels) AND labels ? ('mode' == 'idle')") <= 480 * 250
 
 
