@@ -174,6 +174,64 @@ def test_views_are_made_once(db):
     assert results == [[f"prom_data.m{i}" for i in range(8)]] * 4, results
 
 
+def test_beside_drop_metric(db):
+    """Whoever is told that a sample is stored finds it, unless the metric was dropped after that."""
+    done = threading.Event()
+    expected = (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedObject, psycopg2.errors.DeadlockDetected,
+                psycopg2.errors.LockNotAvailable, psycopg2.errors.UniqueViolation, psycopg2.errors.InternalError_)
+
+    def writer(k):
+        conn = db.connect()
+        acknowledged, refused, after = [], 0, 0
+        for i in range(1, 2000):
+            began_after = done.is_set()
+            try:
+                db.one("SELECT prom_api.create_metric('m')::text", conn=conn)
+                db.put(f"VALUES ({T} + {i} * interval '1 s', {i}, '{{\"k\": \"{k}\"}}')", conn=conn)
+            except expected:
+                refused += 1
+                continue
+            if began_after:
+                acknowledged.append(i)
+                after += 1
+            if after == 20:
+                break
+        return acknowledged
+
+    def dropper():
+        conn = db.connect()
+        dropped = 0
+        while dropped < 6:
+            time.sleep(0.05)
+            try:
+                db.sql("SELECT prom_api.drop_metric('m')", conn=conn)
+                dropped += 1
+            except (psycopg2.errors.UndefinedObject, psycopg2.errors.UndefinedTable, *expected):
+                pass
+        done.set()
+        return dropped
+
+    db.metric("m")
+    *written, dropped = in_threads(lambda: writer(1), lambda: writer(2), dropper)
+    assert dropped == 6, written
+    for k, values in enumerate(written, 1):
+        assert len(values) == 20, values
+        assert set(values) <= set(db.column("SELECT value FROM prom_data.m WHERE labels->>'k' = %s", (str(k),)))
+    assert db.one("SELECT count(*) FROM _prom_catalog.metric") == 1
+    assert db.one("SELECT count(*) FROM _prom_data.fresh WHERE metric_id NOT IN (SELECT id FROM _prom_catalog.metric)") == 0
+
+
+def test_a_transaction_that_drops_what_it_has_written(db):
+    db.metric("m")
+    db.sql(f"""BEGIN;
+               INSERT INTO prom_data.m (time, value, labels) VALUES ({T}, 1, '{{"a": "1"}}');
+               SELECT prom_api.drop_metric('m');
+               SELECT prom_api.create_metric('m');
+               INSERT INTO prom_data.m (time, value, labels) VALUES ({T}, 2, '{{"a": "1"}}');
+               COMMIT""")
+    assert db.sql("SELECT value, labels->>'a' FROM prom_data.m") == [(2, "1")]
+
+
 def test_cancelled_and_killed(db):
     db.metric("m")
     for end in ("pg_cancel_backend", "pg_terminate_backend"):
