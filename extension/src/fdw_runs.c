@@ -140,10 +140,6 @@ merge_two(const fdw_times *from, size_t a, size_t a_end, size_t b_end, fdw_times
 {
     size_t b = a_end, n = to->n;
 
-    /* the same samples again, as a sender's second attempt brings them */
-    if (a_end - a == b_end - b &&
-        memcmp(from->t_ms + a, from->t_ms + b, (a_end - a) * sizeof(int64)) == 0)
-        b = b_end;
     while (a < a_end && b < b_end) {
         size_t take;
 
@@ -204,28 +200,54 @@ compare_run_time(const void *a, const void *b, void *runs)
     return (x > y) - (x < y);
 }
 
+/*
+ * Decodes the times of runs one behind the other, best precedence first. One with the same times as the
+ * run before it has lost (a sender's second attempt) and is left out. Returns the number that is left,
+ * whose numbers come to stand at the front, and where each ends.
+ */
+static size_t
+decode_overlapping(fdw_merge *m, uint32 *numbers, size_t n_runs, fdw_times *to, size_t *ends)
+{
+    size_t kept = 0, before = 0;
+
+    to->n = 0;
+    ends[0] = 0;
+    for (size_t i = 0; i < n_runs; i++) {
+        size_t lo, n;
+
+        times_reserve(m, to, m->runs[numbers[i]].series.n_samples);
+        run_times(m, &m->runs[numbers[i]], to->t_ms + to->n, &lo, &n);
+        if (n == 0 || (kept > 0 && n == to->n - before &&
+                       memcmp(to->t_ms + before, to->t_ms + to->n, n * sizeof(int64)) == 0))
+            continue;
+        m->uses[numbers[i]].lo = lo;
+        numbers[kept++] = numbers[i];
+        before = to->n;
+        to->n += n;
+        ends[kept] = to->n;
+    }
+    return kept;
+}
+
 /* Runs that overlap, by their numbers. */
 static void
 plan_many(fdw_merge *m, uint32 *numbers, size_t n_runs)
 {
     fdw_times *from = &m->scratch[0], *to = &m->scratch[1];
-    size_t n = n_runs;
     size_t *ends = MemoryContextAllocHuge(m->context, (n_runs + 1) * sizeof(size_t));
+    size_t n;
+    bool alone;
 
     qsort_arg(numbers, n_runs, sizeof(*numbers), compare_run_precedence, m->runs);
-    from->n = 0;
-    ends[0] = 0;
-    for (size_t i = 0; i < n_runs; i++) {
-        size_t lo, got;
+    n = decode_overlapping(m, numbers, n_runs, from, ends);
+    alone = n == 1;
+    for (size_t i = 0; i < n && !alone; i++) {
+        uint64 tag = (uint64)numbers[i] << 32 | m->uses[numbers[i]].lo;
 
-        times_reserve(m, from, m->runs[numbers[i]].series.n_samples);
-        run_times(m, &m->runs[numbers[i]], from->t_ms + from->n, &lo, &got);
-        for (size_t k = 0; k < got; k++)
-            from->tags[from->n + k] = (uint64)numbers[i] << 32 | (lo + k);
-        from->n += got;
-        ends[i + 1] = from->n;
+        for (size_t k = ends[i]; k < ends[i + 1]; k++)
+            from->tags[k] = tag++;
     }
-    while (n > 1 && from->n > 0) {
+    while (n > 1) {
         size_t merged = 0;
 
         to->n = 0;
@@ -248,7 +270,10 @@ plan_many(fdw_merge *m, uint32 *numbers, size_t n_runs)
     if (from->n > 0 && m->scan->need_time)
         memcpy(m->out.t_ms + m->out.n, from->t_ms, from->n * sizeof(int64));
     m->out.n += from->n;
-    add_tagged(m, from);
+    if (alone)
+        add_piece(m, numbers[0], m->uses[numbers[0]].lo, from->n);
+    else
+        add_tagged(m, from);
 }
 
 /* Decides, by the times alone, what of the runs comes where. */

@@ -1,10 +1,12 @@
 /*
  * test_edges.c - exactly at the edge: the first millisecond of a day, the first and last time that a
- * database can hold, and one beyond them. Random tests hardly ever stand there.
+ * database can hold, and one beyond them; integers that doubles just hold. Random tests hardly ever stand
+ * there.
  */
 #include "tests/unit/support.h"
 
 #include "lib/block/internal.h"
+#include "tests/unit/block/blockgen.h"
 
 enum { METRIC = 4, TENANT = 2 };
 
@@ -292,6 +294,48 @@ test_times_of_a_writer(void **state)
     }
 }
 
+/* ---- decimals --------------------------------------------------------------------------------- */
+
+/* Whatever the neighbours are, an integer becomes the double that dividing it alone gives. */
+static void
+test_decimals_of_any_size(void **unused)
+{
+    static const uint64_t edges[] = {
+        0,
+        1,
+        UINT64_MAX, /* -1 */
+        (UINT64_C(1) << 51) - 1,
+        UINT64_C(1) << 51,
+        (UINT64_C(1) << 51) + 1,
+        0 - (UINT64_C(1) << 51),
+        0 - (UINT64_C(1) << 51) - 1,
+        0 - (UINT64_C(1) << 51) + 1,
+        (UINT64_C(1) << 53) + 1,
+        (uint64_t)INT64_MAX,
+        (uint64_t)INT64_MIN,
+        123456789,
+    };
+    uint64_t state = 5;
+
+    (void)unused;
+    for (unsigned round = 0; round < 20000; round++) {
+        uint64_t ints[11];
+        double got[12];
+        size_t n = gen_below(&state, PS_ARRAY_LEN(ints) + 1);
+        unsigned k = (unsigned)gen_below(&state, BLK_DECIMAL_MAX + 1);
+        unsigned shift = round % 3 == 0 ? (unsigned)gen_below(&state, 64) : 0;
+        for (size_t i = 0; i < n; i++)
+            ints[i] = gen_below(&state, 4) == 0
+                          ? edges[gen_below(&state, PS_ARRAY_LEN(edges))]
+                          : (uint64_t)((int64_t)gen_u64(&state) >> gen_below(&state, 64));
+        got[n] = 77;
+        blk_decimal_restore(ints, n, k, shift, got);
+        for (size_t i = 0; i < n; i++)
+            assert_true(ps_bits_of(got[i]) == ps_bits_of(blk_decimal_one(ints[i], k, shift)));
+        assert_true(got[n] == 77);
+    }
+}
+
 int
 main(void)
 {
@@ -299,6 +343,7 @@ main(void)
         cmocka_unit_test(test_midnight_begins_the_day), cmocka_unit_test(test_cuts_have_two_ends),
         cmocka_unit_test(test_a_window_is_half_open),   cmocka_unit_test(test_times_of_the_header),
         cmocka_unit_test(test_counts_of_the_header),    cmocka_unit_test(test_times_of_a_writer),
+        cmocka_unit_test(test_decimals_of_any_size),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
