@@ -445,6 +445,7 @@ struct fdw_scan {
     TupleTableSlot *series_slot; /* series-level columns, for series_quals */
     TupleTableSlot *slot;        /* what we hand out */
     bool need_time, need_value, need_labels;
+    bool backwards; /* clusters from the newest to the oldest: fdw_newest.c */
 
     bool started;
     MemoryContext want_context;
@@ -476,6 +477,22 @@ struct fdw_scan {
  */
 bool fdw_scan_next_series(fdw_scan *scan);
 
+/* Goes to the next metric that has series to be read: they are scan->merge.wanted, its blocks are in
+ * scan->directory. */
+bool fdw_scan_next_metric(fdw_scan *scan);
+
+/* ---- fdw_newest: the newest sample of each series ------------------------------------------- */
+
+typedef struct fdw_newest fdw_newest;
+
+/* Walks scan by itself (not together with fdw_scan_next_series). only_first: the newest samples of
+ * each metric are enough, if they are found together; some series may then be missing. */
+fdw_newest *fdw_newest_new(fdw_scan *scan, bool only_first);
+/* Next series, in no order: scan->current, the time and value of its newest sample. */
+bool fdw_newest_next(fdw_newest *w, int64 *ret_t_ms, double *ret_value);
+/* After fdw_scan_again. */
+void fdw_newest_again(fdw_newest *w);
+
 /* Is the table of the five columns? */
 bool fdw_shape_fits(Oid table);
 /* The state of a scan for a node; desc begins with the table's columns. */
@@ -489,6 +506,9 @@ void fdw_scan_fill_series(fdw_scan *scan);
 
 /* Cost of reading all that the rel's own quals ask for, without handing out rows. */
 void fdw_upper_cost(PlannerInfo *root, RelOptInfo *rel, Cost *ret);
+
+/* Cost of reading the newest sample of each series. */
+void fdw_newest_cost(PlannerInfo *root, RelOptInfo *rel, Cost *ret);
 
 /* ---- callbacks, by file ------------------------------------------------------------------- */
 

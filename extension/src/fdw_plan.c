@@ -13,13 +13,13 @@
 
 #include <math.h>
 
+#include "nodes/makefuncs.h"
 #include "optimizer/cost.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/pathnode.h"
 #include "optimizer/paths.h"
 #include "optimizer/planmain.h"
 #include "optimizer/restrictinfo.h"
-#include "nodes/makefuncs.h"
 #include "utils/selfuncs.h"
 
 #define COST_SCAN 100.0  /* statements for the directory and the series */
@@ -164,6 +164,17 @@ fdw_upper_cost(PlannerInfo *root, RelOptInfo *rel, Cost *ret)
     /* rows are not handed out; what is done with each sample costs a small part of that */
     *ret -= info->estimate.samples * info->series_fraction * cpu_tuple_cost;
     *ret -= rows * rel->reltarget->cost.per_tuple;
+}
+
+void
+fdw_newest_cost(PlannerInfo *root, RelOptInfo *rel, Cost *ret)
+{
+    const fdw_estimate *e = &((const fdw_rel *)rel->fdw_private)->estimate;
+    double series = Max(e->series, 1);
+    double blocks = Min(e->blocks, 2 * series / Max(e->series_per_block, 1) + e->metrics);
+
+    fdw_upper_cost(root, rel, ret);
+    *ret = Min(*ret, COST_SCAN * e->metrics + series * COST_SERIES + blocks * COST_BLOCK);
 }
 
 /* ---- paths -------------------------------------------------------------------------------- */

@@ -281,11 +281,13 @@ series_of_metric(fdw_scan *scan, int32 metric_id)
     scan->merge.n_wanted = k - i;
 }
 
-static bool
-next_metric(fdw_scan *scan)
+bool
+fdw_scan_next_metric(fdw_scan *scan)
 {
     fdw_merge *merge = &scan->merge;
 
+    if (!scan->started)
+        start(scan);
     while (scan->next_metric < scan->n_metrics) {
         int32 metric_id = (int32)scan->metrics[scan->next_metric++];
         bool keep = scan->may_rescan && scan->n_metrics == 1;
@@ -298,7 +300,7 @@ next_metric(fdw_scan *scan)
         fdw_directory_open(&scan->directory, metric_id, scan->want.from_ms, scan->want.to_ms,
                            scan->series_vary ? PG_INT64_MIN : merge->wanted[0].id,
                            scan->series_vary ? PG_INT64_MAX : merge->wanted[merge->n_wanted - 1].id,
-                           keep, false);
+                           keep, scan->backwards);
         return true;
     }
     return false;
@@ -329,10 +331,8 @@ next_slice(fdw_scan *scan)
 bool
 fdw_scan_next_series(fdw_scan *scan)
 {
-    if (!scan->started)
-        start(scan);
     for (;;) {
-        if (!scan->in_metric && !(scan->in_metric = next_metric(scan)))
+        if (!scan->in_metric && !(scan->in_metric = fdw_scan_next_metric(scan)))
             return false;
         if (!scan->in_cluster && !(scan->in_cluster = next_cluster(scan))) {
             scan->in_metric = false;

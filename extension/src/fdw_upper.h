@@ -3,7 +3,12 @@
  * becomes one node that walks blocks series by series and hands out groups. No row is made for a
  * sample. Private to the fdw_upper_*.c files.
  *
+ * Where only newest samples are asked for (max(time), last(value, time), by series-level keys; SELECT
+ * DISTINCT ON (series_id) ... ORDER BY series_id, time DESC) the node walks with fdw_newest.c instead
+ * of reading everything.
+ *
  *   fdw_upper_plan    is the query such that this node can answer it? Its path and its plan
+ *   fdw_upper_begin   makes the node from the plan, and shows it in EXPLAIN
  *   fdw_upper_exec    the node: walks the series, brings each run of samples to its group
  *   fdw_upper_times   the part of a group's key that depends on time: a series' samples cut into runs
  *   fdw_upper_groups  distinct combinations of key values
@@ -36,7 +41,15 @@ enum {
     FDW_PRIVATE_KEYS,                /* list of upper_key_member lists */
     FDW_PRIVATE_EQUALS,              /* oids, parallel: equality operators of the keys */
     FDW_PRIVATE_AGGS,                /* list of upper_agg_member lists */
+    FDW_PRIVATE_WALK,                /* upper_walk */
 };
+
+typedef enum upper_walk {
+    UPPER_ALL,          /* every sample */
+    UPPER_NEWEST,       /* each series' newest sample is enough */
+    UPPER_NEWEST_ALONE, /* the newest sample of all is enough */
+    UPPER_NEWEST_ROWS,  /* rows are wanted, not groups: each series' newest sample */
+} upper_walk;
 
 /* After conditions and series-level quals fdw_exprs holds: row quals; for each key its expression and,
  * if it is steady, the call that makes it so and that call's width; for each aggregate its filter and
@@ -57,7 +70,13 @@ typedef enum upper_acc { /* what is accumulated */
                          ACC_MAX,
                          ACC_MIN_TIME,
                          ACC_MAX_TIME,
+                         ACC_FIRST,
+                         ACC_LAST,
 } upper_acc;
+
+/* Stand for the aggregates first(value, time) and last(value, time), whose oids are not fixed. */
+#define UPPER_FUNC_FIRST ((Oid)1)
+#define UPPER_FUNC_LAST ((Oid)2)
 
 typedef struct upper_state { /* of one group; all zero: nothing seen */
     int64 n;
@@ -65,7 +84,7 @@ typedef struct upper_state { /* of one group; all zero: nothing seen */
         double x; /* sum, or extreme */
         int64 t_ms;
     };
-    double y; /* sum of squared differences from the mean */
+    double y; /* sum of squared differences from the mean; value at t_ms */
 } upper_state;
 
 /* What aggregate of the catalog is computed from; false: not one of ours. */
@@ -160,5 +179,69 @@ typedef struct upper_times {
 void upper_times_start(upper_times *times);
 /* Cuts times, ascending, n > 0, into times->runs. Equal versions, if not 0, mean equal times. */
 void upper_times_cut(upper_times *times, uint64 version, const int64 *t_ms, size_t n);
+
+/* ---- the node ------------------------------------------------------------------------------ */
+
+typedef struct upper_input { /* what a state is fed with; aggregates with the same one share it */
+    upper_acc acc;
+    Expr *filter, *arg; /* NULL: none; arg only if it is not simply a column */
+    ExprState *filter_state, *arg_state;
+    bool per_sample; /* filter or argument must be evaluated for each sample */
+    bool off;        /* the filter says no for the current series */
+} upper_input;
+
+typedef struct upper_key {
+    int attno; /* in the node's tuple */
+    bool of_time;
+    ExprState *expr; /* series-level ones */
+} upper_key;
+
+typedef struct upper_pass {
+    uint32 modulus, residue;
+} upper_pass;
+
+typedef struct upper_node {
+    fdw_scan *scan;
+    MemoryContext context;
+    ExprContext *econtext;
+    TupleTableSlot *out;
+    upper_walk walk;
+    fdw_newest *newest; /* walks, unless all samples are wanted */
+    ExprState *row_quals;
+    int n_row_quals;
+    bool grouped;
+
+    upper_key *keys; /* in the order of GROUP BY */
+    int n_keys, n_series_keys, n_time_keys;
+    upper_keys series_keys;
+    upper_times times;
+    Datum *values; /* scratch for series-level keys */
+    bool *nulls;
+    uint32 *series_numbers; /* of the metric's series, by place in scan->series */
+    size_t cap_series;
+    int32 series_metric;
+
+    upper_input *inputs;
+    int n_inputs;
+    int n_aggs;
+    Oid *agg_funcs;
+    int *agg_attnos, *agg_inputs;
+
+    upper_state *states; /* n_inputs for each group */
+    uint64 *pairs;       /* series number << 32 | time number, if there are keys of both kinds */
+    upper_map_hash *groups_of_pairs;
+    size_t n_groups, cap_groups;
+
+    int64 *t_ms; /* samples that pass the row quals */
+    double *sample_values;
+    size_t cap_samples;
+
+    bool computed;
+    size_t next_group;
+    upper_pass *pending; /* passes still to come */
+    int n_pending, cap_pending;
+    upper_pass pass;
+    int n_passes;
+} upper_node;
 
 #endif

@@ -11,244 +11,10 @@
 
 #include "executor/executor.h"
 #include "miscadmin.h"
-#include "nodes/nodeFuncs.h"
 #include "utils/memutils.h"
 
 #define SERIES_UNKNOWN (PG_UINT32_MAX - 1) /* its key was not evaluated yet */
 #define MODULUS_MAX 4096
-
-typedef struct upper_input { /* what a state is fed with; aggregates with the same one share it */
-    upper_acc acc;
-    Expr *filter, *arg; /* NULL: none; arg only if it is not simply a column */
-    ExprState *filter_state, *arg_state;
-    bool per_sample; /* filter or argument must be evaluated for each sample */
-    bool off;        /* the filter says no for the current series */
-} upper_input;
-
-typedef struct upper_key {
-    int attno; /* in the node's tuple */
-    bool of_time;
-    ExprState *expr; /* series-level ones */
-} upper_key;
-
-typedef struct upper_pass {
-    uint32 modulus, residue;
-} upper_pass;
-
-typedef struct upper_node {
-    fdw_scan *scan;
-    MemoryContext context;
-    ExprContext *econtext;
-    TupleTableSlot *out;
-    ExprState *row_quals;
-    int n_row_quals;
-    bool grouped;
-
-    upper_key *keys; /* in the order of GROUP BY */
-    int n_keys, n_series_keys, n_time_keys;
-    upper_keys series_keys;
-    upper_times times;
-    Datum *values; /* scratch for series-level keys */
-    bool *nulls;
-    uint32 *series_numbers; /* of the metric's series, by place in scan->series */
-    size_t cap_series;
-    int32 series_metric;
-
-    upper_input *inputs;
-    int n_inputs;
-    int n_aggs;
-    Oid *agg_funcs;
-    int *agg_attnos, *agg_inputs;
-
-    upper_state *states; /* n_inputs for each group */
-    uint64 *pairs;       /* series number << 32 | time number, if there are keys of both kinds */
-    upper_map_hash *groups_of_pairs;
-    size_t n_groups, cap_groups;
-
-    int64 *t_ms; /* samples that pass the row quals */
-    double *sample_values;
-    size_t cap_samples;
-
-    bool computed;
-    size_t next_group;
-    upper_pass *pending; /* passes still to come */
-    int n_pending, cap_pending;
-    upper_pass pass;
-    int n_passes;
-} upper_node;
-
-/* ---- making the node ---------------------------------------------------------------------- */
-
-typedef struct cursor { /* over fdw_exprs */
-    ForeignScanState *node;
-    List *exprs;
-    int next;
-} cursor;
-
-static Expr *
-take(cursor *c, ExprState **ret_state)
-{
-    Expr *expr = list_nth(c->exprs, c->next++);
-
-    *ret_state = ExecInitExpr(expr, &c->node->ss.ps);
-    return expr;
-}
-
-static void
-init_keys(upper_node *u, ForeignScan *plan, cursor *c)
-{
-    List *members = list_nth(plan->fdw_private, FDW_PRIVATE_KEYS);
-    List *equals = list_nth(plan->fdw_private, FDW_PRIVATE_EQUALS);
-    int n = list_length(members);
-    Oid *ops[2], *types[2], *collations[2];
-    int counts[2] = {0};
-
-    for (int i = 0; i < 2; i++) {
-        ops[i] = palloc(sizeof(Oid) * Max(n, 1));
-        types[i] = palloc(sizeof(Oid) * Max(n, 1));
-        collations[i] = palloc(sizeof(Oid) * Max(n, 1));
-    }
-    u->n_keys = n;
-    u->keys = palloc0(sizeof(upper_key) * Max(n, 1));
-    u->times.keys = palloc0(sizeof(upper_times_key) * Max(n, 1));
-    u->values = palloc0(sizeof(Datum) * Max(n, 1));
-    u->nulls = palloc0(sizeof(bool) * Max(n, 1));
-    u->times.values = palloc0(sizeof(Datum) * Max(n, 1));
-    u->times.nulls = palloc0(sizeof(bool) * Max(n, 1));
-    for (int i = 0; i < n; i++) {
-        List *member = list_nth(members, i);
-        bool of_time = list_nth_int(member, KEY_LEVEL) == UPPER_TIME;
-        ExprState *state;
-        Expr *expr = take(c, &state);
-        int k = counts[of_time]++;
-
-        u->keys[i] = (upper_key){.attno = list_nth_int(member, KEY_ATTNO),
-                                 .of_time = of_time,
-                                 .expr = state};
-        ops[of_time][k] = list_nth_oid(equals, i);
-        types[of_time][k] = exprType((Node *)expr);
-        collations[of_time][k] = exprCollation((Node *)expr);
-        if (!of_time)
-            continue;
-        u->times.keys[k].expr = state;
-        if (list_nth_int(member, KEY_STEADY)) {
-            take(c, &u->times.keys[k].call);
-            expr = take(c, &u->times.keys[k].width);
-            u->times.keys[k].width_type = exprType((Node *)expr);
-        }
-    }
-    u->n_series_keys = counts[0];
-    u->n_time_keys = u->times.n_keys = counts[1];
-    upper_keys_init(&u->series_keys, counts[0], ops[0], types[0], collations[0], u->context);
-    upper_keys_init(&u->times.distinct, counts[1], ops[1], types[1], collations[1], u->context);
-    u->times.context = u->context;
-}
-
-static bool
-row_level(upper_level level)
-{
-    return level == UPPER_TIME || level == UPPER_ROW;
-}
-
-static int
-find_input(const upper_node *u, const upper_input *input)
-{
-    for (int i = 0; i < u->n_inputs; i++) {
-        if (u->inputs[i].acc == input->acc && equal(u->inputs[i].filter, input->filter) &&
-            equal(u->inputs[i].arg, input->arg))
-            return i;
-    }
-    return u->n_inputs;
-}
-
-static void
-init_aggs(upper_node *u, ForeignScan *plan, cursor *c)
-{
-    List *members = list_nth(plan->fdw_private, FDW_PRIVATE_AGGS);
-    int n = list_length(members);
-
-    u->n_aggs = n;
-    u->agg_funcs = palloc(sizeof(Oid) * Max(n, 1));
-    u->agg_attnos = palloc(sizeof(int) * Max(n, 1));
-    u->agg_inputs = palloc(sizeof(int) * Max(n, 1));
-    u->inputs = palloc0(sizeof(upper_input) * Max(n, 1));
-    for (int i = 0; i < n; i++) {
-        List *member = list_nth(members, i);
-        upper_input input = {0};
-
-        u->agg_funcs[i] = (Oid)list_nth_int(member, AGG_FUNC);
-        u->agg_attnos[i] = list_nth_int(member, AGG_ATTNO);
-        if (!upper_acc_of(u->agg_funcs[i], &input.acc))
-            elog(ERROR, "aggregate %u is none that can be computed here", u->agg_funcs[i]);
-        if (list_nth_int(member, AGG_FILTER)) {
-            input.filter = take(c, &input.filter_state);
-            input.per_sample |= row_level(list_nth_int(member, AGG_FILTER_LEVEL));
-        }
-        if (list_nth_int(member, AGG_ARG)) {
-            input.arg = take(c, &input.arg_state);
-            input.per_sample = true;
-        }
-        u->agg_inputs[i] = find_input(u, &input);
-        if (u->agg_inputs[i] == u->n_inputs)
-            u->inputs[u->n_inputs++] = input;
-    }
-}
-
-void
-fdw_upper_begin(ForeignScanState *node, int eflags)
-{
-    ForeignScan *plan = castNode(ForeignScan, node->ss.ps.plan);
-    TupleDesc desc = node->ss.ss_ScanTupleSlot->tts_tupleDescriptor;
-    fdw_scan *scan = fdw_scan_new(node, desc, eflags);
-    MemoryContext old = MemoryContextSwitchTo(scan->context);
-    upper_node *u = palloc0(sizeof(*u));
-    cursor c = {.node = node, .exprs = plan->fdw_exprs};
-
-    u->scan = scan;
-    u->context = AllocSetContextCreate(scan->context, "promscale groups", ALLOCSET_DEFAULT_SIZES);
-    u->econtext = scan->econtext;
-    u->grouped = fdw_private_int(plan, FDW_PRIVATE_GROUPED) != 0;
-    u->out = ExecInitExtraTupleSlot(node->ss.ps.state, desc, &TTSOpsVirtual);
-    u->n_row_quals = fdw_private_int(plan, FDW_PRIVATE_ROW);
-    c.next = scan->n_conds + scan->n_series_quals;
-    if (u->n_row_quals > 0)
-        u->row_quals =
-            ExecInitQual(list_truncate(list_copy_tail(plan->fdw_exprs, c.next), u->n_row_quals),
-                         &node->ss.ps);
-    c.next += u->n_row_quals;
-    init_keys(u, plan, &c);
-    init_aggs(u, plan, &c);
-    u->times.econtext = u->econtext;
-    u->times.slot = scan->slot;
-    if (u->n_series_keys > 0 && u->n_time_keys > 0)
-        u->groups_of_pairs = upper_map_create(u->context, 1024, NULL);
-    MemoryContextSwitchTo(old);
-    node->fdw_state = u;
-}
-
-void
-fdw_upper_end(ForeignScanState *node)
-{
-    upper_node *u = node->fdw_state;
-
-    if (u == NULL)
-        return;
-    node->fdw_state = NULL;
-    MemoryContextDelete(u->scan->context);
-}
-
-void
-fdw_upper_rescan(ForeignScanState *node)
-{
-    upper_node *u = node->fdw_state;
-
-    if (u->computed && node->ss.ps.chgParam == NULL && u->n_passes == 1 && u->n_pending == 0) {
-        u->next_group = 0;
-        return;
-    }
-    u->computed = false;
-    fdw_scan_again(u->scan, node->ss.ps.chgParam);
-}
 
 /* ---- samples ------------------------------------------------------------------------------ */
 
@@ -504,12 +270,29 @@ clear_groups(upper_node *u)
     u->next_group = 0;
 }
 
+static bool
+walk_newest(upper_node *u)
+{
+    int64 t_ms;
+    double value;
+
+    while (fdw_newest_next(u->newest, &t_ms, &value)) {
+        fdw_scan_fill_series(u->scan);
+        add_series(u, &t_ms, &value, 1);
+        if (too_large(u))
+            return false;
+    }
+    return true;
+}
+
 /* False: too many groups for one pass. */
 static bool
 walk(upper_node *u)
 {
     fdw_scan *scan = u->scan;
 
+    if (u->newest != NULL)
+        return walk_newest(u);
     while (fdw_scan_next_series(scan)) {
         const int64 *t_ms = scan->need_time ? scan->merge.out.t_ms : NULL;
         const double *values = scan->need_value ? scan->merge.out.values : NULL;
@@ -528,6 +311,14 @@ walk(upper_node *u)
             return false;
     }
     return true;
+}
+
+static void
+scan_again(upper_node *u, const Bitmapset *changed)
+{
+    fdw_scan_again(u->scan, changed);
+    if (u->newest != NULL)
+        fdw_newest_again(u->newest);
 }
 
 static void
@@ -555,12 +346,12 @@ next_pass(upper_node *u)
             add_pending(u, u->pass.modulus * 4, u->pass.residue + i * u->pass.modulus);
         u->pass.modulus *= 4;
         clear_groups(u);
-        fdw_scan_again(u->scan, NULL);
+        scan_again(u, NULL);
     }
     if (!u->grouped)
         reserve_group(u, 0);
     if (u->n_pending > 0)
-        fdw_scan_again(u->scan, NULL);
+        scan_again(u, NULL);
 }
 
 /* ---- results ------------------------------------------------------------------------------ */
@@ -585,12 +376,27 @@ put_keys(upper_node *u, size_t group)
     }
 }
 
+static TupleTableSlot *
+next_row(upper_node *u)
+{
+    int64 t_ms;
+    double value;
+
+    if (!fdw_newest_next(u->newest, &t_ms, &value))
+        return ExecClearTuple(u->scan->slot);
+    fdw_scan_fill_series(u->scan);
+    set_sample(u, &t_ms, &value, 0);
+    return u->scan->slot;
+}
+
 TupleTableSlot *
 fdw_upper_iterate(ForeignScanState *node)
 {
     upper_node *u = node->fdw_state;
     TupleTableSlot *out = u->out;
 
+    if (u->walk == UPPER_NEWEST_ROWS)
+        return next_row(u);
     if (!u->computed) {
         u->n_pending = u->n_passes = 0;
         add_pending(u, 1, 0);
@@ -615,38 +421,26 @@ fdw_upper_iterate(ForeignScanState *node)
     return ExecStoreVirtualTuple(out);
 }
 
-/* ---- EXPLAIN ------------------------------------------------------------------------------ */
-
-static void
-show_columns(ForeignScanState *node, ExplainState *es, const char *label, List *members, int which)
-{
-    ForeignScan *plan = castNode(ForeignScan, node->ss.ps.plan);
-    List *texts = NIL;
-    ListCell *cell;
-
-    foreach (cell, members) {
-        int attno = list_nth_int(lfirst(cell), which);
-        TargetEntry *entry = list_nth(plan->fdw_scan_tlist, attno - 1);
-
-        texts = lappend(texts, fdw_explain_exprs(node, es, (Node *)entry->expr));
-    }
-    if (texts != NIL)
-        ExplainPropertyList(label, texts, es);
-}
-
 void
-fdw_upper_explain(ForeignScanState *node, ExplainState *es)
+fdw_upper_end(ForeignScanState *node)
 {
-    ForeignScan *plan = castNode(ForeignScan, node->ss.ps.plan);
     upper_node *u = node->fdw_state;
 
     if (u == NULL)
         return;
-    show_columns(node, es, "Aggregate", list_nth(plan->fdw_private, FDW_PRIVATE_AGGS), AGG_ATTNO);
-    show_columns(node, es, "Group Key", list_nth(plan->fdw_private, FDW_PRIVATE_KEYS), KEY_ATTNO);
-    fdw_explain_scan(node, u->scan, es);
-    fdw_explain_quals(node, es, "Sample Filter", u->scan->n_conds + u->scan->n_series_quals,
-                      u->n_row_quals);
-    if (es->analyze && u->n_passes > 1)
-        ExplainPropertyInteger("Passes", NULL, u->n_passes, es);
+    node->fdw_state = NULL;
+    MemoryContextDelete(u->scan->context);
+}
+
+void
+fdw_upper_rescan(ForeignScanState *node)
+{
+    upper_node *u = node->fdw_state;
+
+    if (u->computed && node->ss.ps.chgParam == NULL && u->n_passes == 1 && u->n_pending == 0) {
+        u->next_group = 0;
+        return;
+    }
+    u->computed = false;
+    scan_again(u, node->ss.ps.chgParam);
 }

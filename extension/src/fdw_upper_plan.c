@@ -11,7 +11,9 @@
 
 #include <math.h>
 
+#include "access/stratnum.h"
 #include "access/sysattr.h"
+#include "access/transam.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -31,6 +33,7 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/selfuncs.h"
+#include "utils/typcache.h"
 
 #define PREFERENCE 0.9
 
@@ -44,6 +47,8 @@ typedef struct upper_query { /* what a plan is made of: RelOptInfo.fdw_private o
     List *aggs;   /* Aggref, each once */
     List *having; /* implicitly ANDed */
     bool grouped;
+    upper_walk walk;
+    PathTarget *target;
 } upper_query;
 
 void
@@ -120,6 +125,44 @@ add_key(upper_query *q, Node *expr, const SortGroupClause *clause)
     return true;
 }
 
+/* Is it a function of our public schema or of TimescaleDB's? */
+static bool
+is_named(Oid funcid, const char *wanted)
+{
+    char *name = get_func_name(funcid);
+    Oid extension;
+
+    if (name == NULL || strcmp(name, wanted) != 0)
+        return false;
+    name = get_namespace_name(get_func_namespace(funcid));
+    if (name != NULL && strcmp(name, "prom_api") == 0)
+        return true;
+    extension = getExtensionOfObject(ProcedureRelationId, funcid);
+    name = OidIsValid(extension) ? get_extension_name(extension) : NULL;
+    return name != NULL && strcmp(name, "timescaledb") == 0;
+}
+
+static bool
+takes_value_and_time(const upper_query *q, const Aggref *agg)
+{
+    return list_length(agg->args) == 2 &&
+           plain_column(q, (Node *)linitial_node(TargetEntry, agg->args)->expr) == SAMPLES_VALUE &&
+           plain_column(q, (Node *)lsecond_node(TargetEntry, agg->args)->expr) == SAMPLES_TIME;
+}
+
+/* The aggregate's oid, or what stands for it. */
+static Oid
+agg_func(const upper_query *q, const Aggref *agg)
+{
+    if (agg->aggfnoid >= FirstUnpinnedObjectId && takes_value_and_time(q, agg)) {
+        if (is_named(agg->aggfnoid, "first"))
+            return UPPER_FUNC_FIRST;
+        if (is_named(agg->aggfnoid, "last"))
+            return UPPER_FUNC_LAST;
+    }
+    return agg->aggfnoid;
+}
+
 /* The argument that must be evaluated for each sample; NULL: none, a column is taken as it stands. */
 static Node *
 agg_arg(const upper_query *q, const Aggref *agg)
@@ -139,9 +182,9 @@ add_agg(upper_query *q, Aggref *agg)
     upper_level level;
     Node *arg = agg_arg(q, agg);
 
-    if (!upper_acc_of(agg->aggfnoid, &acc) || agg->aggsplit != AGGSPLIT_SIMPLE ||
+    if (!upper_acc_of(agg_func(q, agg), &acc) || agg->aggsplit != AGGSPLIT_SIMPLE ||
         agg->aggdistinct != NIL || agg->aggorder != NIL || agg->agglevelsup != 0 ||
-        list_length(agg->args) > 1)
+        list_length(agg->args) > (acc == ACC_FIRST || acc == ACC_LAST ? 2 : 1))
         return false;
     if (agg->aggfilter != NULL && !level_of(q, (Node *)agg->aggfilter, &level))
         return false;
@@ -166,21 +209,6 @@ unfit(Node *node, upper_query *q)
 
 /* ---- steady keys -------------------------------------------------------------------------- */
 
-static bool
-is_time_bucket(Oid funcid)
-{
-    char *name = get_func_name(funcid);
-    Oid extension;
-
-    if (name == NULL || strcmp(name, "time_bucket") != 0)
-        return false;
-    extension = getExtensionOfObject(ProcedureRelationId, funcid);
-    if (!OidIsValid(extension))
-        return false;
-    name = get_extension_name(extension);
-    return name != NULL && (strcmp(name, "promscale") == 0 || strcmp(name, "timescaledb") == 0);
-}
-
 /* Does the function cut time into buckets that are as wide as its first argument says? */
 static bool
 is_bucketing(const FuncExpr *call)
@@ -194,7 +222,7 @@ is_bucketing(const FuncExpr *call)
     if (call->funcid == F_DATE_BIN_INTERVAL_TIMESTAMPTZ_TIMESTAMPTZ ||
         call->funcid == F_DATE_TRUNC_TEXT_TIMESTAMPTZ)
         return true;
-    if (type != INTERVALOID || !is_time_bucket(call->funcid))
+    if (type != INTERVALOID || !is_named(call->funcid, "time_bucket"))
         return false;
     /* the form with a zone follows its changes of the clock */
     if (list_length(call->args) > 2)
@@ -247,23 +275,87 @@ quals_fit(RelOptInfo *rel, const fdw_quals *quals)
 }
 
 static bool
-query_fits(PlannerInfo *root, RelOptInfo *rel, RelOptInfo *grouped, upper_query *q)
+query_fits(PlannerInfo *root, List *key_clauses, upper_query *q)
 {
-    Query *parse = root->parse;
     ListCell *cell;
 
-    foreach (cell, parse->groupClause) {
+    foreach (cell, key_clauses) {
         SortGroupClause *clause = lfirst_node(SortGroupClause, cell);
         TargetEntry *entry = get_sortgroupclause_tle(clause, root->processed_tlist);
 
         if (!add_key(q, (Node *)entry->expr, clause))
             return false;
     }
-    foreach (cell, grouped->reltarget->exprs) {
+    foreach (cell, q->target->exprs) {
         if (unfit(lfirst(cell), q))
             return false;
     }
     return !unfit((Node *)q->having, q);
+}
+
+/* Is each series' newest sample enough for keys and aggregates? */
+static upper_walk
+walk_of(const upper_query *q)
+{
+    ListCell *cell;
+    upper_level level;
+
+    if (q->quals.row_quals != NIL)
+        return UPPER_ALL;
+    foreach (cell, q->key_exprs) {
+        if (level_of(q, lfirst(cell), &level) && level == UPPER_TIME)
+            return UPPER_ALL;
+    }
+    foreach (cell, q->aggs) {
+        Aggref *agg = lfirst_node(Aggref, cell);
+
+        if (agg_func(q, agg) != UPPER_FUNC_LAST && agg->aggfnoid != F_MAX_TIMESTAMPTZ)
+            return UPPER_ALL;
+        if (agg->aggfilter != NULL)
+            return UPPER_ALL;
+    }
+    return q->key_exprs == NIL && q->aggs != NIL ? UPPER_NEWEST_ALONE : UPPER_NEWEST;
+}
+
+static bool
+is_newest_first(const SortGroupClause *clause)
+{
+    Oid family, type;
+    int16 strategy;
+
+    return get_ordering_op_properties(clause->sortop, &family, &type, &strategy) &&
+           type == TIMESTAMPTZOID && strategy == BTGreaterStrategyNumber &&
+           family == lookup_type_cache(TIMESTAMPTZOID, TYPECACHE_BTREE_OPFAMILY)->btree_opf;
+}
+
+/*
+ * SELECT DISTINCT ON (series_id) ... ORDER BY series_id, time DESC: the newest row of each series,
+ * whatever else is selected. Other series-level columns may stand beside series_id.
+ */
+static bool
+newest_rows_fit(PlannerInfo *root, const upper_query *q)
+{
+    List *distinct = root->parse->distinctClause, *order = root->parse->sortClause;
+    bool by_series = false;
+    ListCell *cell;
+    upper_level level;
+
+    if (q->quals.row_quals != NIL || contain_volatile_functions((Node *)q->target->exprs) ||
+        !only_columns(q->relid, q->target->exprs) || list_length(order) <= list_length(distinct))
+        return false;
+    foreach (cell, distinct) {
+        SortGroupClause *clause = lfirst_node(SortGroupClause, cell);
+        Node *expr = (Node *)get_sortgroupclause_tle(clause, root->processed_tlist)->expr;
+
+        if (!level_of(q, expr, &level) || (level != UPPER_SERIES && level != UPPER_NOTHING))
+            return false;
+        by_series |= plain_column(q, expr) == SAMPLES_SERIES;
+    }
+    /* the parser has put the expressions of DISTINCT ON first in ORDER BY */
+    SortGroupClause *next = list_nth(order, list_length(distinct));
+    Node *expr = (Node *)get_sortgroupclause_tle(next, root->processed_tlist)->expr;
+
+    return by_series && plain_column(q, expr) == SAMPLES_TIME && is_newest_first(next);
 }
 
 /* As many groups as the key values allow, and not more than the series do. */
@@ -279,6 +371,8 @@ count_groups(PlannerInfo *root, RelOptInfo *rel, const upper_query *q)
 
     if (!q->grouped)
         return 1;
+    if (q->walk == UPPER_NEWEST_ROWS)
+        return clamp_row_est(series);
     foreach (cell, q->key_exprs) {
         upper_level level;
 
@@ -308,7 +402,7 @@ add_upper_path(PlannerInfo *root, RelOptInfo *rel, RelOptInfo *grouped, upper_qu
     QualCost having;
     Cost startup, total;
 
-    fdw_upper_cost(root, rel, &startup);
+    (q->walk == UPPER_ALL ? fdw_upper_cost : fdw_newest_cost)(root, rel, &startup);
     /* where there is little to read the two plans cost the same but for a hair: then this one */
     startup =
         startup * PREFERENCE * Max(passes, 1) + groups * cpu_operator_cost * list_length(q->aggs);
@@ -319,10 +413,41 @@ add_upper_path(PlannerInfo *root, RelOptInfo *rel, RelOptInfo *grouped, upper_qu
         total += having.startup + groups * having.per_tuple;
         rows = clamp_row_est(groups * clauselist_selectivity(root, q->having, 0, JOIN_INNER, NULL));
     }
-    startup += grouped->reltarget->cost.startup;
-    total += grouped->reltarget->cost.startup + rows * grouped->reltarget->cost.per_tuple;
-    add_path(grouped, (Path *)compat_foreign_upper_path(root, grouped, grouped->reltarget, rows,
-                                                        startup, total));
+    startup += q->target->cost.startup;
+    total += q->target->cost.startup + rows * q->target->cost.per_tuple;
+    add_path(grouped,
+             (Path *)compat_foreign_upper_path(root, grouped, q->target, rows, startup, total));
+}
+
+/* SELECT DISTINCT: keys without aggregates, or newest rows. */
+static bool
+distinct_fits(PlannerInfo *root, upper_query *q)
+{
+    q->grouped = true;
+    q->target = root->upper_targets[UPPERREL_DISTINCT];
+    if (root->parse->hasTargetSRFs)
+        return false;
+    if (root->parse->hasDistinctOn) {
+        q->walk = UPPER_NEWEST_ROWS;
+        return newest_rows_fit(root, q);
+    }
+    if (!query_fits(root, root->parse->distinctClause, q))
+        return false;
+    q->walk = walk_of(q);
+    return true;
+}
+
+static bool
+grouping_fits(PlannerInfo *root, RelOptInfo *grouped, const GroupPathExtraData *extra,
+              upper_query *q)
+{
+    q->grouped = root->parse->groupClause != NIL;
+    q->target = grouped->reltarget;
+    q->having = (List *)extra->havingQual;
+    if (root->parse->groupingSets != NIL || !query_fits(root, root->parse->groupClause, q))
+        return false;
+    q->walk = walk_of(q);
+    return true;
 }
 
 void
@@ -330,18 +455,21 @@ fdw_upper_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input, R
                 void *extra)
 {
     upper_query *q;
+    bool fits;
 
-    if (!enable_pushdown || stage != UPPERREL_GROUP_AGG || output->fdw_private != NULL ||
-        input->reloptkind != RELOPT_BASEREL || input->fdw_private == NULL ||
-        !bms_is_empty(input->lateral_relids) || root->parse->groupingSets != NIL ||
+    if (!enable_pushdown || (stage != UPPERREL_GROUP_AGG && stage != UPPERREL_DISTINCT) ||
+        output->fdw_private != NULL || input->reloptkind != RELOPT_BASEREL ||
+        input->fdw_private == NULL || !bms_is_empty(input->lateral_relids) ||
         !fdw_shape_fits(planner_rt_fetch(input->relid, root)->relid))
         return;
     q = palloc0(sizeof(*q));
     q->relid = input->relid;
-    q->grouped = root->parse->groupClause != NIL;
-    q->having = (List *)((GroupPathExtraData *)extra)->havingQual;
     fdw_classify(root, input, input->baserestrictinfo, &q->quals);
-    if (!quals_fit(input, &q->quals) || !query_fits(root, input, output, q))
+    if (!quals_fit(input, &q->quals))
+        return;
+    fits =
+        stage == UPPERREL_DISTINCT ? distinct_fits(root, q) : grouping_fits(root, output, extra, q);
+    if (!fits)
         return;
     output->fdw_private = q;
     add_upper_path(root, input, output, q);
@@ -447,7 +575,7 @@ plan_aggs(const upper_query *q, List **exprs, List **tlist)
         if (arg != NULL)
             *exprs = add_expr(*exprs, arg);
         members =
-            lappend(members, list_make5_int((int)agg->aggfnoid, add_column(tlist, (Node *)agg),
+            lappend(members, list_make5_int((int)agg_func(q, agg), add_column(tlist, (Node *)agg),
                                             arg != NULL, agg->aggfilter != NULL, filter));
     }
     return members;
@@ -462,6 +590,8 @@ needed_columns(const upper_query *q, List *exprs)
     ListCell *cell;
 
     pull_varattnos((Node *)exprs, q->relid, &used);
+    if (q->walk == UPPER_NEWEST_ROWS)
+        pull_varattnos((Node *)q->target->exprs, q->relid, &used);
     foreach (cell, q->aggs) {
         Aggref *agg = lfirst_node(Aggref, cell);
 
@@ -498,6 +628,7 @@ fdw_upper_plan(PlannerInfo *root, RelOptInfo *rel, List *tlist)
     private = lappend(private, keys);
     private = lappend(private, q->key_equals);
     private = lappend(private, aggs);
+    private = lappend(private, makeInteger(q->walk));
     return make_foreignscan(tlist, q->having, 0, list_concat(all, exprs), private, scan_tlist,
                             list_concat(list_concat_copy(quals->conds, quals->series_quals),
                                         quals->row_quals),

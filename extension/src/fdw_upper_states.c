@@ -39,6 +39,8 @@ upper_acc_of(Oid aggregate, upper_acc *ret)
         {F_STDDEV_POP_FLOAT8, ACC_MOMENTS},
         {F_STDDEV_SAMP_FLOAT8, ACC_MOMENTS},
         {F_STDDEV_FLOAT8, ACC_MOMENTS},
+        {UPPER_FUNC_FIRST, ACC_FIRST},
+        {UPPER_FUNC_LAST, ACC_LAST},
     };
 
     for (size_t i = 0; i < lengthof(known); i++) {
@@ -147,6 +149,17 @@ add_extreme(upper_state *state, const double *values, size_t n, bool greatest)
     state->n += (int64)n;
 }
 
+/* Of equal times the one that came first stays. */
+static void
+add_at(upper_state *state, int64 t_ms, double value, bool newer)
+{
+    if (state->n > 0 && (newer ? t_ms <= state->t_ms : t_ms >= state->t_ms))
+        return;
+    state->t_ms = t_ms;
+    state->y = value;
+    state->n = 1;
+}
+
 void
 upper_add(upper_acc acc, upper_state *state, const int64 *t_ms, const double *values, size_t n)
 {
@@ -174,6 +187,12 @@ upper_add(upper_acc acc, upper_state *state, const int64 *t_ms, const double *va
             state->t_ms = t_ms[n - 1];
         state->n += (int64)n;
         break;
+    case ACC_FIRST:
+        add_at(state, t_ms[0], values[0], false);
+        break;
+    case ACC_LAST:
+        add_at(state, t_ms[n - 1], values[n - 1], true);
+        break;
     }
 }
 
@@ -195,6 +214,9 @@ upper_result(Oid aggregate, const upper_state *state, bool *ret_null)
     case F_MIN_FLOAT8:
     case F_MAX_FLOAT8:
         return Float8GetDatum(state->x);
+    case UPPER_FUNC_FIRST:
+    case UPPER_FUNC_LAST:
+        return Float8GetDatum(state->y);
     case F_AVG_FLOAT8:
         return Float8GetDatum(state->x / n + 0.0); /* never minus zero: PostgreSQL starts from 0 */
     case F_MIN_TIMESTAMPTZ:

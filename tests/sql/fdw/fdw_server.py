@@ -12,7 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from cluster import PG_CONFIG, Cluster
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
-PARTS = ["010-schemas-and-roles", "020-catalog", "030-blocks", "050-samples"]
+PARTS = ["010-schemas-and-roles", "020-catalog", "030-blocks", "050-samples", "056-time"]
 
 
 def library():

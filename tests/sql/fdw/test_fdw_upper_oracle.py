@@ -20,6 +20,7 @@ ZONES = ["UTC", "UTC", "America/St_Johns", "Asia/Kathmandu"]
 @pytest.fixture(scope="module")
 def store(server):
     server.create("upper_db")
+    server.sql("ALTER DATABASE upper_db SET search_path = public, prom_api")
     conn = server.connect("upper_db")
     conn.cursor().execute("SET timezone = 'UTC'")
     s = Store(conn)
@@ -324,3 +325,75 @@ def test_barriers(store):
                   "SELECT nosy(series_id), count(*) FROM {s} s WHERE metric_id = 1 AND value > 10900 GROUP BY 1"):
         assert check(store, query, 1)
     store.sql("DROP VIEW held; DROP FUNCTION nosy")
+
+
+# times of a bucket, by series: no two samples have the same time, so first and last are certain
+NEWEST = ["last(s.value, s.time)", "max(s.time)", "last(s.value, s.time), max(s.time)"]
+NEWEST_KEYS = ["s.series_id", "s.series_id, s.labels", "s.labels, s.series_id % 2, s.series_id"]
+BOUNDS = ["true", "s.time < timestamptz 'epoch' + interval '%d s'" % (T0 // 1000 + 450),
+          "s.time <= timestamptz 'epoch' + interval '%d s'" % (T0 // 1000 + 90000),
+          "s.time >= timestamptz 'epoch' + interval '%d s'" % (T0 // 1000 + 450),
+          "s.time BETWEEN timestamptz 'epoch' + interval '%d s' AND timestamptz 'epoch' + interval '%d s'"
+          % (T0 // 1000 + 100, T0 // 1000 + 333),
+          "s.series_id % 3 = 0", "s.series_id IN (103, 304, 402, 601)", "s.labels[2] = 1001 AND s.time < '1990-01-01'",
+          "s.time > '2100-01-01'"]
+
+
+@pytest.mark.parametrize("metric", [1, 2, 3, 4, 5, 6, 8, "2 OR s.metric_id = 3", "35 OR true"])
+def test_newest(store, metric):
+    """The newest sample of each series, read from the newest blocks, whatever overlaps there."""
+    found = 0
+    for bounds in BOUNDS:
+        where = f"(s.metric_id = {metric}) AND {bounds}" if isinstance(metric, str) else \
+            f"s.metric_id = {metric} AND {bounds}"
+        for what in NEWEST:
+            for keys in NEWEST_KEYS:
+                query = f"SELECT {keys}, {what} FROM {{s}} s WHERE {where} GROUP BY {keys}"
+                found += len(check(store, query, keys.count(",") + 1))
+        query = (f"SELECT DISTINCT ON (s.series_id) s.series_id, s.time, s.value, s.labels, s.labels[2] + 1"
+                 f" FROM {{s}} s WHERE {where} ORDER BY s.series_id, s.time DESC")
+        found += len(check(store, query, 1, must_push=False))
+        assert "Newest Samples: of each series" in "\n".join(
+            r[0] for r in store.sql("EXPLAIN " + query.replace("{s}", "_prom_data.samples")))
+        for query in (f"SELECT max(s.time) FROM {{s}} s WHERE {where}",
+                      f"SELECT DISTINCT s.labels[2] FROM {{s}} s WHERE {where}",
+                      f"SELECT s.labels[3], max(s.time), count(*) FROM {{s}} s WHERE {where} GROUP BY 1"):
+            check(store, query, 1)
+    assert found > 0 or metric == 6
+
+
+def test_newest_not(store):
+    """Where the newest sample of a series is not what is asked for."""
+    for query in ("SELECT DISTINCT ON (s.series_id) s.series_id, s.time, s.value FROM {s} s WHERE s.metric_id = 1"
+                  " ORDER BY s.series_id, s.time",
+                  "SELECT DISTINCT ON (s.series_id) s.series_id, s.time, s.value FROM {s} s WHERE s.metric_id = 1"
+                  " ORDER BY s.series_id, s.value DESC, s.time DESC",
+                  "SELECT DISTINCT ON (s.series_id) s.series_id, s.time, s.value FROM {s} s WHERE s.metric_id = 1"
+                  " AND s.value < 12000 ORDER BY s.series_id, s.time DESC",
+                  "SELECT DISTINCT ON (s.labels[2]) s.labels[2], s.time, s.series_id FROM {s} s WHERE s.metric_id = 1"
+                  " ORDER BY s.labels[2], s.time DESC, s.series_id"):
+        assert check(store, query, 1, must_push=False)
+        assert "Newest" not in "\n".join(
+            r[0] for r in store.sql("EXPLAIN " + query.replace("{s}", "_prom_data.samples")))
+    for what in ("first(s.value, s.time)", "last(s.value, s.time) FILTER (WHERE s.value < 9000)"):
+        query = f"SELECT s.series_id, {what} FROM {{s}} s WHERE s.metric_id = 1 GROUP BY 1"
+        assert check(store, query, 1, must_push="FILTER" not in what)
+
+
+def test_first_and_last_by_bucket(store):
+    for bucket in ("date_bin('10 min', s.time, 'epoch')", "time_bucket('10 min', s.time)",
+                   "time_bucket('1 day', s.time, interval '7 h')", "time_bucket('1 month', s.time)",
+                   "time_bucket('90 s', s.time, timestamptz '2020-01-01 00:00:33.0005')"):
+        for metric in (1, 2, 8):
+            assert check(store, f"SELECT s.series_id, {bucket}, first(s.value, s.time), last(s.value, s.time), count(*)"
+                         f" FROM {{s}} s WHERE s.metric_id = {metric} GROUP BY 1, 2", 2)
+
+
+def test_first_and_last_over_rows(store):
+    """The aggregates themselves: NULLs, ties, empty input."""
+    assert store.sql("SELECT first(v, t), last(v, t) FROM (VALUES (1::float8, timestamptz '2020-01-02'), (2, '2020-01-01'),"
+                     " (3, NULL), (4, '2020-01-02'), (NULL, '2020-01-01')) x(v, t)") == [(2.0, 1.0)]
+    assert store.sql("SELECT last(v, t), first(v, t) FROM (VALUES (1::float8, timestamptz '2020-01-02'),"
+                     " (NULL, '2020-01-03'), (NULL, 'infinity'), (5, '-infinity')) x(v, t)") == [(None, 5.0)]
+    assert store.sql("SELECT last(1.0, now()) FROM generate_series(1, 0)") == [(None,)]
+    assert store.sql("SELECT last(3.5, NULL), first(NULL, now())") == [(None, None)]
