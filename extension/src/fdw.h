@@ -153,6 +153,7 @@ typedef struct fdw_estimate {
     double series;  /* of the metrics wanted */
     double metrics; /* how many metrics are wanted */
     double series_per_block;
+    double range_ms; /* of time that the samples cover; 0: no idea */
     double
         series_passing; /* share of the series that pass the quals on series that could be tried */
     List *untried;      /* the other quals on series */

@@ -341,6 +341,8 @@ estimate_metric(int32 metric_id, int64 from_ms, int64 to_ms, fdw_estimate *ret)
     }
     if (d.rows > 0) {
         extrapolate(&d, series, window_start_ms, window_ms, rest_ms, ret);
+        ret->range_ms = Max(ret->range_ms, rest_ms > 0 ? rest_ms + (double)window_ms
+                                                       : (double)(d.last_ms - d.first_ms) + 1);
     } else {
         ret->samples += rest_ms > 0 ? FEW_SAMPLES : 1;
         ret->blocks += 1;

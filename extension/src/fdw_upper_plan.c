@@ -33,9 +33,11 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/selfuncs.h"
+#include "utils/timestamp.h"
 #include "utils/typcache.h"
 
 #define PREFERENCE 0.9
+#define UNKNOWN_BUCKETS 200.0
 
 static bool enable_pushdown = true;
 
@@ -358,6 +360,31 @@ newest_rows_fit(PlannerInfo *root, const upper_query *q)
     return by_series && plain_column(q, expr) == SAMPLES_TIME && is_newest_first(next);
 }
 
+/* How many buckets of a steady key there are in the range, if that is known; else as many as times. */
+static double
+count_buckets(PlannerInfo *root, const fdw_rel *info, const upper_query *q, Node *key,
+              double n_times)
+{
+    steady_walk walk = {.q = q};
+    Node *width;
+    double width_ms = 0;
+
+    if (unsteady(key, &walk) || walk.call == NULL)
+        return n_times;
+    width = estimate_expression_value(root, linitial(walk.call->args));
+    if (IsA(width, Const) && !((Const *)width)->constisnull &&
+        ((Const *)width)->consttype == INTERVALOID) {
+        const Interval *interval = DatumGetIntervalP(((Const *)width)->constvalue);
+
+        width_ms = (interval->month * 30.0 + interval->day) * MDL_DAY_MS + interval->time / 1000.0;
+    } else if (exprType(width) == TEXTOID) {
+        width_ms = USECS_PER_HOUR / 1000; /* of date_trunc; hours, say */
+    }
+    if (width_ms <= 0 || info->estimate.range_ms <= 0)
+        return Min(n_times, UNKNOWN_BUCKETS);
+    return Min(n_times, ceil(info->estimate.range_ms / width_ms) + 1);
+}
+
 /* As many groups as the key values allow, and not more than the series do. */
 static double
 count_groups(PlannerInfo *root, RelOptInfo *rel, const upper_query *q)
@@ -387,8 +414,14 @@ count_groups(PlannerInfo *root, RelOptInfo *rel, const upper_query *q)
         groups = each_series
                      ? series
                      : Min(series, estimate_num_groups(root, of_series, rel->rows, NULL, NULL));
-    if (of_time != NIL)
-        groups *= estimate_num_groups(root, of_time, rel->rows, NULL, NULL);
+    if (of_time != NIL) {
+        double n_times = estimate_num_groups(root, of_time, rel->rows, NULL, NULL);
+        double buckets = 1;
+
+        foreach (cell, of_time)
+            buckets = Max(buckets, count_buckets(root, info, q, lfirst(cell), n_times));
+        groups *= buckets;
+    }
     return clamp_row_est(Min(groups, rel->rows));
 }
 
