@@ -218,6 +218,35 @@ def test_the_documented_join_can_hash(labels_db):
         db.sql("RESET enable_nestloop")
 
 
+ON_ARRAYS = ["jsonb(%s::int4[])", "labels_info(%s::int4[])", "key_value_array(%s::int4[])", "eq(%s::int4[], '{1}'::int4[])",
+             "eq(%s::int4[], jsonb '{}')", "%s::int4[] ? ('namespace' == 'dev')", "%s::int4[] ? ('namespace' !=~ 'dev')",
+             "%s::int4[] @> jsonb '{}'"]
+
+
+@pytest.mark.parametrize("call", ON_ARRAYS)
+@pytest.mark.parametrize("wrong", ["{NULL}", "{1,NULL,2}", "{{1,2},{3,4}}"])
+def test_arrays_that_are_no_labels(labels_db, call, wrong):
+    with pytest.raises(psycopg2.Error) as e:
+        labels_db.sql(f"SELECT {call}", (wrong,))
+    assert e.value.pgcode == "22023" and "labels" in e.value.diag.message_primary
+
+
+@pytest.mark.parametrize("call", ON_ARRAYS)
+@pytest.mark.parametrize("odd", ["{}", "{0}", "{-1}", "{2147483647,-2147483648}", "[5:6]={0,0}"])
+def test_arrays_of_unknown_ids(labels_db, call, odd):
+    """Nothing is known of them: NULL, nothing, or no match, but no error."""
+    got = labels_db.one(f"SELECT {call}", (odd,))
+    assert got in (None, True, False, "({},{},{})", "({},{})"), got
+    if call.startswith("jsonb"):
+        assert got is None
+
+
+def test_where_an_array_begins_makes_no_difference(labels_db):
+    assert labels_db.one("SELECT bool_and(jsonb(moved) = jsonb(labels) AND eq(moved, labels) AND moved @> jsonb '{}') FROM ("
+                         "SELECT labels, ('[7:' || 6 + cardinality(labels) || ']=' || labels::text)::int4[] AS moved"
+                         " FROM prom_series.cpu_usage) x") is True
+
+
 # ---- counting and placing labels -----------------------------------------------------------------------
 
 
