@@ -39,6 +39,12 @@ class Database:
         self.db = psycopg2.connect(dsn)
         self.db.autocommit = True
         self.cur = self.db.cursor()
+        self.pid = self.db.info.backend_pid
+
+    def cpu_ms(self):
+        """Of this connection's backend; parallel workers are others."""
+        with open(f"/proc/{self.pid}/schedstat", encoding="ascii") as f:
+            return int(f.read().split()[0]) / 1e6
 
     def sql(self, text):
         self.cur.execute(text)
@@ -102,10 +108,12 @@ def same_answers(ours, heap):
 
 def times(db, query, runs):
     """Best and median; a query that takes seconds has fewer runs."""
-    ms = []
+    ms, cpu = [], []
     while len(ms) < runs and (len(ms) < 2 or sum(ms) < 8000):
+        before = db.cpu_ms()
         ms.append(db.timed(query)[0])
-    return {"ms": min(ms), "median_ms": statistics.median(ms)}
+        cpu.append(db.cpu_ms() - before)
+    return {"ms": min(ms), "median_ms": statistics.median(ms), "cpu_ms": min(cpu)}
 
 
 def best_heap(db, forms, runs):
@@ -121,7 +129,9 @@ def best_heap(db, forms, runs):
     _, name, jit, query, rows = min(trials, key=lambda t: t[0])
     db.sql(f"SET jit = {jit}")
     out = {**times(db, query, runs), "form": name, "rows": rows}
-    db.sql("RESET jit")
+    db.sql("SET max_parallel_workers_per_gather = 0")
+    out["cpu_ms"] = times(db, query, 2)["cpu_ms"]  # of the query as a whole
+    db.sql("RESET jit; RESET max_parallel_workers_per_gather")
     return out
 
 
@@ -304,13 +314,15 @@ def show(r):
     states = list(r["ours"])
     print(f"{r['samples']:,} samples of {r['series']:,} series; heap {r['heap_mb']:.0f} MB and indexes"
           f" {r['heap_index_mb']:.0f} MB, blocks {r['blocks_mb']:.1f} MB")
-    print(f"{'ms, best of the runs':<34}{'heap':>9}" + "".join(f"{s:>25}" for s in states))
+    print("ms, best of the runs; in brackets CPU of one process")
+    print(f"{'':<27}{'heap':>17}" + "".join(f"{s:>37}" for s in states))
     for name, heap in r["heap"].items():
         cells = ""
         for s in states:
             one = r["ours"][s][name]
-            cells += f"{one['ms']:>11.1f}{heap['ms'] / one['ms']:>8.1f} x {'push' if one['pushed'] else '    '} "
-        print(f"{name:<34}{heap['ms']:>9.1f}{cells}  heap: {heap['form']}")
+            cells += (f"{one['ms']:>9.1f} {'(%.1f)' % one['cpu_ms']:>9}{heap['ms'] / one['ms']:>6.1f} x"
+                      f" {'(%.1f x)' % (heap['cpu_ms'] / one['cpu_ms']):>10}{'' if one['pushed'] else '-':1}")
+        print(f"{name:<27}{heap['ms']:>8.1f} {'(%.1f)' % heap['cpu_ms']:>8}{cells}  heap: {heap['form']}")
     n = r["narrow"]
     print(f"1 series of {n['series']:,}: {n['ms']:.2f} ms, {n['blocks_read']} of {n['blocks']} blocks read,"
           f" {n['series_looked_at']} series rows looked at, {n['rows']} rows ({n['estimated_rows']} estimated)")
