@@ -57,6 +57,16 @@ def backlog(store):
         store.block("fresh", 23, [(23, s, T0 + (k + j) * 15000 + s % 7, k) for s in ids for j in range(2)])
 
 
+def small_rows(store):
+    """Metric 24: more sealed rows in a day than a page holds, some overlapping; a year before, some more."""
+    ids = store.metric(24, 26, 4000)
+    for k in range(5300):
+        s = ids[k * 7 % 25]
+        store.block("block", 24, [(24, s, T0 + k * 10000, k), (24, s, T0 + k * 10000 + k % 4 * 6000 + 1, k)])
+    for k in range(40):
+        store.block("block", 24, [(24, ids[k % 26], T0 - 365 * DAY_MS + k * 10000, k)])
+
+
 @pytest.fixture(scope="module")
 def store(server):
     server.create("memory_db")
@@ -67,6 +77,7 @@ def store(server):
     resent(s)
     crowd(s, random.Random(3))
     backlog(s)
+    small_rows(s)
     s.flush()
     s.sql("VACUUM ANALYZE")
     s.sql("CREATE TABLE expected AS SELECT * FROM oracle; ANALYZE expected")
@@ -198,3 +209,17 @@ def test_rescans_count_kept_rows_once(store):
     node = scans(plan)[0]
     assert node["Actual Loops"] == 9
     assert node["Blocks Read"] + node["Blocks Skipped By Series"] == 7
+
+
+# ---- pages ------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("until", [10**9, 30000000, 5000, -1])
+def test_newest_of_many_rows(store, until):
+    """However the newest samples are looked for, forwards or backwards, page by page."""
+    where = f"metric_id = 24 AND time <= {at(T0 + until)}"
+    for query in (f"SELECT DISTINCT ON (series_id) series_id, time, value FROM {{}} WHERE {where}"
+                  " ORDER BY series_id, time DESC",
+                  f"SELECT series_id, max(time) FROM {{}} WHERE {where} GROUP BY 1 ORDER BY 1",
+                  f"SELECT time, value FROM {{}} WHERE {where} ORDER BY time DESC LIMIT 1"):
+        rows = store.sql(query.format("_prom_data.samples"))
+        assert rows == store.sql(query.format("expected")) and rows, query
