@@ -49,15 +49,19 @@ fdw_explain_scan(ForeignScanState *node, fdw_scan *scan, ExplainState *es)
 
     if (es->format != EXPLAIN_FORMAT_TEXT) {
         ExplainPropertyInteger("Blocks Read", NULL, (int64)counts->blocks_read, es);
+        ExplainPropertyInteger("Block Heads Read", NULL, (int64)counts->blocks_heads, es);
         ExplainPropertyInteger("Blocks Skipped By Series", NULL, (int64)counts->blocks_skipped, es);
         ExplainPropertyInteger("Samples Decoded", NULL, (int64)counts->samples_decoded, es);
         ExplainPropertyInteger("Series Matched", NULL, (int64)counts->series_matched, es);
         ExplainPropertyInteger("Series Total", NULL, (int64)counts->series_total, es);
         return;
     }
+    const char *heads =
+        counts->blocks_heads == 0 ? "" : psprintf(" heads=" UINT64_FORMAT, counts->blocks_heads);
+
     ExplainPropertyText("Blocks",
-                        psprintf("read=" UINT64_FORMAT " skipped by series=" UINT64_FORMAT,
-                                 counts->blocks_read, counts->blocks_skipped),
+                        psprintf("read=" UINT64_FORMAT "%s skipped by series=" UINT64_FORMAT,
+                                 counts->blocks_read, heads, counts->blocks_skipped),
                         es);
     ExplainPropertyInteger("Samples Decoded", NULL, (int64)counts->samples_decoded, es);
     ExplainPropertyText("Series",

@@ -67,6 +67,15 @@ def small_rows(store):
         store.block("block", 24, [(24, ids[k % 26], T0 - 365 * DAY_MS + k * 10000, k)])
 
 
+def large_rows(store, rng):
+    """Metric 25: four sealed rows of 80 kB and more, two a day; all series in the newer one of each day."""
+    ids = store.metric(25, 20, 5000)
+    for day in range(2):
+        for part, some in enumerate((ids[5:], ids)):
+            store.block("block", 25, [(25, s, T0 + day * DAY_MS + part * DAY_MS // 2 + j * 15000 + s % 9, rng.random())
+                                      for s in some for j in range(700)])
+
+
 @pytest.fixture(scope="module")
 def store(server):
     server.create("memory_db")
@@ -78,6 +87,7 @@ def store(server):
     crowd(s, random.Random(3))
     backlog(s)
     small_rows(s)
+    large_rows(s, random.Random(4))
     s.flush()
     s.sql("VACUUM ANALYZE")
     s.sql("CREATE TABLE expected AS SELECT * FROM oracle; ANALYZE expected")
@@ -223,3 +233,18 @@ def test_newest_of_many_rows(store, until):
                   f"SELECT time, value FROM {{}} WHERE {where} ORDER BY time DESC LIMIT 1"):
         rows = store.sql(query.format("_prom_data.samples"))
         assert rows == store.sql(query.format("expected")) and rows, query
+
+
+def test_heads_tell_the_newest(store):
+    """Of a large row only the first bytes are read; where the bound cuts it, all of it."""
+    query = ("SELECT DISTINCT ON (series_id) series_id, time, value FROM {} WHERE metric_id = 25 AND time <= %s"
+             " ORDER BY series_id, time DESC")
+    noon = T0 + DAY_MS + DAY_MS // 2
+    for until, heads, read in ((T0 + 2 * DAY_MS, 1, 0), (noon - 1, 2, 0), (noon + 5000000, 0, 1), (noon + 4, 2, 1)):
+        rows = store.sql((query % at(until)).format("_prom_data.samples"))
+        assert rows == store.sql((query % at(until)).format("expected")) and len(rows) == 20
+        node = scan(store, (query % at(until)).format("_prom_data.samples"))
+        assert (node["Block Heads Read"], node["Blocks Read"]) == (heads, read), until
+        assert read or node["Samples Decoded"] == 0
+    text = "\n".join(r[0] for r in store.sql("EXPLAIN (ANALYZE) " + (query % at(noon - 1)).format("_prom_data.samples")))
+    assert "Blocks: read=0 heads=2 skipped by series=" in text
