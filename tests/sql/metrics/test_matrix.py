@@ -14,7 +14,7 @@ CALLERS = {
         prom_api: val jsonb labels labels_info key_value_array label_cardinality label_key_position eq matcher
             get_default_metric_retention_period get_metric_retention_period get_metric_metadata
             get_multiple_metric_metadata
-            is_stale_marker is_normal_nan
+            is_stale_marker is_normal_nan time_bucket first last
         ps_tag: equals not_equals regexp_matches regexp_not_matches
         _prom_catalog: setting generation feed chunk_width metric_id check_metric_schema no_such_metric
             get_default_compression_setting get_metric_compression_setting
@@ -52,7 +52,7 @@ CALLERS = {
             make_write_view comment_views_of add_up_conflicts correct_figures erase_rows forget_sealed_day
             make_timescaledb_view
             tend_figures metric_is_used note_views_error partition_days partitions take_maintenance_lock
-        _prom_ext: fdw_handler fdw_validator match_support match_sel""",
+        _prom_ext: fdw_handler fdw_validator match_support match_sel first_step last_step first_last_result""",
     # PostgreSQL asks whoever makes the trigger, not whoever fires it; views are made as prom_admin
     "prom_admin ": """
         _prom_ext: write_row write_end""",
