@@ -35,13 +35,13 @@ def load(db):
 
 
 class Server(Cluster):
-    def __init__(self):
-        super().__init__("shared_preload_libraries = 'timescaledb'\ntimescaledb.telemetry_level = off\n"
+    def __init__(self, preload="timescaledb"):
+        super().__init__(f"shared_preload_libraries = '{preload}'\ntimescaledb.telemetry_level = off\n"
                          "timezone = 'UTC'\nstatement_timeout = '100s'")
 
-    def create(self, script=BOTH):
+    def create(self, script=BOTH, name=None):
         """script: statements, one by one, each in a transaction of its own."""
-        db = Database(self, self.new_database(script=None))
+        db = Database(self, self.new_database(name, script=None))
         for statement in filter(None, map(str.strip, (script or "").split(";"))):
             db.sql(statement)
         self.reconnect(db)

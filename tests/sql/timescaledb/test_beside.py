@@ -1,8 +1,10 @@
 """Two extensions in one database: neither minds when the other comes, goes, or is restored."""
+import time
+
 import psycopg2
 import pytest
 
-from conftest import BOTH, HOSTS, SAMPLES, load, value
+from conftest import BOTH, HOSTS, SAMPLES, Server, load, value
 
 ORDERS = {
     "timescaledb first": BOTH,
@@ -103,6 +105,27 @@ def test_the_view_that_stands_in_for_timescaledbs(server):
         assert db.one(sync) == "not ours" and not db.one(there) and members(db, "timescaledb") == before
     finally:
         server.remove(db)
+
+
+@pytest.mark.parametrize("libraries", ["timescaledb, promscale", "promscale, timescaledb"])
+def test_both_preloaded(libraries):
+    """Our worker does its work in a database of both."""
+    server = Server(f"{libraries}'\npromscale.maintenance_interval = '200ms")
+    try:
+        db = server.create(name="promscale")
+        db.sql("SELECT prom_api.set_default_retention_period('100 years')")
+        load(db)
+        use_hypertable(db)
+        db.sql("UPDATE _prom_catalog.job SET next_run = now()")
+        end = time.monotonic() + 90
+        while db.one("SELECT count(*) FROM _prom_data.fresh") > 0 and time.monotonic() < end:
+            time.sleep(0.1)
+        assert db.one("SELECT count(*) FROM _prom_data.fresh") == 0
+        assert db.sql(SUMS) == EXPECTED
+        assert db.one("SELECT count(*) FROM public.deploys") == 24
+        db.close()
+    finally:
+        server.close()
 
 
 def members(db, extension):
