@@ -129,8 +129,9 @@ def test_both_preloaded(libraries):
 
 
 def members(db, extension):
-    return sorted(db.column("SELECT pg_describe_object(classid, objid, objsubid) FROM pg_depend d JOIN pg_extension e"
+    return sorted(db.column("SELECT type || ' ' || identity FROM pg_depend d JOIN pg_extension e"
                             " ON e.oid = d.refobjid AND d.refclassid = 'pg_extension'::regclass"
+                            " CROSS JOIN pg_identify_object(classid, objid, objsubid)"
                             " WHERE e.extname = %s AND deptype = 'e'", (extension,)))
 
 

@@ -22,12 +22,13 @@ END $$
 
 
 def moment(rng):
-    """Mostly years that people use; edges of days, months and buckets; far away."""
+    """Mostly years that people use; edges of days, months and buckets; from our year 70 on (before Christ their months
+    of dates begin on any day)."""
     kind = rng.random()
     if kind < 0.6:
         us = rng.randrange(0, 60 * 365 * 86_400_000_000)  # 1970 to 2030
     elif kind < 0.9:
-        us = rng.randrange(-2_000 * 365, 8_000 * 365) * 86_400_000_000
+        us = rng.randrange(-1_900 * 365, 7_900 * 365) * 86_400_000_000
     else:
         us = rng.randrange(-1_900 * 365, 7_900 * 365) * 86_400_000_000 + rng.choice((-1, 1))
     return us
