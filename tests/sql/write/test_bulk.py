@@ -69,6 +69,19 @@ def test_reading_what_is_written_at_the_same_time(db, maintained):
     assert db.one("SELECT max(time) - min(time) FROM m") == db.one("SELECT interval '1 hour 2999 s'")
 
 
+def test_many_series_by_id(db):
+    """Each id is looked up once: no walk over all series of the metric."""
+    db.metric("m")
+    fill(db, "m", 3000, 1, "1 s")
+    db.sql("CREATE TABLE ids AS SELECT series_id FROM m")
+    db.sql(f"BEGIN; INSERT INTO prom_data.m (time, value, series_id) SELECT {START}, 1, series_id FROM ids")
+    looked_at = db.one("SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_all_tables"
+                       " WHERE relid = '_prom_catalog.series'::regclass")
+    db.sql("COMMIT")
+    assert db.count("m") == 6000
+    assert 3000 <= looked_at <= 6000
+
+
 def test_toasted_labels(db):
     """Labels that come out of a table, compressed and out of line."""
     db.metric("m")

@@ -2,9 +2,10 @@
 """How fast rows go in: PG_CONFIG=<of an installation with the extension> tests/sql/write/write_bench.py [rows]
 
 COPY of as many rows (1,000,000) of 1000 series, by series_id and by labels, in order of time and in order of series,
-into a view of prom_data and into a plain table; then single-row INSERTs in a PL/pgSQL loop.
+into a view of prom_data and into a plain table; then single-row INSERTs in a PL/pgSQL loop. CPU is the backend's.
 """
 import io
+import os
 import pathlib
 import sys
 import time
@@ -30,13 +31,23 @@ def text_of(db, columns, order):
     return out.getvalue()
 
 
-def timed(db, target, text):
+def cpu_seconds(db):
+    fields = pathlib.Path(f"/proc/{db.conn.info.backend_pid}/stat").read_text(encoding="ascii").split()
+    return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
+
+
+def line(what, rows, seconds, cpu, *rest):
+    print(f"{what:34} {rows / seconds:9.0f} {cpu / rows * 1e6:10.2f}", *rest, flush=True)
+
+
+def copy(db, what, target, table, text):
     before = db.one("SELECT pg_current_wal_insert_lsn() - '0/0'")
-    start = time.monotonic()
+    start, cpu = time.monotonic(), cpu_seconds(db)
     db.copy(target, text)
-    seconds = time.monotonic() - start
-    wal = db.one("SELECT pg_current_wal_insert_lsn() - '0/0'") - before
-    return seconds, float(wal)
+    seconds, cpu = time.monotonic() - start, cpu_seconds(db) - cpu
+    wal = float(db.one("SELECT pg_current_wal_insert_lsn() - '0/0'") - before)
+    size = db.one(f"SELECT pg_total_relation_size('{table}')")
+    line(what, ROWS, seconds, cpu, f"{wal / ROWS:10.2f} {size / ROWS:10.2f}", db.one(f"SELECT count(*) FROM {table}"))
 
 
 def main():
@@ -48,28 +59,22 @@ def main():
         for s in range(1, SERIES + 1):
             db.sql("INSERT INTO public.ids SELECT _prom_catalog.get_or_create_series_id(%s)",
                    ('{"__name__": "m", "node": "node%d", "region": "eu-%d", "job": "bench"}' % (s, s % 7),))
-        print(f"{'':34} {'rows/s':>10} {'WAL B/row':>10} {'bytes/row':>10} {'blocks':>7}")
+        print(f"{'':34} {'rows/s':>9} {'CPU us/row':>10} {'WAL B/row':>10} {'bytes/row':>10} stored rows")
         for columns in ("series_id", "labels"):
             for order in ("i, s", "s, i"):
                 text = text_of(db, columns, order)
                 db.sql("TRUNCATE _prom_data.fresh; CHECKPOINT")
-                seconds, wal = timed(db, f"prom_data.m (time, value, {columns})", text)
-                size = db.one("SELECT pg_total_relation_size('_prom_data.fresh')")
-                blocks = db.one("SELECT count(*) FROM _prom_data.fresh")
-                n = db.one("SELECT sum(n_samples) FROM _prom_data.fresh")
-                assert n == ROWS, n
-                print(f"COPY by {columns:10} ORDER BY {order:5}  {ROWS / seconds:10.0f} {wal / ROWS:10.2f}"
-                      f" {size / ROWS:10.2f} {blocks:7}")
+                copy(db, f"COPY by {columns} ORDER BY {order}", f"prom_data.m (time, value, {columns})",
+                     "_prom_data.fresh", text)
+                assert db.one("SELECT sum(n_samples) FROM _prom_data.fresh") == ROWS
                 if columns == "series_id" and order == "i, s":
-                    seconds, wal = timed(db, "public.heap", text)
-                    print(f"{'COPY into a plain table':34} {ROWS / seconds:10.0f} {wal / ROWS:10.2f}"
-                          f" {db.one('SELECT pg_total_relation_size($$public.heap$$)') / ROWS:10.2f}")
+                    copy(db, "COPY into a plain table", "public.heap", "public.heap", text)
         for what, row in (("series_id", f"now() + i * interval '1 s', i, {db.one('SELECT min(id) FROM public.ids')}"),
                           ("labels", "now() + i * interval '2 s', i, '{\"node\": \"node1\"}'")):
-            start = time.monotonic()
-            db.sql(f"DO $$BEGIN FOR i IN 1..5000 LOOP"
+            start, cpu = time.monotonic(), cpu_seconds(db)
+            db.sql("DO $$BEGIN FOR i IN 1..5000 LOOP"
                    f" INSERT INTO prom_data.m (time, value, {what}) VALUES ({row}); END LOOP; END$$")
-            print(f"single-row INSERT by {what:13} {5000 / (time.monotonic() - start):10.0f}")
+            line(f"single-row INSERT by {what}", 5000, time.monotonic() - start, cpu_seconds(db) - cpu)
     finally:
         server.close()
 
