@@ -434,6 +434,8 @@ BEGIN
         RAISE EXCEPTION 'maintenance did not complete: %', v_failed;
     END IF;
 END $$;
+COMMENT ON PROCEDURE prom_api.execute_maintenance(bool, bool) IS
+    'does a round of the maintenance that is due; with force all there is to do';
 
 -- What a burst has left behind in fresh and merged is normally kept for the next one: giving it back
 -- takes a lock that stops readers of these tables on standbys for a moment, or is stopped by them.

@@ -22,6 +22,8 @@ def load(db):
         got = db.resolve([series(name, **n) for n in nodes])
         db.block("fresh", got.metrics[0], [(got.metrics[0], s, T0 + 60_000 * i, float(v))
                                            for s, pair in zip(got.series, values) for i, v in enumerate(pair)])
+    db.sql("SELECT _prom_catalog.upsert_metadata(0, ARRAY['cpu_usage'], ARRAY['gauge'], ARRAY[''],"
+           " ARRAY['share of time that CPUs work'])")
     db.views()
 
 
