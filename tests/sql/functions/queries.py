@@ -6,9 +6,10 @@ compared loosely.
 
 
 class Queries:
-    def __init__(self, random, written, labels, arrays, has_time_bucket=False):
+    def __init__(self, random, written, labels, arrays, has_time_bucket=False, has_last=False):
         self.random = random
         self.t0 = written.t0
+        self.has_last = has_last
         self.series = written.series
         self.labels = labels
         self.arrays = arrays
@@ -174,6 +175,33 @@ class Queries:
                            f"HAVING max(value) > {self.number()}::float8")
         return f"SELECT {keys}, {aggregates} FROM {view} {self.where()} GROUP BY {keys} {having}"
 
+    def newest(self):
+        """What may be answered from the newest (or oldest) blocks; conditions on time and series only."""
+        view = self.pick("{u}", "{u}", "{t}")
+        where = " AND ".join(["true"] + self.random.sample(
+            [self.time(""), self.some_series(""), self.label("", ("node_id", "namespace_id")),
+             f"time <= {self.moment()}"], self.pick(0, 1, 1, 2)))
+        ends = ["max(time)", "min(time)", "count(*)"]
+        if self.has_last:
+            ends += ["last(value, time)", "first(value, time)"] * 2
+        some = ", ".join(self.random.sample(ends, self.pick(1, 1, 2)))
+        return self.pick(
+            f"SELECT DISTINCT ON (series_id) series_id, time, value FROM {view} WHERE {where}"
+            f" ORDER BY series_id, time {self.pick('DESC', 'DESC', '')}",
+            f"SELECT DISTINCT ON (series_id) {self.pick('*', 'series_id', 'series_id, time')} FROM {view} WHERE {where}"
+            " ORDER BY series_id DESC, time DESC",
+            f"SELECT series_id, {some} FROM {view} WHERE {where} GROUP BY series_id",
+            f"SELECT series_id, {some} FROM {view} WHERE {where} GROUP BY series_id HAVING max(time) < {self.moment()}",
+            f"SELECT {self.pick('node_id', 'namespace_id', 'labels', 'val(node_id)')}, max(time) FROM {view}"
+            f" WHERE {where} GROUP BY 1",
+            f"SELECT max(time){self.pick('', ', min(time)')} FROM {view} WHERE {where}",
+            f"SELECT series_id, {self.bucket()}, {some} FROM {view} WHERE {where} GROUP BY 1, 2",
+            f"SELECT time, series_id FROM {view} WHERE {where} ORDER BY time DESC, series_id LIMIT {self.pick(1, 5)}",
+            f"SELECT o.name, l.* FROM own o, LATERAL (SELECT series_id, {some} FROM {view} v WHERE {where}"
+            " AND v.series_id = o.series_id AND v.time > o.since GROUP BY series_id) l",
+            f"SELECT s.node, l.* FROM prom_series.cpu_usage s LEFT JOIN LATERAL (SELECT time, value FROM {{u}} v"
+            f" WHERE v.series_id = s.series_id AND {self.time('v.')} ORDER BY time DESC LIMIT 1) l ON true")
+
     def joined(self):
         on = self.pick("u.time = t.time AND eq(u.labels, t.labels)", "eq(u.labels, t.labels) AND u.time = t.time",
                        "u.time = t.time AND u.node_id = t.node_id",
@@ -219,4 +247,5 @@ class Queries:
             f" {self.pick('', 'WHERE ' + self.time(''))} GROUP BY time")
 
     def query(self):
-        return self.pick(self.rows, self.grouped, self.grouped, self.grouped, self.joined, self.composed)()
+        return self.pick(self.rows, self.grouped, self.grouped, self.grouped, self.newest, self.joined,
+                         self.composed)()

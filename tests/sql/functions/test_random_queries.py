@@ -48,7 +48,8 @@ def differences(db, time, share):
     labels = db.column("SELECT id FROM _prom_catalog.label ORDER BY id")
     arrays = db.column("SELECT labels::text FROM _prom_catalog.series ORDER BY id")
     has_time_bucket = db.one("SELECT count(*) FROM pg_proc WHERE proname = 'time_bucket'") > 0
-    queries = Queries(time.random, db.written, labels, arrays, has_time_bucket)
+    has_last = db.one("SELECT count(*) FROM pg_proc WHERE proname = 'last'") > 0
+    queries = Queries(time.random, db.written, labels, arrays, has_time_bucket, has_last)
     conn, n, rows, found, errors = typed_connection(db), 0, 0, [], {}
     while time.more(share):
         text = queries.query()
