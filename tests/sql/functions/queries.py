@@ -185,6 +185,11 @@ class Queries:
         if self.has_last:
             ends += ["last(value, time)", "first(value, time)"] * 2
         some = ", ".join(self.random.sample(ends, self.pick(1, 1, 2)))
+        if self.chance(0.5):  # nothing but bounds of time and conditions on series, nothing but newest samples
+            where = " AND ".join(self.random.sample(
+                ["true", f"time <= {self.moment()}", f"time < {self.moment()} AND time >= {self.moment()}",
+                 self.some_series(""), self.label("", ("node_id", "namespace_id"))], self.pick(1, 1, 2)))
+            some = self.pick("max(time)", *["max(time), last(value, time)", "last(value, time)"] * (2 * self.has_last))
         return self.pick(
             f"SELECT DISTINCT ON (series_id) series_id, time, value FROM {view} WHERE {where}"
             f" ORDER BY series_id, time {self.pick('DESC', 'DESC', '')}",

@@ -94,6 +94,9 @@ TWO_WAYS = [
     "SELECT date_bin('1 hour', time, '2000-01-01'), count(*), max(value) FROM cpu_usage GROUP BY 1",
     "SELECT node_id, count(*) FROM cpu_usage WHERE time > now() - interval '20 hours' GROUP BY 1",
     "SELECT count(*) FROM cpu_usage WHERE value > 5",
+    "SELECT DISTINCT ON (series_id) series_id, time, value FROM cpu_usage ORDER BY series_id, time DESC",
+    "SELECT series_id, max(time) FROM cpu_usage WHERE time < now() - interval '3 hours' GROUP BY 1",
+    "SELECT max(time) FROM cpu_usage",
     "SELECT series_id, min(time) FROM cpu_usage WHERE time < now() - interval '5 hours' GROUP BY 1",
 ]
 

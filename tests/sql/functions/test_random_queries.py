@@ -43,6 +43,18 @@ def outcome(conn, statement, begin, how):
             cur.execute("DEALLOCATE ALL")
 
 
+def look_at_plan(conn, statement, plans):
+    """Counts what the plan of a query has: the ways that are to be compared should all come up."""
+    cur = conn.cursor()
+    try:
+        cur.execute("EXPLAIN (VERBOSE) " + statement)
+    except psycopg2.Error:
+        return
+    text = "\n".join(row[0] for row in cur.fetchall())
+    for what in ("Aggregate: ", "Newest Samples:", "Hash Join", "Merge Join", "Nested Loop", "InitPlan", "SubPlan"):
+        plans[what] = plans.get(what, 0) + (what in text)
+
+
 def differences(db, time, share):
     """Runs queries until this share of the time is over; returns how many, and those that differ."""
     labels = db.column("SELECT id FROM _prom_catalog.label ORDER BY id")
@@ -50,7 +62,7 @@ def differences(db, time, share):
     has_time_bucket = db.one("SELECT count(*) FROM pg_proc WHERE proname = 'time_bucket'") > 0
     has_last = db.one("SELECT count(*) FROM pg_proc WHERE proname = 'last'") > 0
     queries = Queries(time.random, db.written, labels, arrays, has_time_bucket, has_last)
-    conn, n, rows, found, errors = typed_connection(db), 0, 0, [], {}
+    conn, n, rows, found, errors, plans = typed_connection(db), 0, 0, [], {}, {}
     while time.more(share):
         text = queries.query()
         begin = "BEGIN; " + time.random.choice(SETTINGS)
@@ -58,6 +70,8 @@ def differences(db, time, share):
         got, error = outcome(conn, over(text, "cpu_usage", "cpu_total", 'prom_metric."a b""c"'), begin, how)
         expected, _ = outcome(conn, over(text, "plain_u", "plain_t", "plain_q"), begin, how)
         n += 1
+        if n % 10 == 0:
+            look_at_plan(conn, over(text, "cpu_usage", "cpu_total", 'prom_metric."a b""c"'), plans)
         if isinstance(expected, list):
             rows += len(expected)
         else:
@@ -71,6 +85,7 @@ def differences(db, time, share):
             if len(found) >= 10:
                 break
     conn.close()
+    print("of every tenth plan:", plans)
     assert errors.get("", 0) <= n / 20 + 1, errors  # queries that PostgreSQL refuses test nothing
     return n, rows, found
 
