@@ -162,11 +162,10 @@ def test_a_failed_step_changes_no_figures(db, store):
     # a window that cannot be sealed stays merged, the others are sealed; the figures say so
     victim = w.metrics["m1"]
     store.sql("SELECT _prom_catalog.ensure_partitions()")
+    # it fails late, when its sealed rows are written
     db.sql("CREATE OR REPLACE FUNCTION public.no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-           f" IF new.metric_id = {victim} THEN RAISE 'no' USING ERRCODE = 'XX001'; END IF; RETURN new; END $$")
-    table = db.column("SELECT table_name FROM _prom_catalog.partitions()")
-    for t in table:
-        db.sql(f"CREATE TRIGGER no BEFORE INSERT ON _prom_data.{t} FOR EACH ROW EXECUTE FUNCTION public.no()")
+           f" IF old.metric_id = {victim} THEN RAISE 'no' USING ERRCODE = 'XX001'; END IF; RETURN old; END $$")
+    db.sql("CREATE TRIGGER no BEFORE DELETE ON _prom_data.merged FOR EACH ROW EXECUTE FUNCTION public.no()")
     got = store.seal()
     assert got["failed"] > 0 and got["samples"] > 0
     check_days(db)
