@@ -130,17 +130,6 @@ def test_it_comes_with_maintenance(db):
     assert db.one("SELECT to_regnamespace('timescaledb_information') IS NULL")
 
 
-@pytest.mark.skipif(not OFFERED, reason="this server does not offer TimescaleDB")
-def test_beside_the_real_one(db):
-    assert not exists(db)
-    ask_for_it(db)
-    db.sql("SELECT _prom_catalog.set_setting('timescaledb_view', 'auto')")
-    assert db.one(SYNC) == "dropped"
-    db.sql("CREATE EXTENSION timescaledb")
-    db.sql("SELECT _prom_catalog.set_setting('timescaledb_view', 'true')")
-    assert db.one(SYNC) == "not ours" and not exists(db)
-
-
 @absent
 def test_what_people_built_upon_it_is_kept(db, offered):
     db.sql(f"CREATE VIEW public.mine AS SELECT total_chunks FROM {VIEW}")
