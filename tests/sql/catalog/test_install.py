@@ -25,7 +25,9 @@ LISTINGS = {
     "sequences": """SELECT schemaname, sequencename, data_type::text, start_value, min_value, max_value, increment_by, cycle, cache_size
         FROM pg_sequences WHERE schemaname = ANY (%s)""",
     "functions": """
-        SELECT p.oid::regprocedure::text, pg_get_functiondef(p.oid), p.proacl::text, obj_description(p.oid, 'pg_proc'),
+        SELECT p.oid::regprocedure::text,
+               CASE WHEN p.prokind = 'a' THEN (SELECT a::text FROM pg_aggregate a WHERE a.aggfnoid = p.oid)
+                    ELSE pg_get_functiondef(p.oid) END, p.proacl::text, obj_description(p.oid, 'pg_proc'),
                pg_get_userbyid(p.proowner)
         FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = ANY (%s)""",
     "types": """SELECT t.oid::regtype::text, t.typtype, t.typnotnull, format_type(t.typbasetype, t.typtypmod), t.typacl::text
