@@ -114,3 +114,40 @@ def test_keys_once_per_series_and_bucket(store):
         rows = store.sql(f"SELECT {keys}, sum(value)" + FROM + " GROUP BY 1")
         n += calls
         assert len(rows) == calls and store.sql("SELECT last_value FROM calls")[0][0] == n, keys
+
+
+@pytest.fixture(scope="module")
+def views(server):
+    """A metric as people see it: through its view, its labels by name."""
+    server.create("upper_views_db", everything=True)
+    server.sql("ALTER DATABASE upper_views_db SET search_path = public, ps_tag, prom_api, prom_metric")
+    conn = server.connect("upper_views_db")
+    s = Store(conn)
+    s.sql("SET timezone = 'UTC'")
+    metric, ids = s.sql("""SELECT metric_ids[1], series_ids FROM _prom_catalog.resolve_series(0, '{cpu}',
+        '{__name__,job,job,zone}', '{cpu,api,db,north}', '{1,1,1}', '{2,3,2}', '{1,2,1,2,4,1,3}')""")[0]
+    s.sql("SELECT _prom_catalog.make_metric_views()")
+    s.block("fresh", metric, [(metric, x, T0 + k * 60000, 100.0 * n + k) for n, x in enumerate(ids) for k in range(60)])
+    s.flush()
+    yield s
+    conn.close()
+
+
+VIEW_QUERIES = [
+    ("SELECT val(job_id), avg(value) FROM cpu GROUP BY job_id ORDER BY 1", [("api", 79.5), ("db", 229.5)]),
+    ("SELECT val(job_id) AS job, max(value) FROM cpu GROUP BY 1 ORDER BY 1", [("api", 159.0), ("db", 259.0)]),
+    ("SELECT zone_id IS NULL, count(*) FROM cpu WHERE labels ? ('job' == 'api') GROUP BY 1 ORDER BY 1",
+     [(False, 60), (True, 60)]),
+    ("SELECT time_bucket('30 min', time)::time::text, sum(value) FROM cpu WHERE labels ? ('job' !=~ 'a') GROUP BY"
+     " time_bucket('30 min', time) ORDER BY 1", [("00:00:00", 6435.0), ("00:30:00", 7335.0)]),
+    ("SELECT jsonb(labels)->>'job', last(value, time) FROM cpu GROUP BY series_id, labels ORDER BY 2",
+     [("api", 59.0), ("api", 159.0), ("db", 259.0)]),
+    ("SELECT count(*), sum(value), min(value), max(value) FROM cpu", [(180, 23310.0, 0.0, 259.0)]),
+]
+
+
+@pytest.mark.parametrize("query, rows", VIEW_QUERIES)
+def test_views(views, query, rows):
+    plan = explain(views, query)
+    assert ("Aggregate: " in plan or "Group Key: " in plan) and "Aggregate" not in plan.split("Foreign Scan")[0], plan
+    assert views.sql(query) == rows
