@@ -7,6 +7,7 @@
  * DISTINCT ON (series_id) ... ORDER BY series_id, time DESC) the node walks with fdw_newest.c instead
  * of reading everything.
  *
+ *   fdw_upper_exprs   what expressions depend on, which aggregates are known
  *   fdw_upper_plan    is the query such that this node can answer it? Its path and its plan
  *   fdw_upper_begin   makes the node from the plan, and shows it in EXPLAIN
  *   fdw_upper_exec    the node: walks the series, brings each run of samples to its group
@@ -59,6 +60,37 @@ enum { AGG_FUNC, AGG_ATTNO, AGG_ARG, AGG_FILTER, AGG_FILTER_LEVEL };
 
 /* What an expression depends on. */
 typedef enum upper_level { UPPER_NOTHING, UPPER_SERIES, UPPER_TIME, UPPER_ROW } upper_level;
+
+/* ---- exprs, while planning ------------------------------------------------------------------ */
+
+typedef struct upper_query { /* what a plan is made of: RelOptInfo.fdw_private of the grouped rel */
+    Index relid;
+    fdw_quals quals;
+    List *key_exprs; /* those with columns in them */
+    List *key_equals;
+    List *aggs;   /* Aggref, each once */
+    List *having; /* implicitly ANDed */
+    bool grouped;
+    upper_walk walk;
+    PathTarget *target;
+} upper_query;
+
+/* Can an expression be evaluated by the node, and at what level? */
+bool upper_level_of(const upper_query *q, Node *expr, upper_level *ret);
+/* Do the expressions name no whole rows and no system columns? */
+bool upper_only_columns(Index relid, List *exprs);
+/* The column that an expression is; 0: it is more than a column. */
+AttrNumber upper_plain_column(const upper_query *q, Node *expr);
+/* Adds a group key; false: it is none that the node can compute. */
+bool upper_add_key(upper_query *q, Node *expr, const SortGroupClause *clause);
+/* Collects the aggregates of an expression; true: it needs what groups do not have. */
+bool upper_unfit(Node *node, upper_query *q);
+/* The aggregate's oid, or what stands for it. */
+Oid upper_agg_func(const upper_query *q, const Aggref *agg);
+/* The argument that must be evaluated for each sample; NULL: none, a column is taken as it stands. */
+Node *upper_agg_arg(const upper_query *q, const Aggref *agg);
+/* The one call that cuts time into buckets and through which an expression sees it; NULL: none. */
+FuncExpr *upper_steady_call(const upper_query *q, Node *expr);
 
 /* ---- states ------------------------------------------------------------------------------- */
 

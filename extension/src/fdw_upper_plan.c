@@ -13,11 +13,7 @@
 
 #include "access/stratnum.h"
 #include "access/sysattr.h"
-#include "access/transam.h"
-#include "catalog/dependency.h"
-#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
-#include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
@@ -41,223 +37,12 @@
 
 static bool enable_pushdown = true;
 
-typedef struct upper_query { /* what a plan is made of: RelOptInfo.fdw_private of the grouped rel */
-    Index relid;
-    fdw_quals quals;
-    List *key_exprs; /* those with columns in them */
-    List *key_equals;
-    List *aggs;   /* Aggref, each once */
-    List *having; /* implicitly ANDed */
-    bool grouped;
-    upper_walk walk;
-    PathTarget *target;
-} upper_query;
-
 void
 fdw_upper_define_settings(void)
 {
     DefineCustomBoolVariable("promscale.enable_aggregate_pushdown",
                              "Lets scans of samples compute aggregates themselves.", NULL,
                              &enable_pushdown, true, PGC_USERSET, GUC_EXPLAIN, NULL, NULL, NULL);
-}
-
-/* ---- expressions -------------------------------------------------------------------------- */
-
-/* Can an expression be evaluated by the node, and at what level? */
-static bool
-level_of(const upper_query *q, Node *expr, upper_level *ret)
-{
-    Bitmapset *attrs = NULL;
-    int member = -1;
-    bool series = false, time = false;
-
-    if (contain_volatile_functions(expr) || contain_subplans(expr) ||
-        expression_returns_set(expr) || contain_agg_clause(expr))
-        return false;
-    pull_varattnos(expr, q->relid, &attrs);
-    *ret = UPPER_NOTHING;
-    while ((member = bms_next_member(attrs, member)) >= 0) {
-        AttrNumber attno = member + FirstLowInvalidHeapAttributeNumber;
-
-        if (attno <= 0)
-            return false;
-        time |= attno == SAMPLES_TIME;
-        series |= attno != SAMPLES_TIME && attno != SAMPLES_VALUE;
-        if (attno == SAMPLES_VALUE)
-            *ret = UPPER_ROW;
-    }
-    if (time && series)
-        *ret = UPPER_ROW;
-    else if (*ret != UPPER_ROW)
-        *ret = time ? UPPER_TIME : series ? UPPER_SERIES : UPPER_NOTHING;
-    return true;
-}
-
-/* Only ordinary columns, so that the node's own slot has all that it needs. */
-static bool
-only_columns(Index relid, List *exprs)
-{
-    Bitmapset *attrs = NULL;
-
-    pull_varattnos((Node *)exprs, relid, &attrs);
-    return bms_next_member(attrs, -1) < 0 ||
-           bms_next_member(attrs, -1) > 0 - FirstLowInvalidHeapAttributeNumber;
-}
-
-static AttrNumber
-plain_column(const upper_query *q, Node *expr)
-{
-    return IsA(expr, Var) && ((Var *)expr)->varno == (int)q->relid ? ((Var *)expr)->varattno : 0;
-}
-
-static bool
-add_key(upper_query *q, Node *expr, const SortGroupClause *clause)
-{
-    upper_level level;
-    Oid left, right;
-
-    if (!level_of(q, expr, &level) || level == UPPER_ROW)
-        return false;
-    if (level == UPPER_NOTHING)
-        return true; /* the same in all rows: it divides nothing */
-    if (!clause->hashable || !get_op_hash_functions(clause->eqop, &left, &right))
-        return false;
-    q->key_exprs = lappend(q->key_exprs, expr);
-    q->key_equals = lappend_oid(q->key_equals, clause->eqop);
-    return true;
-}
-
-/* Is it a function of our public schema or of TimescaleDB's? */
-static bool
-is_named(Oid funcid, const char *wanted)
-{
-    char *name = get_func_name(funcid);
-    Oid extension;
-
-    if (name == NULL || strcmp(name, wanted) != 0)
-        return false;
-    name = get_namespace_name(get_func_namespace(funcid));
-    if (name != NULL && strcmp(name, "prom_api") == 0)
-        return true;
-    extension = getExtensionOfObject(ProcedureRelationId, funcid);
-    name = OidIsValid(extension) ? get_extension_name(extension) : NULL;
-    return name != NULL && strcmp(name, "timescaledb") == 0;
-}
-
-static bool
-takes_value_and_time(const upper_query *q, const Aggref *agg)
-{
-    return list_length(agg->args) == 2 &&
-           plain_column(q, (Node *)linitial_node(TargetEntry, agg->args)->expr) == SAMPLES_VALUE &&
-           plain_column(q, (Node *)lsecond_node(TargetEntry, agg->args)->expr) == SAMPLES_TIME;
-}
-
-/* The aggregate's oid, or what stands for it. */
-static Oid
-agg_func(const upper_query *q, const Aggref *agg)
-{
-    if (agg->aggfnoid >= FirstUnpinnedObjectId && takes_value_and_time(q, agg)) {
-        if (is_named(agg->aggfnoid, "first"))
-            return UPPER_FUNC_FIRST;
-        if (is_named(agg->aggfnoid, "last"))
-            return UPPER_FUNC_LAST;
-    }
-    return agg->aggfnoid;
-}
-
-/* The argument that must be evaluated for each sample; NULL: none, a column is taken as it stands. */
-static Node *
-agg_arg(const upper_query *q, const Aggref *agg)
-{
-    Node *arg = agg->args == NIL ? NULL : (Node *)linitial_node(TargetEntry, agg->args)->expr;
-    AttrNumber column = arg == NULL ? 0 : plain_column(q, arg);
-
-    if (agg->aggfnoid == F_COUNT_ANY && column > 0)
-        return NULL; /* no column has nulls */
-    return column == SAMPLES_VALUE || column == SAMPLES_TIME ? NULL : arg;
-}
-
-static bool
-add_agg(upper_query *q, Aggref *agg)
-{
-    upper_acc acc;
-    upper_level level;
-    Node *arg = agg_arg(q, agg);
-
-    if (!upper_acc_of(agg_func(q, agg), &acc) || agg->aggsplit != AGGSPLIT_SIMPLE ||
-        agg->aggdistinct != NIL || agg->aggorder != NIL || agg->agglevelsup != 0 ||
-        list_length(agg->args) > (acc == ACC_FIRST || acc == ACC_LAST ? 2 : 1))
-        return false;
-    if (agg->aggfilter != NULL && !level_of(q, (Node *)agg->aggfilter, &level))
-        return false;
-    if (arg != NULL && (!level_of(q, arg, &level) || acc == ACC_MIN_TIME || acc == ACC_MAX_TIME))
-        return false;
-    q->aggs = list_append_unique(q->aggs, agg);
-    return true;
-}
-
-/* Collects the aggregates of an expression; true: it needs what groups do not have. */
-static bool
-unfit(Node *node, upper_query *q)
-{
-    if (node == NULL || list_member(q->key_exprs, node))
-        return false;
-    if (IsA(node, Aggref))
-        return !add_agg(q, (Aggref *)node);
-    if (IsA(node, Var) || IsA(node, PlaceHolderVar) || IsA(node, GroupingFunc))
-        return true;
-    return expression_tree_walker(node, unfit, q);
-}
-
-/* ---- steady keys -------------------------------------------------------------------------- */
-
-/* Does the function cut time into buckets that are as wide as its first argument says? */
-static bool
-is_bucketing(const FuncExpr *call)
-{
-    Oid type;
-
-    if (call->funcresulttype != TIMESTAMPTZOID || list_length(call->args) < 2 ||
-        exprType(lsecond(call->args)) != TIMESTAMPTZOID)
-        return false;
-    type = exprType(linitial(call->args));
-    if (call->funcid == F_DATE_BIN_INTERVAL_TIMESTAMPTZ_TIMESTAMPTZ ||
-        call->funcid == F_DATE_TRUNC_TEXT_TIMESTAMPTZ)
-        return true;
-    if (type != INTERVALOID || !is_named(call->funcid, "time_bucket"))
-        return false;
-    /* the form with a zone follows its changes of the clock */
-    if (list_length(call->args) > 2)
-        type = exprType(lthird(call->args));
-    return list_length(call->args) <= 3 && (type == INTERVALOID || type == TIMESTAMPTZOID);
-}
-
-typedef struct steady_walk {
-    const upper_query *q;
-    FuncExpr *call;
-} steady_walk;
-
-/* Finds the one call through which an expression sees time; true: there is another way. */
-static bool
-unsteady(Node *node, steady_walk *walk)
-{
-    if (node == NULL)
-        return false;
-    if (IsA(node, Var))
-        return true;
-    if (IsA(node, FuncExpr) && is_bucketing((FuncExpr *)node)) {
-        FuncExpr *call = (FuncExpr *)node;
-        List *others = list_copy(call->args);
-
-        others = list_delete_nth_cell(others, 1);
-        if (plain_column(walk->q, lsecond(call->args)) == SAMPLES_TIME &&
-            !contain_var_clause((Node *)others) &&
-            (walk->call == NULL || equal(walk->call, call))) {
-            walk->call = call;
-            return false;
-        }
-    }
-    return expression_tree_walker(node, unsteady, walk);
 }
 
 /* ---- path --------------------------------------------------------------------------------- */
@@ -273,7 +58,7 @@ quals_fit(RelOptInfo *rel, const fdw_quals *quals)
         if (rinfo->pseudoconstant || !restriction_is_securely_promotable(rinfo, rel))
             return false;
     }
-    return only_columns(rel->relid, quals->row_quals);
+    return upper_only_columns(rel->relid, quals->row_quals);
 }
 
 static bool
@@ -285,14 +70,14 @@ query_fits(PlannerInfo *root, List *key_clauses, upper_query *q)
         SortGroupClause *clause = lfirst_node(SortGroupClause, cell);
         TargetEntry *entry = get_sortgroupclause_tle(clause, root->processed_tlist);
 
-        if (!add_key(q, (Node *)entry->expr, clause))
+        if (!upper_add_key(q, (Node *)entry->expr, clause))
             return false;
     }
     foreach (cell, q->target->exprs) {
-        if (unfit(lfirst(cell), q))
+        if (upper_unfit(lfirst(cell), q))
             return false;
     }
-    return !unfit((Node *)q->having, q);
+    return !upper_unfit((Node *)q->having, q);
 }
 
 /* Is each series' newest sample enough for keys and aggregates? */
@@ -305,13 +90,13 @@ walk_of(const upper_query *q)
     if (q->quals.row_quals != NIL)
         return UPPER_ALL;
     foreach (cell, q->key_exprs) {
-        if (level_of(q, lfirst(cell), &level) && level == UPPER_TIME)
+        if (upper_level_of(q, lfirst(cell), &level) && level == UPPER_TIME)
             return UPPER_ALL;
     }
     foreach (cell, q->aggs) {
         Aggref *agg = lfirst_node(Aggref, cell);
 
-        if (agg_func(q, agg) != UPPER_FUNC_LAST && agg->aggfnoid != F_MAX_TIMESTAMPTZ)
+        if (upper_agg_func(q, agg) != UPPER_FUNC_LAST && agg->aggfnoid != F_MAX_TIMESTAMPTZ)
             return UPPER_ALL;
         if (agg->aggfilter != NULL)
             return UPPER_ALL;
@@ -343,21 +128,22 @@ newest_rows_fit(PlannerInfo *root, const upper_query *q)
     upper_level level;
 
     if (q->quals.row_quals != NIL || contain_volatile_functions((Node *)q->target->exprs) ||
-        !only_columns(q->relid, q->target->exprs) || list_length(order) <= list_length(distinct))
+        !upper_only_columns(q->relid, q->target->exprs) ||
+        list_length(order) <= list_length(distinct))
         return false;
     foreach (cell, distinct) {
         SortGroupClause *clause = lfirst_node(SortGroupClause, cell);
         Node *expr = (Node *)get_sortgroupclause_tle(clause, root->processed_tlist)->expr;
 
-        if (!level_of(q, expr, &level) || (level != UPPER_SERIES && level != UPPER_NOTHING))
+        if (!upper_level_of(q, expr, &level) || (level != UPPER_SERIES && level != UPPER_NOTHING))
             return false;
-        by_series |= plain_column(q, expr) == SAMPLES_SERIES;
+        by_series |= upper_plain_column(q, expr) == SAMPLES_SERIES;
     }
     /* the parser has put the expressions of DISTINCT ON first in ORDER BY */
     SortGroupClause *next = list_nth(order, list_length(distinct));
     Node *expr = (Node *)get_sortgroupclause_tle(next, root->processed_tlist)->expr;
 
-    return by_series && plain_column(q, expr) == SAMPLES_TIME && is_newest_first(next);
+    return by_series && upper_plain_column(q, expr) == SAMPLES_TIME && is_newest_first(next);
 }
 
 /* How many buckets of a steady key there are in the range, if that is known; else as many as times. */
@@ -365,13 +151,13 @@ static double
 count_buckets(PlannerInfo *root, const fdw_rel *info, const upper_query *q, Node *key,
               double n_times)
 {
-    steady_walk walk = {.q = q};
+    FuncExpr *call = upper_steady_call(q, key);
     Node *width;
     double width_ms = 0;
 
-    if (unsteady(key, &walk) || walk.call == NULL)
+    if (call == NULL)
         return n_times;
-    width = estimate_expression_value(root, linitial(walk.call->args));
+    width = estimate_expression_value(root, linitial(call->args));
     if (IsA(width, Const) && !((Const *)width)->constisnull &&
         ((Const *)width)->consttype == INTERVALOID) {
         const Interval *interval = DatumGetIntervalP(((Const *)width)->constvalue);
@@ -403,12 +189,12 @@ count_groups(PlannerInfo *root, RelOptInfo *rel, const upper_query *q)
     foreach (cell, q->key_exprs) {
         upper_level level;
 
-        level_of(q, lfirst(cell), &level);
+        upper_level_of(q, lfirst(cell), &level);
         if (level == UPPER_TIME)
             of_time = lappend(of_time, lfirst(cell));
         else
             of_series = lappend(of_series, lfirst(cell));
-        each_series |= plain_column(q, lfirst(cell)) == SAMPLES_SERIES;
+        each_series |= upper_plain_column(q, lfirst(cell)) == SAMPLES_SERIES;
     }
     if (of_series != NIL)
         groups = each_series
@@ -571,20 +357,20 @@ plan_keys(const upper_query *q, List **exprs, List **tlist)
 
     foreach (cell, q->key_exprs) {
         Node *expr = lfirst(cell);
-        steady_walk walk = {.q = q};
+        FuncExpr *call = NULL;
         upper_level level = UPPER_NOTHING;
-        int attno = plain_column(q, expr);
-        bool steady;
+        int attno = upper_plain_column(q, expr);
 
-        level_of(q, expr, &level);
-        steady = level == UPPER_TIME && !unsteady(expr, &walk);
+        upper_level_of(q, expr, &level);
+        if (level == UPPER_TIME)
+            call = upper_steady_call(q, expr);
         if (attno == 0)
             attno = add_column(tlist, expr);
-        members = lappend(members, list_make3_int(level, attno, steady));
+        members = lappend(members, list_make3_int(level, attno, call != NULL));
         *exprs = add_expr(*exprs, expr);
-        if (steady) {
-            *exprs = add_expr(*exprs, (Node *)walk.call);
-            *exprs = add_expr(*exprs, linitial(walk.call->args));
+        if (call != NULL) {
+            *exprs = add_expr(*exprs, (Node *)call);
+            *exprs = add_expr(*exprs, linitial(call->args));
         }
     }
     return members;
@@ -598,18 +384,18 @@ plan_aggs(const upper_query *q, List **exprs, List **tlist)
 
     foreach (cell, q->aggs) {
         Aggref *agg = lfirst_node(Aggref, cell);
-        Node *arg = agg_arg(q, agg);
+        Node *arg = upper_agg_arg(q, agg);
         upper_level filter = UPPER_NOTHING;
 
         if (agg->aggfilter != NULL) {
-            level_of(q, (Node *)agg->aggfilter, &filter);
+            upper_level_of(q, (Node *)agg->aggfilter, &filter);
             *exprs = add_expr(*exprs, (Node *)agg->aggfilter);
         }
         if (arg != NULL)
             *exprs = add_expr(*exprs, arg);
-        members =
-            lappend(members, list_make5_int((int)agg_func(q, agg), add_column(tlist, (Node *)agg),
-                                            arg != NULL, agg->aggfilter != NULL, filter));
+        members = lappend(members, list_make5_int((int)upper_agg_func(q, agg),
+                                                  add_column(tlist, (Node *)agg), arg != NULL,
+                                                  agg->aggfilter != NULL, filter));
     }
     return members;
 }
@@ -628,7 +414,7 @@ needed_columns(const upper_query *q, List *exprs)
     foreach (cell, q->aggs) {
         Aggref *agg = lfirst_node(Aggref, cell);
 
-        if (agg->aggfnoid != F_COUNT_ANY && agg_arg(q, agg) == NULL)
+        if (agg->aggfnoid != F_COUNT_ANY && upper_agg_arg(q, agg) == NULL)
             pull_varattnos((Node *)agg->args, q->relid, &used);
     }
     for (AttrNumber attno = 1; attno <= SAMPLES_NATTS; attno++) {
