@@ -11,7 +11,6 @@
 
 #include <math.h>
 
-#include "access/stratnum.h"
 #include "access/sysattr.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -107,12 +106,7 @@ walk_of(const upper_query *q)
 static bool
 is_newest_first(const SortGroupClause *clause)
 {
-    Oid family, type;
-    int16 strategy;
-
-    return get_ordering_op_properties(clause->sortop, &family, &type, &strategy) &&
-           type == TIMESTAMPTZOID && strategy == BTGreaterStrategyNumber &&
-           family == lookup_type_cache(TIMESTAMPTZOID, TYPECACHE_BTREE_OPFAMILY)->btree_opf;
+    return clause->sortop == lookup_type_cache(TIMESTAMPTZOID, TYPECACHE_GT_OPR)->gt_opr;
 }
 
 /*
