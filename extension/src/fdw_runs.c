@@ -19,6 +19,8 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
+enum { LOST_ASKED = 8 };
+
 /* ---- arrays ------------------------------------------------------------------------------- */
 
 void *
@@ -200,15 +202,48 @@ compare_run_time(const void *a, const void *b, void *runs)
     return (x > y) - (x < y);
 }
 
+/* Are these times a stretch of those of the kept run k? */
+static bool
+stretch_of(const fdw_times *kept, const size_t *ends, size_t k, const int64 *t_ms, size_t n)
+{
+    const int64 *have = kept->t_ms + ends[k];
+    const size_t n_have = ends[k + 1] - ends[k];
+    size_t lo = 0, hi = n_have;
+
+    if (n > n_have || t_ms[0] < have[0] || t_ms[n - 1] > have[n_have - 1])
+        return false;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+
+        if (have[mid] < t_ms[0])
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return n <= n_have - lo && memcmp(have + lo, t_ms, n * sizeof(int64)) == 0;
+}
+
+/* Has a run with these times lost everywhere against those kept? Only the best few and the last are
+ * asked, so that many small runs do not cost their square. */
+static bool
+lost(const fdw_times *kept, const size_t *ends, size_t n_kept, const int64 *t_ms, size_t n)
+{
+    for (size_t k = 0; k < n_kept && k < LOST_ASKED; k++) {
+        if (stretch_of(kept, ends, k, t_ms, n))
+            return true;
+    }
+    return n_kept > LOST_ASKED && stretch_of(kept, ends, n_kept - 1, t_ms, n);
+}
+
 /*
- * Decodes the times of runs one behind the other, best precedence first. One with the same times as the
- * run before it has lost (a sender's second attempt) and is left out. Returns the number that is left,
- * whose numbers come to stand at the front, and where each ends.
+ * Decodes the times of runs one behind the other, best precedence first. One whose times all stand in a
+ * better run, one after another, has lost (what was sent again, perhaps cut differently) and is left
+ * out. Returns the number that is left, whose numbers come to stand at the front, and where each ends.
  */
 static size_t
 decode_overlapping(fdw_merge *m, uint32 *numbers, size_t n_runs, fdw_times *to, size_t *ends)
 {
-    size_t kept = 0, before = 0;
+    size_t kept = 0;
 
     to->n = 0;
     ends[0] = 0;
@@ -217,12 +252,10 @@ decode_overlapping(fdw_merge *m, uint32 *numbers, size_t n_runs, fdw_times *to, 
 
         times_reserve(m, to, m->runs[numbers[i]].series.n_samples);
         run_times(m, &m->runs[numbers[i]], to->t_ms + to->n, &lo, &n);
-        if (n == 0 || (kept > 0 && n == to->n - before &&
-                       memcmp(to->t_ms + before, to->t_ms + to->n, n * sizeof(int64)) == 0))
+        if (n == 0 || lost(to, ends, kept, to->t_ms + to->n, n))
             continue;
         m->uses[numbers[i]].lo = lo;
         numbers[kept++] = numbers[i];
-        before = to->n;
         to->n += n;
         ends[kept] = to->n;
     }
