@@ -99,14 +99,22 @@ def fill(db):
     return written
 
 
-def scatter(db, random, n_blocks=40):
+def scatter(db, random, n_blocks=60):
     """Writes more of the same series: blocks of any size and step that overlap each other and what is there, with
     other values, also at days when clocks are set; between them steps of maintenance."""
     written = db.written
     db.sql("SELECT prom_api.set_default_retention_period('20 years')")
     year = datetime.date.today().year - 1
     written.bases = [clock_change(year, 3) - 12 * HOUR, clock_change(year, 10) - 12 * HOUR]
+    sent = []
     for _ in range(n_blocks):
+        if sent and random.random() < 0.35:  # again, all of it or a part, with other values
+            name, got, samples = random.choice(sent)
+            low, high = random.choice([(0, 1), (0, 1), (0, 0.5), (0.5, 1), (0.2, 0.8)])
+            some = samples[int(len(samples) * low):int(len(samples) * high) or 1]
+            written.write(name, got, [(s, t, v if random.random() < 0.2 else float(random.randrange(-800, 8000)) / 8)
+                                      for s, t, v in some])
+            continue
         name = random.choice(["cpu_usage", "cpu_usage", "cpu_total"])
         got = written.got[name]
         base = random.choice([*written.bases, written.t0, written.t0])
@@ -121,7 +129,8 @@ def scatter(db, random, n_blocks=40):
                 t = start + i * step + (0 if together else random.randrange(0, max(step // 3, 1) + 1))
                 samples.setdefault((s, t), random.choice(ODD) if random.random() < 0.01 else
                                    float(random.randrange(-800, 8000)) / 8)
-        written.write(name, got, [(s, t, v) for (s, t), v in samples.items()])
+        sent.append((name, got, [(s, t, v) for (s, t), v in sorted(samples.items())]))
+        written.write(*sent[-1])
         if random.random() < 0.3:
             db.sql("SELECT _prom_catalog.ensure_partitions()")
             db.sql(random.choice(["SELECT _prom_ext.merge_step()", "SELECT _prom_ext.merge_step()",
