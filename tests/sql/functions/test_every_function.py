@@ -10,7 +10,9 @@ from watched import BLOCKS_ARE_DAMAGED, Watched
 
 ROLES = [None, None, None, "prom_reader", "prom_writer", "prom_modifier", "prom_maintenance", "prom_admin",
          "pg_monitor"]
-SETTINGS = ["", "", "", "", "SET LOCAL force_parallel_mode = on", "SET LOCAL enable_hashjoin = off",
+PARALLEL = ("SELECT set_config(name, 'on', true) FROM pg_settings"
+            " WHERE name IN ('force_parallel_mode', 'debug_parallel_query')")  # up to 15, from 16
+SETTINGS = ["", "", "", "", PARALLEL, "SET LOCAL enable_hashjoin = off",
             "SET LOCAL plan_cache_mode = force_generic_plan", "SET LOCAL TimeZone = 'Pacific/Apia'",
             "SET LOCAL IntervalStyle = sql_standard", "SET LOCAL DateStyle = 'German'", "SET LOCAL work_mem = '64kB'",
             "SET LOCAL search_path = ''", "SET LOCAL extra_float_digits = -15",
