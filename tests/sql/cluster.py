@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 
 import psycopg2
+import pytest
 
 PG_CONFIG = os.environ.get("PG_CONFIG", "/usr/lib/postgresql/15/bin/pg_config")
 CONF = """
@@ -88,3 +89,21 @@ class Cluster:
 
     def drop(self, name):
         self.sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+def fixtures(make_server):
+    """The fixtures server, db (one a test) and shared_db (one a file, for tests that do not disturb each other) of
+    suites whose server makes databases by create()."""
+    @pytest.fixture(scope="session")
+    def server():
+        s = make_server()
+        yield s
+        s.close()
+
+    def database(server):
+        d = server.create()
+        yield d
+        d.close()
+        server.drop(d.name)
+
+    return server, pytest.fixture(database), pytest.fixture(database, scope="module")

@@ -5,10 +5,8 @@ import pathlib
 import shutil
 import sys
 
-import pytest
-
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from cluster import Cluster
+from cluster import Cluster, fixtures
 from database import Database
 
 
@@ -28,25 +26,4 @@ class Server(Cluster):
         return Database(self, self.new_database(script=extension))
 
 
-@pytest.fixture(scope="session")
-def server():
-    s = Server()
-    yield s
-    s.close()
-
-
-@pytest.fixture
-def db(server):
-    d = server.create()
-    yield d
-    d.close()
-    server.drop(d.name)
-
-
-@pytest.fixture(scope="module")
-def shared_db(server):
-    """For tests of one file that do not disturb each other."""
-    d = server.create()
-    yield d
-    d.close()
-    server.drop(d.name)
+server, db, shared_db = fixtures(Server)

@@ -8,7 +8,7 @@ import pytest
 HERE = pathlib.Path(__file__).resolve().parent
 for folder in (HERE.parent, HERE.parent / "catalog", HERE.parent / "maintenance"):
     sys.path.insert(0, str(folder))
-from cluster import Cluster
+from cluster import Cluster, fixtures
 from database import Database
 from store import Store
 
@@ -21,28 +21,7 @@ class Server(Cluster):
         return Database(self, self.new_database(script=extension))
 
 
-@pytest.fixture(scope="session")
-def server():
-    s = Server()
-    yield s
-    s.close()
-
-
-@pytest.fixture
-def db(server):
-    d = server.create()
-    yield d
-    d.close()
-    server.drop(d.name)
-
-
-@pytest.fixture(scope="module")
-def shared_db(server):
-    """For tests of one file that do not disturb each other."""
-    d = server.create()
-    yield d
-    d.close()
-    server.drop(d.name)
+server, db, shared_db = fixtures(Server)
 
 
 @pytest.fixture

@@ -2,11 +2,9 @@
 import pathlib
 import sys
 
-import pytest
-
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "catalog"))
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-from cluster import Cluster
+from cluster import Cluster, fixtures
 from database import Database, series
 
 HOUR = 3600 * 1000
@@ -48,25 +46,4 @@ class Server(Cluster):
         return Metrics(self, self.new_database())
 
 
-@pytest.fixture(scope="session")
-def server():
-    s = Server()
-    yield s
-    s.close()
-
-
-@pytest.fixture
-def db(server):
-    d = server.create()
-    yield d
-    d.close()
-    server.drop(d.name)
-
-
-@pytest.fixture(scope="module")
-def shared_db(server):
-    """For tests of one file that do not disturb each other."""
-    d = server.create()
-    yield d
-    d.close()
-    server.drop(d.name)
+server, db, shared_db = fixtures(Server)
