@@ -31,6 +31,9 @@ def stored(db, name, at=None, tables=("block", "merged", "fresh"), **labels):
     for i, table in enumerate(tables):
         if table == "block":
             db.sql("SELECT _prom_catalog.ensure_partitions()")
+            if not db.one("SELECT EXISTS (SELECT FROM pg_class WHERE relname = 'block_' ||"
+                          " to_char(to_timestamp(%s) AT TIME ZONE 'UTC', 'YYYYMMDD'))", (at / 1000,)):
+                db.partition(at)  # three hours ago may be yesterday
         db.block(table, metric, [(metric, s, at + i, float(i))], {"block": "sealed", "merged": "merged",
                                                                   "block_far": "sealed"}.get(table, "flush"))
     return metric, s, [at + i for i in range(len(tables))]
