@@ -40,14 +40,14 @@ PQ_CFLAGS = -isystem $(shell $(PG_CONFIG) --includedir)
 CPPFLAGS := -I. -D_GNU_SOURCE -DPROMSCALE_VERSION='"$(VERSION)"'
 CFLAGS := -std=gnu17 -fPIC -fvisibility=hidden $(WARN) $(OPT_$(MODE))
 LDFLAGS := $(LDOPT_$(MODE)) -Wl,--as-needed
-LIB_LDLIBS := -lsnappy -llz4 -lzstd -lm
+LIB_LDLIBS := -lsnappy -llz4 -lzstd -lre2 -lm
 CONNECTOR_LDLIBS = -L$(shell $(PG_CONFIG) --libdir) -lpq -lmicrohttpd -lyaml -lz -lpthread
 
-LIBS := base model block wire
-lib_srcs = $(wildcard lib/$(1)/*.c)
-obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+LIBS := base model block wire regex histogram promql eval
+lib_srcs = $(wildcard lib/$(1)/*.c lib/$(1)/*.cc)
+obj = $(patsubst %.cc,$(BUILD)/obj/%.o,$(patsubst %.c,$(BUILD)/obj/%.o,$(1)))
 # link order: upper layers first
-LIB_ARCHIVES := $(foreach l,wire block model base,$(BUILD)/lib/$(l).a)
+LIB_ARCHIVES := $(foreach l,eval promql regex histogram wire block model base,$(BUILD)/lib/$(l).a)
 
 CONNECTOR_SRCS := $(shell find connector -name '*.c' 2>/dev/null)
 CONNECTOR_OBJS := $(call obj,$(filter-out connector/main.c,$(CONNECTOR_SRCS)))
@@ -76,6 +76,13 @@ $(BUILD)/obj/%.o: %.c VERSION
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
 	$(Q)$(CC) $(CPPFLAGS) $(if $(filter connector/% tests/unit/connector/% bench/bench_ingest.c,$<),$(PQ_CFLAGS)) $(CFLAGS) -MMD -MP -c $< -o $@
+
+# The C++ shim around RE2: no exceptions or run-time types of our own
+$(BUILD)/obj/%.o: %.cc VERSION
+	@mkdir -p $(@D)
+	@echo "  CXX   $<"
+	$(Q)$(CXX) $(CPPFLAGS) -std=gnu++17 -fPIC -fvisibility=hidden -Wall -Wextra -Wshadow -Werror \
+		$(OPT_$(MODE)) -MMD -MP -c $< -o $@
 
 define lib_rule
 $(BUILD)/lib/$(1).a: $$(call obj,$$(call lib_srcs,$(1)))

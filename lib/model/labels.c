@@ -193,3 +193,22 @@ mdl_labels_get(mdl_labels labels, ps_str name)
     }
     return (ps_str){NULL, 0};
 }
+
+int
+mdl_labels_cmp(mdl_labels a, mdl_labels b)
+{
+    for (size_t i = 0; i < a.n && i < b.n; i++) {
+        int c = ps_str_cmp(a.items[i].name, b.items[i].name);
+        if (c == 0)
+            c = ps_str_cmp(a.items[i].value, b.items[i].value);
+        if (c != 0)
+            return c;
+    }
+    return (a.n > b.n) - (a.n < b.n);
+}
+
+bool
+mdl_labels_eq(mdl_labels a, mdl_labels b)
+{
+    return a.n == b.n && mdl_labels_cmp(a, b) == 0;
+}

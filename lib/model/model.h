@@ -48,6 +48,19 @@ typedef struct mdl_label_limits { /* 0 = no limit */
 ps_status mdl_labels_canonical(mdl_label *items, size_t n, const mdl_label_limits *limits,
                                size_t *ret_n, ps_err *err) PS_MUST_CHECK;
 
+/* Order of label sets: pair by pair in order of names, bytewise; a prefix sorts first. */
+int mdl_labels_cmp(mdl_labels a, mdl_labels b);
+bool mdl_labels_eq(mdl_labels a, mdl_labels b);
+
+/* What a selector asks of a label; a label that is absent counts as "". Plain data: lib/regex makes
+ * one that can be run of it. */
+typedef enum mdl_match { MDL_MATCH_EQ, MDL_MATCH_NE, MDL_MATCH_RE, MDL_MATCH_NRE } mdl_match;
+typedef struct mdl_matcher { /* borrows both */
+    mdl_match type;
+    ps_str name;
+    ps_str value;
+} mdl_matcher;
+
 /* Value of a label, empty slice with ptr NULL if absent. */
 ps_str mdl_labels_get(mdl_labels labels, ps_str name);
 
