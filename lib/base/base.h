@@ -238,6 +238,12 @@ uint32_t ps_crc32c(uint32_t crc, const void *bytes, size_t len);
  * follows; dst holds at least PS_DOUBLE_TEXT bytes. */
 enum { PS_DOUBLE_TEXT = 32 };
 size_t ps_format_double(char *dst, double v);
+/* The same without any exponent: literals in queries, scalars. At least PS_DOUBLE_PLAIN_TEXT bytes. */
+enum { PS_DOUBLE_PLAIN_TEXT = 352 };
+size_t ps_format_double_plain(char *dst, double v);
+/* The same with an exponent outside 1e-4..1e6, as Go's %v and %g: histograms, annotations. At least
+ * PS_DOUBLE_TEXT bytes. */
+size_t ps_format_double_go(char *dst, double v);
 /* Whole input must be a number (decimal, hex float, Inf, NaN in any case, optional sign).
  * Locale-free, correctly rounded. PS_EINVAL also for a number too large for a double. NaN is the
  * one that Prometheus writes. */

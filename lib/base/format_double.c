@@ -8,8 +8,9 @@
  * scaling needs 128 bits of 10^-k, rounded up, and keeps "there is more below" in the lowest bit of
  * its results, so all comparisons are exact.
  *
- * Then the digits are laid out as Prometheus does: plain from 1e-6 up to below 1e21, otherwise
- * d.ddde+XX with at least two digits of exponent.
+ * Then the digits are laid out, plain or as d.ddde+XX with at least two digits of exponent. Only
+ * the border between the two differs: Prometheus writes samples plain from 1e-6 up to below 1e21,
+ * texts of the language always plain, and messages and histograms as Go's %v does.
  */
 #include "lib/base/internal.h"
 
@@ -131,8 +132,9 @@ put_text(char *dst, const char *text, size_t len)
     return len;
 }
 
-size_t
-ps_format_double(char *dst, double v)
+/* Plain if the exponent of the first digit lies in plain_min .. plain_max, else d.ddde+XX. */
+static size_t
+format(char *dst, double v, int plain_min, int plain_max)
 {
     uint64_t bits = ps_bits_of(v);
     uint64_t size = bits & ~(UINT64_C(1) << 63);
@@ -151,14 +153,32 @@ ps_format_double(char *dst, double v)
     }
     char digits[20];
     size_t n = put_digits(digits, d.m);
-    int point = (int)n + d.e10;
+    int exponent = (int)n + d.e10 - 1;
     size_t len = 0;
     if (negative)
         dst[len++] = '-';
-    if (point > 21 || point < -5)
-        len += lay_out_exponent(dst + len, digits, n, point - 1);
+    if (exponent > plain_max || exponent < plain_min)
+        len += lay_out_exponent(dst + len, digits, n, exponent);
     else
-        len += lay_out_plain(dst + len, digits, n, point);
+        len += lay_out_plain(dst + len, digits, n, exponent + 1);
     dst[len] = '\0';
     return len;
+}
+
+size_t
+ps_format_double(char *dst, double v)
+{
+    return format(dst, v, -6, 20);
+}
+
+size_t
+ps_format_double_plain(char *dst, double v)
+{
+    return format(dst, v, -400, 400);
+}
+
+size_t
+ps_format_double_go(char *dst, double v)
+{
+    return format(dst, v, -4, 5);
 }

@@ -69,6 +69,52 @@ check_format(double v)
     }
 }
 
+/* The two other layouts of the same digits; the extremes fit in what callers reserve. */
+static void
+formats_plain_and_as_go_does(void **state)
+{
+    (void)state;
+    static const struct {
+        double v;
+        const char *plain, *go;
+    } cases[] = {
+        {0.0, "0", "0"},
+        {-0.0, "-0", "-0"},
+        {0.1, "0.1", "0.1"},
+        {0.0001, "0.0001", "0.0001"},
+        {0.00012345, "0.00012345", "0.00012345"},
+        {0.00001, "0.00001", "1e-05"},
+        {-1.5e-7, "-0.00000015", "-1.5e-07"},
+        {100000, "100000", "100000"},
+        {999999.5, "999999.5", "999999.5"},
+        {1000000, "1000000", "1e+06"},
+        {2097152, "2097152", "2.097152e+06"},
+        {-123456789, "-123456789", "-1.23456789e+08"},
+        {1e20, "100000000000000000000", "1e+20"},
+        {1.5e21, "1500000000000000000000", "1.5e+21"},
+        {INFINITY, "+Inf", "+Inf"},
+        {-INFINITY, "-Inf", "-Inf"},
+        {NAN, "NaN", "NaN"},
+    };
+    char text[PS_DOUBLE_PLAIN_TEXT];
+    for (size_t i = 0; i < PS_ARRAY_LEN(cases); i++) {
+        assert_int_equal(ps_format_double_plain(text, cases[i].v), strlen(cases[i].plain));
+        assert_string_equal(text, cases[i].plain);
+        assert_int_equal(ps_format_double_go(text, cases[i].v), strlen(cases[i].go));
+        assert_string_equal(text, cases[i].go);
+    }
+    static const double extremes[] = {5e-324, -2.2250738585072014e-308, -1.7976931348623157e308,
+                                      -1.2345678901234567e-300, -9.8813129168249309e-324};
+    for (size_t i = 0; i < PS_ARRAY_LEN(extremes); i++) {
+        size_t len = ps_format_double_plain(text, extremes[i]);
+        assert_true(len < PS_DOUBLE_PLAIN_TEXT);
+        assert_true(strpbrk(text, "eE") == NULL);
+        assert_true(ps_bits_of(strtod(text, NULL)) == ps_bits_of(extremes[i]));
+        assert_true(ps_format_double_go(text, extremes[i]) < PS_DOUBLE_TEXT);
+        assert_true(ps_bits_of(strtod(text, NULL)) == ps_bits_of(extremes[i]));
+    }
+}
+
 static void
 formats_as_prometheus_does(void **state)
 {
@@ -332,6 +378,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(formats_as_prometheus_does),
+        cmocka_unit_test(formats_plain_and_as_go_does),
         cmocka_unit_test(random_doubles_survive),
         cmocka_unit_test(reads_numbers),
         cmocka_unit_test(long_and_halfway_numbers_round_correctly),
