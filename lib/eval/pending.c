@@ -1,94 +1,107 @@
 /*
- * pending.c - parts of the engine that are not here yet: each says so. Whoever brings a part takes its
+ * pending.c - parts of the engine that are not here yet. Whoever brings a part takes its
  * lines away; the file goes with the last one.
  */
 #include "lib/eval/internal.h"
 
-static ps_status
-pending(ev_ctx *c, const char *what, ev_node **ret)
-{
-    *ret = NULL;
-    return ev_fail(c, PS_EUNSUPPORTED, "%s: not in this version", what);
-}
-
 ps_status
 ev_build_aggregate(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
 {
+    (void)c;
     (void)e;
     (void)grid;
-    return pending(c, "aggregate", ret);
+    *ret = NULL;
+    return PS_EUNSUPPORTED;
 }
 
 ps_status
 ev_build_sort(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
 {
+    (void)c;
     (void)e;
     (void)grid;
-    return pending(c, "sort", ret);
+    *ret = NULL;
+    return PS_EUNSUPPORTED;
 }
 
 ps_status
 ev_build_binary(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
 {
+    (void)c;
     (void)e;
     (void)grid;
-    return pending(c, "binary", ret);
+    *ret = NULL;
+    return PS_EUNSUPPORTED;
 }
 
 ps_status
 ev_build_unary(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
 {
+    (void)c;
     (void)e;
     (void)grid;
-    return pending(c, "unary", ret);
+    *ret = NULL;
+    return PS_EUNSUPPORTED;
 }
 
 ps_status
 ev_build_info(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
 {
+    (void)c;
     (void)e;
     (void)grid;
-    return pending(c, "info", ret);
+    *ret = NULL;
+    return PS_EUNSUPPORTED;
 }
 
 ps_status
 ev_build_histogram_quantile(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
 {
+    (void)c;
     (void)e;
     (void)grid;
-    return pending(c, "histogram_quantile", ret);
+    *ret = NULL;
+    return PS_EUNSUPPORTED;
 }
 
 ps_status
 ev_build_absent(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
 {
+    (void)c;
     (void)e;
     (void)grid;
-    return pending(c, "absent", ret);
+    *ret = NULL;
+    return PS_EUNSUPPORTED;
 }
 
 ps_status
 ev_build_label_call(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
 {
+    (void)c;
     (void)e;
     (void)grid;
-    return pending(c, "label_call", ret);
+    *ret = NULL;
+    return PS_EUNSUPPORTED;
 }
 
 ps_status
 ev_build_scalar(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
 {
+    (void)c;
     (void)e;
     (void)grid;
-    return pending(c, "scalar", ret);
+    *ret = NULL;
+    return PS_EUNSUPPORTED;
 }
 
 ps_status
 ev_build_vector(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
 {
+    (void)c;
     (void)e;
     (void)grid;
-    return pending(c, "vector", ret);
+    *ret = NULL;
+    return PS_EUNSUPPORTED;
 }
 
 const ev_range_function *
