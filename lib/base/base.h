@@ -158,6 +158,7 @@ void ps_buf_add_str(ps_buf *buf, ps_str s);
 void ps_buf_add_c(ps_buf *buf, const char *nul_terminated);
 void ps_buf_add_char(ps_buf *buf, char c);
 void ps_buf_addf(ps_buf *buf, const char *fmt, ...) PS_PRINTF(2, 3);
+void ps_buf_addv(ps_buf *buf, const char *fmt, va_list args) PS_PRINTF(2, 0);
 ps_str ps_buf_str(const ps_buf *buf);
 
 /* ---- bytes ------------------------------------------------------------------------------ */

@@ -104,27 +104,31 @@ ps_buf_add_char(ps_buf *buf, char c)
 }
 
 void
-ps_buf_addf(ps_buf *buf, const char *fmt, ...)
+ps_buf_addv(ps_buf *buf, const char *fmt, va_list args)
 {
     if (buf->failed)
         return;
-    va_list args;
-    va_start(args, fmt);
+    va_list again;
+    va_copy(again, args);
     size_t spare = buf->cap - buf->len;
     int n = vsnprintf(spare > 0 ? buf->ptr + buf->len : NULL, spare, fmt, args);
-    va_end(args);
-    if (n < 0) {
+    if (n < 0)
         buf->failed = true;
-        return;
+    else if (reserve(buf, (size_t)n, 1)) {
+        if ((size_t)n >= spare)
+            vsnprintf(buf->ptr + buf->len, (size_t)n + 1, fmt, again);
+        buf->len += (size_t)n;
     }
-    if (!reserve(buf, (size_t)n, 1))
-        return;
-    if ((size_t)n >= spare) {
-        va_start(args, fmt);
-        vsnprintf(buf->ptr + buf->len, (size_t)n + 1, fmt, args);
-        va_end(args);
-    }
-    buf->len += (size_t)n;
+    va_end(again);
+}
+
+void
+ps_buf_addf(ps_buf *buf, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    ps_buf_addv(buf, fmt, args);
+    va_end(args);
 }
 
 ps_str

@@ -19,12 +19,14 @@
 /* ---- context: errors, annotations, limits ------------------------------------------------------ */
 
 typedef struct ev_notes ev_notes;
+typedef struct ev_counts ev_counts;
 typedef struct ev_ctx {
     ev_query *q;
     ev_notes *notes;
+    ev_counts *counts; /* nodes built now count their samples here; NULL: nowhere (in a subquery) */
     size_t worker;
     ps_status failed; /* the first failure, with its text */
-    char *error;
+    ps_buf error;
 } ev_ctx;
 
 /* Records the first failure of a context, of any length, and returns code. */
@@ -150,17 +152,21 @@ struct ev_node {
     const ev_node_ops *ops;
     ev_ctx *c;
     const pql_expr *expr;
+    ev_counts *counts;
     ev_grid grid;
     ev_node *kids[EV_MAX_KIDS];
     size_t n_kids;
     pql_type type;     /* PQL_SCALAR: one row, no labels, every step has a float */
     ev_series *series; /* after open; in the query's arena */
     size_t n_series;
+    bool distinct; /* known after open: no two series have equal labels */
+    ev_node *made_before; /* the query closes all, also those of a tree that was not finished */
+    bool closed;
 };
 
 ps_status ev_open(ev_node *n) PS_MUST_CHECK; /* opens this node (which opens its children) */
 ps_status ev_next(ev_node *n, ev_batch **ret) PS_MUST_CHECK; /* polls, too */
-void ev_close(ev_node *n);                                   /* the whole tree */
+void ev_close(ev_node *n); /* the whole tree; the query does it, too */
 /* Pulls a scalar node to its end: values for each step, in the query's arena. Opens it. */
 ps_status ev_scalar_values(ev_node *n, const double **ret) PS_MUST_CHECK;
 
@@ -190,10 +196,13 @@ ps_status ev_build(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **
  * "vector cannot contain metrics with the same labelset". Costs nothing when all differ. strict: equal
  * label sets are an error wherever both have any point. */
 ps_status ev_build_unique(ev_ctx *c, ev_node *kid, bool strict, ev_node **ret) PS_MUST_CHECK;
-/* A selector as leaf over instants (grid.n steps, lookback) with further matchers in place of its own:
- * for info(). */
+/* A selector as leaf over instants (grid.n steps, lookback) with further matchers in place of its own
+ * (for info()). What the cells hold: the value (or histogram), or the time or start timestamp of the
+ * sample in milliseconds. */
+typedef enum ev_leaf_what { EV_VALUES, EV_TIMES, EV_STARTS } ev_leaf_what;
 ps_status ev_build_selector(ev_ctx *c, const pql_expr *selector, const mdl_matcher *matchers,
-                            size_t n_matchers, const ev_grid *grid, ev_node **ret) PS_MUST_CHECK;
+                            size_t n_matchers, ev_leaf_what what, const ev_grid *grid,
+                            ev_node **ret) PS_MUST_CHECK;
 /* Runs `fn` over the range vector `arg` (PQL_RANGE or PQL_SUBQUERY, unwrapped), window by window. */
 struct ev_range_function;
 ps_status ev_build_range(ev_ctx *c, const pql_expr *call, const pql_expr *arg,
