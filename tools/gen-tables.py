@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Writes the constant tables of lib/base from their definitions.
+"""Writes the constant tables of lib/base and lib/histogram from their definitions.
 
     tools/gen-tables.py pow10  > lib/base/pow10_table.c
     tools/gen-tables.py crc32c > lib/base/crc32c_table.c
+    tools/gen-tables.py bounds > lib/histogram/bounds_table.c
 
 The tables are committed; `tools/gen-tables.py --check` says whether they are what the definitions
 give.
 """
+import math
 import pathlib
 import sys
 
@@ -71,7 +73,33 @@ const uint32_t ps_crc32c_table[8][256] = {"""]
     return "\n".join(out) + "\n"
 
 
-TABLES = {"pow10": ("lib/base/pow10_table.c", pow10), "crc32c": ("lib/base/crc32c_table.c", crc32c)}
+def bounds():
+    # Not the nearest doubles, but those that Prometheus has: products of repeated square roots, from
+    # a root of two that is rounded down.
+    roots = [float.fromhex("0x1.6a09e667f3bccp+0")]
+    while len(roots) < 8:
+        roots.append(math.sqrt(roots[-1]))
+    cells = []
+    for i in range(256):
+        v = 0.5
+        for bit, root in enumerate(roots):
+            if i >> 7 - bit & 1:
+                v *= root
+        cells.append(repr(v))
+    out = ["""/*
+ * bounds_table.c - 2^(i/256 - 1), the bounds of exponential buckets between 0.5 and 1.
+ * Written by tools/gen-tables.py.
+ */
+#include "lib/histogram/internal.h"
+
+const double hst_fractions[256] = {"""]
+    out += ["    %s," % c for c in cells]
+    out.append("};")
+    return "\n".join(out) + "\n"
+
+
+TABLES = {"pow10": ("lib/base/pow10_table.c", pow10), "crc32c": ("lib/base/crc32c_table.c", crc32c),
+          "bounds": ("lib/histogram/bounds_table.c", bounds)}
 
 
 def main():
