@@ -229,6 +229,8 @@ ps_digest ps_digest_of(ps_str s);
 bool ps_digest_eq(const ps_digest *a, const ps_digest *b);
 /* XXH3-64 keyed with a secret seed: for hash tables that clients can fill. */
 uint64_t ps_hash64(ps_str s, uint64_t seed);
+/* xxHash64 without a seed: where others must come to the same number. */
+uint64_t ps_xxh64(ps_str s);
 /* CRC-32C (Castagnoli), by the processor's instruction where there is one; start with crc = 0. */
 uint32_t ps_crc32c(uint32_t crc, const void *bytes, size_t len);
 

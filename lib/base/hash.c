@@ -37,3 +37,9 @@ ps_hash64(ps_str s, uint64_t seed)
 {
     return XXH3_64bits_withSeed(s.len > 0 ? s.ptr : "", s.len, seed);
 }
+
+uint64_t
+ps_xxh64(ps_str s)
+{
+    return XXH64(s.len > 0 ? s.ptr : "", s.len, 0);
+}
