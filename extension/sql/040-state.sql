@@ -26,6 +26,13 @@ CREATE FUNCTION _prom_catalog.feed(p_cursor xid8, OUT generation int8, OUT next_
                                    OUT trimmed bool, OUT deleted int8[])
     AS 'MODULE_PATHNAME', 'feed_poll' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 
+-- The same for those who hold labels: which series are new and which are gone since snapshot p_since, each
+-- told once. A caller starts with '1:1:', which is too old (trimmed), reads the catalog in the same snapshot,
+-- and goes on with next_cursor.
+CREATE FUNCTION _prom_catalog.follow(p_since pg_snapshot, OUT generation int8, OUT next_cursor pg_snapshot,
+                                     OUT trimmed bool, OUT created int8[], OUT deleted int8[])
+    AS 'MODULE_PATHNAME', 'feed_follow' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
+
 CREATE FUNCTION _prom_catalog.tenant_id(p_name text) RETURNS int4
 LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
 DECLARE

@@ -33,7 +33,7 @@ BEGIN
                'text_digest', 'label_digest', 'series_digest', 'dist_key', 'bucket', 'label_set',
                'labels_match', 'labels_contain', 'tag_ids', 'label_ids', 'block_parts', 'fresh_figures',
                'chunk_counts')
-           OR n.nspname = '_prom_catalog' AND p.proname IN ('setting', 'generation', 'feed',
+           OR n.nspname = '_prom_catalog' AND p.proname IN ('setting', 'generation', 'feed', 'follow',
                'chunk_width', 'metric_id', 'check_metric_schema', 'no_such_metric',
                'get_default_compression_setting', 'get_metric_compression_setting')
     LOOP

@@ -161,6 +161,40 @@ ps_status blk_reader_times(blk_reader *r, uint32_t i, int64_t from_ms, int64_t t
 ps_status blk_reader_values(blk_reader *r, uint32_t i, size_t lo, size_t n, double *values,
                             ps_err *err) PS_MUST_CHECK;
 
+/*
+ * Several threads at once: each has a bench, and then a reader of COLUMNS or one that is prepared does
+ * not change. Readers that a bench was used with must not be freed before its last use with any other.
+ */
+typedef struct blk_bench blk_bench;
+blk_bench *blk_bench_new(const ps_alloc *alloc); /* NULL: no memory */
+void blk_bench_free(blk_bench *b);
+/* Decodes what a flush block that was opened lazily holds of the metric. Not by several threads. */
+ps_status blk_reader_prepare(blk_reader *r, int32_t metric_id, ps_err *err) PS_MUST_CHECK;
+ps_status blk_bench_times(blk_bench *b, const blk_reader *r, uint32_t i, int64_t from_ms,
+                          int64_t to_ms, int64_t *t_ms, size_t *ret_lo, size_t *ret_n,
+                          ps_err *err) PS_MUST_CHECK;
+ps_status blk_bench_values(blk_bench *b, const blk_reader *r, uint32_t i, size_t lo, size_t n,
+                           double *values, ps_err *err) PS_MUST_CHECK;
+
+/* ---- runs: one series over several blocks -------------------------------------------------- */
+
+/* What one block holds of a series. Of two runs with the same time the one of the higher level wins,
+ * then the one with the lower id: the first write. */
+typedef struct blk_run {
+    const blk_reader *reader;
+    uint32_t index; /* of the series in it */
+    int64_t id;     /* of the row */
+} blk_run;
+/* Room that the arrays of blk_runs_decode must have: samples of all runs that reach into the range. */
+size_t blk_runs_samples(const blk_run *runs, size_t n, int64_t from_ms, int64_t to_ms);
+/* The samples in [from, to] of n runs of one series, ascending, each time once. */
+ps_status blk_runs_decode(blk_bench *b, const blk_run *runs, size_t n, int64_t from_ms,
+                          int64_t to_ms, int64_t *t_ms, double *values, size_t *ret_n,
+                          ps_err *err) PS_MUST_CHECK;
+/* The newest of them. *ret_known false: there is none, or it takes decoding to tell. */
+void blk_runs_newest(const blk_run *runs, size_t n, int64_t from_ms, int64_t to_ms, bool *ret_known,
+                     int64_t *ret_t_ms, double *ret_value);
+
 /* ---- merge -------------------------------------------------------------------------------- */
 
 typedef struct blk_merge_opts {

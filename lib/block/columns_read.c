@@ -133,7 +133,8 @@ blk_columns_open(blk_reader *r, ps_str data, ps_err *err)
     size_t head_len = blk_head_bytes(data);
     unsigned flags;
 
-    blk_codec_scratch_init(&r->scratch, &r->alloc);
+    r->own = (blk_bench){.alloc = r->alloc, .kept = &r->own_kept, .n_kept = 1};
+    blk_codec_scratch_init(&r->own.scratch, &r->alloc);
     if (head_len == 0)
         return damaged(err, "head length");
     if (data.len < head_len)
@@ -162,16 +163,16 @@ blk_columns_close(blk_reader *r)
 {
     ps_alloc_free(&r->alloc, r->tcols, r->n_tcols * sizeof *r->tcols);
     ps_alloc_free(&r->alloc, r->cseries, r->n_series * sizeof *r->cseries);
-    blk_scratch_done(&r->alloc, &r->times);
-    blk_codec_scratch_done(&r->scratch, &r->alloc);
+    blk_scratch_done(&r->alloc, &r->own_kept.times);
+    blk_codec_scratch_done(&r->own.scratch, &r->alloc);
 }
 
 /* The part of the kept column that lies in the range. */
 static void
-slice_kept(const blk_reader *r, const blk_tcol *c, int64_t from_ms, int64_t to_ms, int64_t *t_ms,
+slice_kept(const blk_kept *kept, const blk_tcol *c, int64_t from_ms, int64_t to_ms, int64_t *t_ms,
            size_t *ret_lo, size_t *ret_n)
 {
-    const int64_t *t = r->times.ptr;
+    const int64_t *t = kept->times.ptr;
     size_t bounds[2];
 
     for (unsigned k = 0; k < 2; k++) { /* first time >= from, first time > to */
@@ -190,17 +191,24 @@ slice_kept(const blk_reader *r, const blk_tcol *c, int64_t from_ms, int64_t to_m
     memcpy(t_ms, t + bounds[0], *ret_n * sizeof *t);
 }
 
+static blk_kept *
+place_of(const blk_bench *b, const blk_reader *r, uint32_t tcol)
+{
+    return &b->kept[((uintptr_t)r / sizeof *r + tcol) & (b->n_kept - 1)];
+}
+
 /* Times of series i in the range. A column that is wanted whole and that the next series shares
  * is kept. */
 static ps_status
-decode_times(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int64_t *t_ms,
-             size_t *ret_lo, size_t *ret_n)
+decode_times(const blk_reader *r, blk_bench *b, uint32_t i, int64_t from_ms, int64_t to_ms,
+             int64_t *t_ms, size_t *ret_lo, size_t *ret_n)
 {
     const uint32_t tcol = r->cseries[i].tcol;
     const blk_tcol *c = &r->tcols[tcol];
+    blk_kept *kept = place_of(b, r, tcol);
 
-    if (r->times_tcol == tcol + 1) {
-        slice_kept(r, c, from_ms, to_ms, t_ms, ret_lo, ret_n);
+    if (kept->of == r && kept->tcol == tcol) {
+        slice_kept(kept, c, from_ms, to_ms, t_ms, ret_lo, ret_n);
         return PS_OK;
     }
     if (!blk_tcol_decode(c, r->body, r->body_len, from_ms, to_ms, t_ms, ret_lo, ret_n))
@@ -208,12 +216,13 @@ decode_times(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int64_t 
     if (c->frames == NULL || c->n > BLK_KEPT_TIMES || *ret_n != c->n || i + 1 >= r->n_series ||
         r->cseries[i + 1].tcol != tcol)
         return PS_OK;
-    r->times_tcol = 0;
-    void *kept = blk_scratch_get(&r->alloc, &r->times, c->n, sizeof *t_ms);
-    if (kept == NULL)
+    kept->of = NULL;
+    void *times = blk_scratch_get(&b->alloc, &kept->times, c->n, sizeof *t_ms);
+    if (times == NULL)
         return PS_ENOMEM;
-    memcpy(kept, t_ms, c->n * sizeof *t_ms);
-    r->times_tcol = tcol + 1;
+    memcpy(times, t_ms, c->n * sizeof *t_ms);
+    kept->of = r;
+    kept->tcol = tcol;
     return PS_OK;
 }
 
@@ -224,25 +233,26 @@ need_body(const blk_reader *r, ps_err *err)
 }
 
 ps_status
-blk_columns_times(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int64_t *t_ms,
-                  size_t *ret_lo, size_t *ret_n, ps_err *err)
+blk_columns_times(const blk_reader *r, blk_bench *b, uint32_t i, int64_t from_ms, int64_t to_ms,
+                  int64_t *t_ms, size_t *ret_lo, size_t *ret_n, ps_err *err)
 {
     PS_TRY(need_body(r, err));
-    ps_status status = decode_times(r, i, from_ms, to_ms, t_ms, ret_lo, ret_n);
+    ps_status status = decode_times(r, b, i, from_ms, to_ms, t_ms, ret_lo, ret_n);
     if (status == PS_ENOMEM)
         return ps_fail(err, status, "out of memory");
     return status == PS_OK ? PS_OK : damaged(err, "times");
 }
 
 ps_status
-blk_columns_values(blk_reader *r, uint32_t i, size_t lo, size_t n, double *values, ps_err *err)
+blk_columns_values(const blk_reader *r, blk_bench *b, uint32_t i, size_t lo, size_t n,
+                   double *values, ps_err *err)
 {
     const blk_columns_series *s = &r->cseries[i];
 
     if (n == 0)
         return PS_OK;
     PS_TRY(need_body(r, err));
-    ps_status status = blk_codec_decode(&r->alloc, &r->scratch, &s->values, r->tcols[s->tcol].n,
+    ps_status status = blk_codec_decode(&b->alloc, &b->scratch, &s->values, r->tcols[s->tcol].n,
                                         r->body, r->body_len, lo, n, values);
     if (status == PS_ENOMEM)
         return ps_fail(err, status, "out of memory");

@@ -429,6 +429,20 @@ typedef struct blk_columns_series {
     blk_vcol values;
 } blk_columns_series;
 
+typedef struct blk_kept { /* a time column decoded whole, since other series may share it */
+    const blk_reader *of; /* NULL: none */
+    uint32_t tcol;
+    blk_scratch times;
+} blk_kept;
+
+struct blk_bench {
+    ps_alloc alloc;
+    blk_codec_scratch scratch;
+    blk_kept *kept; /* n_kept of them, a power of 2; a column has one place */
+    size_t n_kept;
+    blk_scratch parts, marks, values; /* runs.c */
+};
+
 struct blk_reader {
     ps_alloc alloc;
     blk_meta meta;
@@ -440,9 +454,8 @@ struct blk_reader {
     uint32_t n_tcols;
     const uint8_t *body;
     size_t body_len;
-    blk_codec_scratch scratch;
-    blk_scratch times;   /* the last time column decoded whole, since its neighbours may share it */
-    uint32_t times_tcol; /* its index + 1, 0 = none */
+    blk_bench own; /* for those who bring none */
+    blk_kept own_kept;
     /* format FLUSH: all but values decoded when opened */
     blk_flush_series *fseries;
     uint32_t *vec_start; /* n_vecs + 1 offsets into vec_times */
@@ -468,10 +481,10 @@ ps_status blk_flush_values(blk_reader *r, uint32_t i, size_t lo, size_t n, doubl
                            ps_err *err) PS_MUST_CHECK;
 ps_status blk_columns_open(blk_reader *r, ps_str data, ps_err *err) PS_MUST_CHECK;
 void blk_columns_close(blk_reader *r);
-ps_status blk_columns_times(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms,
-                            int64_t *t_ms, size_t *ret_lo, size_t *ret_n,
+ps_status blk_columns_times(const blk_reader *r, blk_bench *b, uint32_t i, int64_t from_ms,
+                            int64_t to_ms, int64_t *t_ms, size_t *ret_lo, size_t *ret_n,
                             ps_err *err) PS_MUST_CHECK;
-ps_status blk_columns_values(blk_reader *r, uint32_t i, size_t lo, size_t n, double *values,
-                             ps_err *err) PS_MUST_CHECK;
+ps_status blk_columns_values(const blk_reader *r, blk_bench *b, uint32_t i, size_t lo, size_t n,
+                             double *values, ps_err *err) PS_MUST_CHECK;
 
 #endif

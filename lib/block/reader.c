@@ -2,7 +2,8 @@
  * reader.c - one face for both formats: open, walk the series, seek, decode.
  *
  * A reader borrows the block's bytes and owns what it decoded. It keeps scratch memory between
- * calls, so it is used by one thread at a time.
+ * calls, so it is used by one thread at a time; or by several that each bring a bench, which has the
+ * scratch memory then, so that nothing in the reader changes.
  */
 #include "lib/block/internal.h"
 
@@ -161,7 +162,7 @@ blk_reader_times(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int6
     if (i >= r->n_series)
         return no_series(err);
     if (r->meta.format == BLK_FORMAT_COLUMNS)
-        return blk_columns_times(r, i, from_ms, to_ms, t_ms, ret_lo, ret_n, err);
+        return blk_columns_times(r, &r->own, i, from_ms, to_ms, t_ms, ret_lo, ret_n, err);
     const int64_t *t = flush_times(r, i, from_ms, to_ms, ret_lo, ret_n);
     memcpy(t_ms, t, *ret_n * sizeof *t_ms);
     return PS_OK;
@@ -178,7 +179,7 @@ blk_reader_values(blk_reader *r, uint32_t i, size_t lo, size_t n, double *values
         columns ? r->tcols[r->cseries[i].tcol].n : r->vec_start[vec + 1] - r->vec_start[vec];
     if (lo > len || n > len - lo)
         return ps_fail(err, PS_EINVAL, "no such samples in the series");
-    return columns ? blk_columns_values(r, i, lo, n, values, err)
+    return columns ? blk_columns_values(r, &r->own, i, lo, n, values, err)
                    : blk_flush_values(r, i, lo, n, values, err);
 }
 
@@ -190,4 +191,87 @@ blk_reader_decode(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int
 
     PS_TRY(blk_reader_times(r, i, from_ms, to_ms, t_ms, &lo, ret_n, err));
     return values == NULL ? PS_OK : blk_reader_values(r, i, lo, *ret_n, values, err);
+}
+
+/* ---- several threads -------------------------------------------------------------------------- */
+
+enum { BENCH_KEPT = 64 };
+
+blk_bench *
+blk_bench_new(const ps_alloc *alloc)
+{
+    blk_bench *b = ps_alloc_array(alloc, 1, sizeof *b);
+
+    if (b == NULL)
+        return NULL;
+    b->alloc = *alloc;
+    b->n_kept = BENCH_KEPT;
+    b->kept = ps_alloc_array(alloc, BENCH_KEPT, sizeof *b->kept);
+    blk_codec_scratch_init(&b->scratch, alloc);
+    if (b->kept == NULL) {
+        ps_alloc_free(alloc, b, sizeof *b);
+        return NULL;
+    }
+    return b;
+}
+
+void
+blk_bench_free(blk_bench *b)
+{
+    if (b == NULL)
+        return;
+    ps_alloc alloc = b->alloc;
+    for (size_t i = 0; i < b->n_kept; i++)
+        blk_scratch_done(&alloc, &b->kept[i].times);
+    ps_alloc_free(&alloc, b->kept, b->n_kept * sizeof *b->kept);
+    blk_codec_scratch_done(&b->scratch, &alloc);
+    blk_scratch_done(&alloc, &b->parts);
+    blk_scratch_done(&alloc, &b->marks);
+    blk_scratch_done(&alloc, &b->values);
+    ps_alloc_free(&alloc, b, sizeof *b);
+}
+
+ps_status
+blk_reader_prepare(blk_reader *r, int32_t metric_id, ps_err *err)
+{
+    if (r->meta.format != BLK_FORMAT_FLUSH)
+        return PS_OK;
+    for (uint32_t k = 0; k < r->n_groups; k++) {
+        if (r->groups[k].metric_id == metric_id)
+            return blk_flush_group_decode(r, k, err);
+    }
+    return PS_OK;
+}
+
+ps_status
+blk_bench_times(blk_bench *b, const blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms,
+                int64_t *t_ms, size_t *ret_lo, size_t *ret_n, ps_err *err)
+{
+    if (i >= r->n_series)
+        return no_series(err);
+    if (r->meta.format == BLK_FORMAT_COLUMNS)
+        return blk_columns_times(r, b, i, from_ms, to_ms, t_ms, ret_lo, ret_n, err);
+    const int64_t *t = flush_times(r, i, from_ms, to_ms, ret_lo, ret_n);
+    memcpy(t_ms, t, *ret_n * sizeof *t_ms);
+    return PS_OK;
+}
+
+ps_status
+blk_bench_values(blk_bench *b, const blk_reader *r, uint32_t i, size_t lo, size_t n, double *values,
+                 ps_err *err)
+{
+    if (i >= r->n_series)
+        return no_series(err);
+    if (r->meta.format == BLK_FORMAT_COLUMNS) {
+        if (lo > r->tcols[r->cseries[i].tcol].n || n > r->tcols[r->cseries[i].tcol].n - lo)
+            return ps_fail(err, PS_EINVAL, "no such samples in the series");
+        return blk_columns_values(r, b, i, lo, n, values, err);
+    }
+    const blk_flush_series *s = &r->fseries[i];
+    size_t len = r->vec_start[s->vec + 1] - r->vec_start[s->vec];
+    if (!r->groups[s->group].decoded || lo > len || n > len - lo)
+        return ps_fail(err, PS_EINVAL, "samples that were not prepared");
+    if (n > 0)
+        memcpy(values, r->values + s->first_value + lo, n * sizeof *values);
+    return PS_OK;
 }

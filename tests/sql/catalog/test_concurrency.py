@@ -318,6 +318,69 @@ def test_feed_of_another_server_or_trimmed(db):
     assert not feed(db, str(int(cursor) + 1))[2] or int(cursor) + 1 > int(feed(db, "0")[1])
 
 
+def follow(db, cursor, cur=None):
+    sql = ("SELECT generation, next_cursor::text, trimmed, created, deleted"
+           " FROM _prom_catalog.follow(%s::pg_snapshot)")
+    if cur is None:
+        return db.sql(sql, (cursor,))[0]
+    cur.execute(sql, (cursor,))
+    return cur.fetchone()
+
+
+def test_follow_tells_everything_once(db):
+    gen, cursor, trimmed, created, deleted = follow(db, "1:1:")
+    assert trimmed and created == [] and deleted == []
+    ids = db.resolve([series("m", x=str(i)) for i in range(5)]).series
+    gen2, cursor2, trimmed, created, deleted = follow(db, cursor)
+    assert (gen2, trimmed, sorted(created), deleted) == (gen, False, sorted(ids), [])
+    assert follow(db, cursor2)[2:] == (False, [], [])
+    db.sql("SELECT _prom_catalog.delete_series_rows(%s)", (ids[1:3],))
+    assert follow(db, cursor2)[2:] == (False, [], sorted(ids[1:3]))
+    assert sorted(follow(db, cursor)[3]) == sorted(ids) and sorted(follow(db, cursor)[4]) == sorted(ids[1:3])
+
+
+def test_follow_beside_open_transactions(db):
+    """What commits while another transaction stays open is told once, what that one does is told later."""
+    slow = db.connect()
+    slow.autocommit = False
+    cursor = follow(db, "1:1:")[1]
+    slow.cursor().execute("SELECT pg_current_xact_id()")
+    seen = []
+    for i in range(4):
+        ids = db.resolve([series("m", x=str(i))]).series
+        _, cursor, trimmed, created, _ = follow(db, cursor)
+        assert not trimmed and created == ids, "told again, or not at all"
+        seen += ids
+    slow.cursor().execute("SELECT _prom_catalog.delete_series_rows(%s)", (seen[:1],))
+    assert follow(db, cursor)[4] == []
+    slow.commit()
+    assert follow(db, cursor)[4] == seen[:1]
+    slow.close()
+
+
+def test_follow_in_an_old_snapshot(db):
+    """The answer and the cursor are of the caller's snapshot."""
+    old = db.connect()
+    old.autocommit = False
+    old.set_session(isolation_level="REPEATABLE READ")
+    cur = old.cursor()
+    cursor = follow(db, "1:1:", cur)[1]
+    ids = db.resolve([series("m", x="1")]).series
+    _, cursor, trimmed, created, _ = follow(db, cursor, cur)
+    assert not trimmed and created == []
+    old.commit()
+    assert follow(db, cursor, cur)[3] == ids
+    old.close()
+
+
+def test_follow_of_another_server_or_trimmed(db):
+    cursor = follow(db, "1:1:")[1]
+    xmin, xmax = (int(x) for x in cursor.split(":")[:2])
+    assert follow(db, f"{xmin + 1_000_000}:{xmax + 1_000_000}:")[2], "a cursor from the future"
+    db.sql("UPDATE _prom_catalog.state SET feed_floor = %s::xid8", (str(xmin + 1),))
+    assert follow(db, cursor)[2:] == (True, [], [])
+
+
 def test_big_deletion(db):
     n = 20000
     db.sql("INSERT INTO _prom_catalog.series (tenant_id, metric_id, labels, digest)"

@@ -54,6 +54,7 @@ BLOCK = ("(tenant_id, metric_id, dist_key, level, kind, format, series_lo, serie
     (READ, "SELECT * FROM _prom_catalog.series, _prom_catalog.label, _prom_catalog.metric, _prom_catalog.metadata"),
     (READ, "SELECT * FROM _prom_data.fresh, _prom_data.merged, _prom_data.block, _prom_data.block_far, _prom_data.exemplar"),
     (READ, "SELECT * FROM _prom_catalog.feed('0')"),
+    (READ, "SELECT * FROM _prom_catalog.follow('1:1:')"),
     (WRITE, "SELECT _prom_catalog.guard(_prom_catalog.generation())"),
     (WRITE, f"INSERT INTO _prom_data.fresh {BLOCK}"),
     (WRITE, "SELECT _prom_catalog.tenant_id('new')"),
