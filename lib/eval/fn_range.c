@@ -177,7 +177,7 @@ ev_range_position(const ev_range_call *call)
 }
 
 void
-ev_walk_note(ev_walk *w, ev_note note)
+ev_walk_note(ev_walk *w, ev_range_note note)
 {
     static const struct {
         bool warning, named;

@@ -11,6 +11,8 @@
 #ifndef PROMSCALE_EVAL_FN_RANGE_H
 #define PROMSCALE_EVAL_FN_RANGE_H
 
+#include <math.h>
+
 #include "lib/eval/internal.h"
 
 typedef struct ev_points { /* of one kind; v or h is NULL */
@@ -28,7 +30,7 @@ typedef struct ev_ends { /* window i of a block: points [lo[i], hi[i]) */
 } ev_ends;
 
 /* Annotations that several functions have; one bit each. */
-typedef enum ev_note {
+typedef enum ev_range_note {
     EV_NOTE_MIXED,       /* floats and histograms in one window: no result */
     EV_NOTE_IGNORED,     /* histograms beside floats were left out */
     EV_NOTE_NOT_COUNTER, /* a gauge histogram */
@@ -38,7 +40,7 @@ typedef enum ev_note {
     EV_NOTE_BOUNDS_ADD, /* custom bounds were reconciled: while adding, ... */
     EV_NOTE_BOUNDS_SUB,
     EV_NOTE_BOUNDS_AGG,
-} ev_note;
+} ev_range_note;
 
 typedef struct ev_walk {
     const ev_range_call *call;
@@ -57,7 +59,7 @@ ps_status ev_walk_begin(ev_walk *w, const ev_range_call *call, const ev_samples 
 /* The next block; false after the last one. */
 bool ev_walk_next(ev_walk *w);
 void ev_walk_end(ev_walk *w);
-void ev_walk_note(ev_walk *w, ev_note note);
+void ev_walk_note(ev_walk *w, ev_range_note note);
 const pql_expr *ev_range_position(const ev_range_call *call); /* what annotations point to */
 /* Notes histograms beside floats in a window of the block, which are left out. */
 void ev_walk_ignore_histograms(ev_walk *w);
@@ -94,10 +96,10 @@ static inline void
 ev_kahan(double inc, double *sum, double *c)
 {
     double t = *sum + inc;
-    bool swap = !(__builtin_fabs(*sum) >= __builtin_fabs(inc));
+    bool swap = !(fabs(*sum) >= fabs(inc));
     double big = swap ? inc : *sum, small = swap ? *sum : inc;
     double with = *c + ((big - t) + small);
-    *c = __builtin_isinf(t) ? 0 : with;
+    *c = isinf(t) ? 0 : with;
     *sum = t;
 }
 
@@ -159,23 +161,31 @@ bool ev_extended_ends(const ev_walk *w, const ev_points *p, const ev_ends *e, si
 /* Over floats: a whole block. */
 void ev_rate_extended(ev_walk *w, ev_rate_kind kind, ev_row *out);
 
-/* Histograms of one series: which neighbours are resets is found once. */
-typedef struct ev_hist_rate {
+/* What functions of histograms keep for one series. */
+typedef struct ev_hist_work {
     ev_walk *w;
     ev_rate_kind kind;
     uint8_t *known;    /* of pair (i - 1, i): 0 not looked at, 1 no reset, 2 reset */
     ps_arena scratch;  /* of one window */
+    hst_sum *sum;      /* in sums */
+    ps_arena sums;
     uint64_t overlaps; /* windows with overlapping start times */
-} ev_hist_rate;
-ps_status ev_hist_rate_begin(ev_hist_rate *r, ev_walk *w, ev_rate_kind kind) PS_MUST_CHECK;
-/* Window i of the block; nothing, or a histogram in out. */
-ps_status ev_hist_rate_window(ev_hist_rate *r, size_t i, ev_row *out) PS_MUST_CHECK;
-void ev_hist_rate_end(ev_hist_rate *r);
+} ev_hist_work;
+/* Takes no memory if the series has no histograms. */
+ps_status ev_hist_begin(ev_hist_work *k, ev_walk *w, ev_rate_kind kind) PS_MUST_CHECK;
+void ev_hist_end(ev_hist_work *k);
+/* rate & co. of window i of the block: nothing, or a histogram in out. */
+ps_status ev_hist_rate(ev_hist_work *k, size_t i, ev_row *out) PS_MUST_CHECK;
+ps_status ev_hist_rate_extended(ev_hist_work *k, size_t i, ev_row *out) PS_MUST_CHECK;
 /* irate, idelta of histograms a and b. */
-ps_status ev_hist_instant(ev_walk *w, const hst_hist *a, const hst_hist *b, bool start_reset,
-                          bool per_second, double seconds, size_t step, ev_row *out) PS_MUST_CHECK;
-/* sum_over_time, avg_over_time of histograms [lo, hi). */
-ps_status ev_hist_sum(ev_walk *w, size_t lo, size_t hi, bool avg, size_t step,
-                      ev_row *out) PS_MUST_CHECK;
+ps_status ev_hist_instant(ev_hist_work *k, const hst_hist *a, const hst_hist *b, bool start_reset,
+                          double seconds, size_t step, ev_row *out) PS_MUST_CHECK;
+/* sum_over_time, avg_over_time of window i. */
+ps_status ev_hist_sum(ev_hist_work *k, size_t i, bool avg, ev_row *out) PS_MUST_CHECK;
+/* Makes h, which is in out's arena, the result of a step. */
+ps_status ev_put_hist(ev_ctx *c, ev_row *out, size_t n_steps, size_t step,
+                      const hst_hist *h) PS_MUST_CHECK;
+/* Was there a reset between histograms i - 1 and i of the series? */
+bool ev_hist_is_reset(ev_hist_work *k, size_t i);
 
 #endif

@@ -75,12 +75,10 @@ static ps_status
 put_point(const ev_range_call *call, ev_row *out, size_t step, const ev_end_point *p)
 {
     if (p->h != NULL) {
-        if (out->h == NULL)
-            PS_TRY(ev_row_hists(call->c, out, call->n_steps));
         const hst_hist *copy;
         if (hst_copy(out->arena, p->h, &copy) != PS_OK)
             return ev_no_memory(call->c);
-        out->h[step] = copy;
+        return ev_put_hist(call->c, out, call->n_steps, step, copy);
     }
     ev_put(out, step, p->v);
     return PS_OK;
@@ -166,45 +164,27 @@ float_reset(const ev_samples *s, size_t i, bool starts)
 typedef struct ev_pairs {
     const ev_samples *s;
     bool resets, starts;
-    uint8_t *known; /* of pair (i - 1, i) with histograms: 0 not looked at, 1 no, 2 yes */
-    ps_arena scratch;
 } ev_pairs;
 
-static ps_status
-pair_of_histograms(ev_pairs *p, size_t i, bool *ret)
+static bool
+pair_of_histograms(const ev_pairs *p, size_t i)
 {
     const ev_samples *s = p->s;
-    const hst_hist *a = s->h[i - 1], *b = s->h[i];
-    if (p->known[i] != 0) {
-        *ret = p->known[i] == 2;
-        return PS_OK;
-    }
-    if (!p->resets) {
-        *ret = !hst_equal(a, b);
-    } else if (p->starts && ev_start_is_reset(s->start_ms[i - 1], s->t_ms[i - 1], s->start_ms[i],
-                                              s->t_ms[i])) {
-        *ret = true;
-    } else {
-        PS_TRY(hst_detect_reset(&p->scratch, a, b, ret));
-        ps_arena_reset(&p->scratch);
-    }
-    p->known[i] = *ret ? 2 : 1;
-    return PS_OK;
+    if (!p->resets)
+        return !hst_equal(s->h[i - 1], s->h[i]);
+    return (p->starts && ev_start_is_reset(s->start_ms[i - 1], s->t_ms[i - 1], s->start_ms[i],
+                                           s->t_ms[i])) ||
+           hst_detect_reset(s->h[i - 1], s->h[i]);
 }
 
 /* Does the pair of samples (i - 1, i) count? */
-static inline ps_status
-pair_counts(ev_pairs *p, size_t i, bool *ret)
+static inline bool
+pair_counts(const ev_pairs *p, size_t i)
 {
     const ev_samples *s = p->s;
-    if (s->h != NULL && (s->h[i] != NULL || s->h[i - 1] != NULL)) {
-        if (s->h[i] != NULL && s->h[i - 1] != NULL)
-            return pair_of_histograms(p, i, ret);
-        *ret = true;
-        return PS_OK;
-    }
-    *ret = p->resets ? float_reset(s, i, p->starts) : float_changed(s->v[i - 1], s->v[i]);
-    return PS_OK;
+    if (s->h != NULL && (s->h[i] != NULL || s->h[i - 1] != NULL))
+        return s->h[i] == NULL || s->h[i - 1] == NULL || pair_of_histograms(p, i);
+    return p->resets ? float_reset(s, i, p->starts) : float_changed(s->v[i - 1], s->v[i]);
 }
 
 /*
@@ -213,52 +193,27 @@ pair_counts(ev_pairs *p, size_t i, bool *ret)
  * edge.
  */
 static ps_status
-count_pairs(const ev_range_call *call, ev_pairs *p, ev_row *out)
+changes_or_resets(const ev_range_call *call, const ev_samples *s, ev_row *out, bool resets)
 {
-    const ev_samples *s = p->s;
+    bool starts = resets && s->start_ms != NULL && ev_query_options(call->c)->start_timestamps;
+    bool anchored = call->edge == PQL_ANCHORED;
+    const ev_pairs p = {s, resets, starts};
     size_t lo = 0, hi = 0, count = 0;
-    bool anchored = call->edge == PQL_ANCHORED, counts = false;
     int64_t to = call->first_end_ms, edge = to - call->range_ms;
     for (size_t step = 0; step < call->n_steps; step++) {
         int64_t from = anchored ? edge - call->lookback_ms : edge;
         for (; hi < s->n && s->t_ms[hi] <= to; hi++)
-            if (hi > lo) {
-                PS_TRY(pair_counts(p, hi, &counts));
-                count += counts;
-            }
+            count += hi > lo && pair_counts(&p, hi);
         while (lo < hi && (s->t_ms[lo] <= from ||
-                           (anchored && lo + 1 < hi && s->t_ms[lo + 1] <= edge))) {
-            if (++lo < hi) {
-                PS_TRY(pair_counts(p, lo, &counts));
-                count -= counts;
-            }
-        }
+                           (anchored && lo + 1 < hi && s->t_ms[lo + 1] <= edge)))
+            if (++lo < hi)
+                count -= pair_counts(&p, lo);
         if (lo < hi && (!anchored || s->t_ms[hi - 1] > edge))
             ev_put(out, step, (double)count);
         to += call->end_step_ms;
         edge += call->end_step_ms;
     }
     return PS_OK;
-}
-
-static ps_status
-changes_or_resets(const ev_range_call *call, const ev_samples *s, ev_row *out, bool resets)
-{
-    ev_pairs p = {s, resets, false, NULL, {0}};
-    p.starts = resets && s->start_ms != NULL && ev_query_options(call->c)->start_timestamps;
-    if (s->h == NULL)
-        return count_pairs(call, &p, out);
-    p.known = ev_scratch(call->c, s->n + 1, 1);
-    if (p.known == NULL)
-        return PS_ENOMEM;
-    memset(p.known, 0, s->n + 1);
-    ps_arena_init(&p.scratch, ev_alloc(call->c), 0);
-    ps_status status = count_pairs(call, &p, out);
-    if (status == PS_ENOMEM)
-        (void)ev_no_memory(call->c);
-    ps_arena_done(&p.scratch);
-    ev_scratch_free(call->c, p.known, s->n + 1, 1);
-    return status;
 }
 
 ps_status

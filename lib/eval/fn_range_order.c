@@ -131,7 +131,7 @@ static inline double
 value_of(int64_t key)
 {
     if (key == INT64_MIN)
-        return __builtin_nan("");
+        return NAN;
     return ps_double_of((uint64_t)(key ^ (int64_t)((uint64_t)(key >> 63) >> 1)));
 }
 
@@ -233,7 +233,7 @@ quantile_of(const ordered *o, double q)
     if (q != q)
         return q;
     if (q < 0 || q > 1)
-        return q < 0 ? -__builtin_inf() : __builtin_inf();
+        return q < 0 ? -INFINITY : INFINITY;
     double last = (double)(o->n - 1), rank = q * last;
     double below = (double)(size_t)rank; /* rank is not negative */
     double above = below + 1 < last ? below + 1 : last;
@@ -248,30 +248,28 @@ static double
 mad_of(const ordered *o)
 {
     if (o->keys[0] == INT64_MIN)
-        return __builtin_nan("");
-    double median = quantile_of(o, 0.5);
-    if (!__builtin_isfinite(median)) {
+        return NAN;
+    double median = quantile_of(o, 0.5), inf = INFINITY;
+    size_t lo = 0, hi = o->n - 1, below = hi / 2, above = below < hi ? below + 1 : hi;
+    double weight = 0.5 * (double)hi - (double)below;
+    if (!isfinite(median)) {
         /* distances of infinities from each other are no numbers, the smallest of all */
         size_t n_nan = 0;
         for (size_t i = 0; i < o->n; i++) {
-            double d = __builtin_fabs(value_of(o->keys[i]) - median);
+            double d = value_of(o->keys[i]) - median;
             n_nan += d != d;
         }
-        return n_nan > (o->n - 1) / 2 ? __builtin_nan("") : __builtin_inf();
+        return n_nan > below ? inf - inf : inf * (1 - weight) + (n_nan > above ? 0 : inf) * weight;
     }
-    size_t lo = 0, hi = o->n - 1, below = (o->n - 1) / 2;
-    size_t above = below + 1 < o->n - 1 ? below + 1 : o->n - 1;
     double upper = 0;
     for (size_t rank = o->n - 1;; rank--) {
-        double l = __builtin_fabs(value_of(o->keys[lo]) - median);
-        double r = __builtin_fabs(value_of(o->keys[hi]) - median);
+        double l = fabs(value_of(o->keys[lo]) - median);
+        double r = fabs(value_of(o->keys[hi]) - median);
         double d = l >= r ? l : r;
         if (rank == above)
             upper = d;
-        if (rank == below) {
-            double weight = 0.5 * (double)(o->n - 1) - (double)below;
+        if (rank == below)
             return d * (1 - weight) + upper * weight;
-        }
         if (l >= r)
             lo++;
         else

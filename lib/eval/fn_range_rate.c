@@ -145,7 +145,7 @@ rate_of_window(const ev_walk *w, resets *r, ev_rate_kind kind, double range_s, s
 }
 
 static ps_status
-rate_of_floats(ev_walk *w, resets *r, ev_hist_rate *hists, ev_rate_kind kind, ev_row *out)
+rate_of_floats(ev_walk *w, resets *r, ev_hist_work *hists, ev_rate_kind kind, ev_row *out)
 {
     double range_s = ev_seconds(w->call->range_ms);
     bool plain = w->call->edge == PQL_PLAIN;
@@ -159,7 +159,7 @@ rate_of_floats(ev_walk *w, resets *r, ev_hist_rate *hists, ev_rate_kind kind, ev
                 rate_of_window(w, r, kind, range_s, i, out);
         for (size_t i = 0; i < w->n && w->h.n != 0; i++)
             if (w->hw.hi[i] > w->hw.lo[i] && !(w->mixed >> i & 1))
-                PS_TRY(ev_hist_rate_window(hists, i, out));
+                PS_TRY(plain ? ev_hist_rate(hists, i, out) : ev_hist_rate_extended(hists, i, out));
     }
     return PS_OK;
 }
@@ -210,9 +210,9 @@ extrapolated(const ev_range_call *call, const ev_samples *s, ev_row *out, ev_rat
 {
     ev_walk w;
     resets r = {.at = r.small};
-    ev_hist_rate hists;
+    ev_hist_work hists;
     PS_TRY(ev_walk_begin(&w, call, s));
-    ps_status status = ev_hist_rate_begin(&hists, &w, kind);
+    ps_status status = ev_hist_begin(&hists, &w, kind);
     if (status == PS_OK && kind.counter && call->edge == PQL_PLAIN && w.f.n != 0)
         status = find_resets(&r, call->c, &w.f);
     if (status == PS_OK)
@@ -224,7 +224,7 @@ extrapolated(const ev_range_call *call, const ev_samples *s, ev_row *out, ev_rat
     if (status == PS_OK && kind.counter)
         note_names(call, out);
     resets_done(&r, call->c);
-    ev_hist_rate_end(&hists);
+    ev_hist_end(&hists);
     ev_walk_end(&w);
     return status;
 }
@@ -280,8 +280,9 @@ last_two(const ev_walk *w, size_t i, last_sample ret[2])
 }
 
 static ps_status
-instant_of_window(ev_walk *w, size_t i, bool per_second, ev_row *out)
+instant_of_window(ev_hist_work *k, size_t i, bool per_second, ev_row *out)
 {
+    ev_walk *w = k->w;
     last_sample s[2];
     if (!last_two(w, i, s))
         return PS_OK;
@@ -292,8 +293,7 @@ instant_of_window(ev_walk *w, size_t i, bool per_second, ev_row *out)
         return PS_OK;
     }
     if (s[1].h != NULL)
-        return ev_hist_instant(w, s[0].h, s[1].h, start_reset, per_second, seconds, w->first + i,
-                               out);
+        return ev_hist_instant(k, s[0].h, s[1].h, start_reset, seconds, w->first + i, out);
     double v = s[1].v;
     if (!per_second || !(s[1].v < s[0].v || start_reset))
         v = s[1].v - s[0].v;
@@ -304,12 +304,14 @@ instant_of_window(ev_walk *w, size_t i, bool per_second, ev_row *out)
 static ps_status
 instant(const ev_range_call *call, const ev_samples *s, ev_row *out, bool per_second)
 {
-    ps_status status = PS_OK;
     ev_walk w;
+    ev_hist_work hists;
     PS_TRY(ev_walk_begin(&w, call, s));
+    ps_status status = ev_hist_begin(&hists, &w, (ev_rate_kind){per_second, per_second});
     while (status == PS_OK && ev_walk_next(&w))
         for (size_t i = 0; i < w.n && status == PS_OK; i++)
-            status = instant_of_window(&w, i, per_second, out);
+            status = instant_of_window(&hists, i, per_second, out);
+    ev_hist_end(&hists);
     ev_walk_end(&w);
     return status;
 }

@@ -28,7 +28,7 @@ is_exact(const ev_points *p)
         double odd = 0;
         for (; i < end; i++) {
             double v = p->v[i];
-            double magnitude = __builtin_fabs(v);
+            double magnitude = fabs(v);
             /* adding and taking off 2^52 leaves integers below it as they are */
             odd += magnitude + 4503599627370496.0 - 4503599627370496.0 != magnitude;
             sum += magnitude;
@@ -47,7 +47,7 @@ sum_of(const double *v, size_t n)
     double sum = 0, c = 0;
     for (size_t i = 0; i < n; i++)
         ev_kahan(v[i], &sum, &c);
-    return __builtin_isinf(sum) ? sum : sum + c;
+    return isinf(sum) ? sum : sum + c;
 }
 
 /* The sum as long as it stays finite, then a mean that is moved on value by value. */
@@ -59,7 +59,7 @@ avg_of(const double *v, size_t n)
     for (; i < n; i++) {
         double next = sum, next_c = c;
         ev_kahan(v[i], &next, &next_c);
-        if (__builtin_isinf(next))
+        if (isinf(next))
             break;
         sum = next;
         c = next_c;
@@ -135,8 +135,8 @@ lanes_of_sums(const ev_walk *w, size_t i, size_t shortest, bool avg, ev_row *out
         for (size_t j = shortest; j < n; j++)
             ev_kahan(v[k][j], &sum, &c);
         if (!avg)
-            result = __builtin_isinf(sum) ? sum : sum + c;
-        else if (__builtin_isinf(sum) || sum != sum)
+            result = isinf(sum) ? sum : sum + c;
+        else if (isinf(sum) || sum != sum)
             result = avg_of(v[k], n); /* somewhere it overflowed, or a value is no number */
         else
             result = sum / (double)n + c / (double)n;
@@ -162,8 +162,9 @@ sums_of_exact(const ev_walk *w, double *total, size_t *lo, size_t *hi, bool avg,
 }
 
 static ps_status
-sums_of_block(ev_walk *w, bool avg, ev_row *out)
+sums_of_block(ev_hist_work *hists, bool avg, ev_row *out)
 {
+    ev_walk *w = hists->w;
     size_t i = 0, shortest;
     while (i < w->n) {
         if (lanes_ready(w, i, 4, &shortest)) {
@@ -176,7 +177,7 @@ sums_of_block(ev_walk *w, bool avg, ev_row *out)
             if (n != 0)
                 ev_put(out, w->first + i, avg ? avg_of(w->f.v + lo, n) : sum_of(w->f.v + lo, n));
             else
-                PS_TRY(ev_hist_sum(w, w->hw.lo[i], w->hw.hi[i], avg, w->first + i, out));
+                PS_TRY(ev_hist_sum(hists, i, avg, out));
         }
         i++;
     }
@@ -186,11 +187,12 @@ sums_of_block(ev_walk *w, bool avg, ev_row *out)
 static ps_status
 sum_or_avg(const ev_range_call *call, const ev_samples *s, ev_row *out, bool avg)
 {
-    ps_status status = PS_OK;
     double total = 0;
     size_t lo = 0, hi = 0;
     ev_walk w;
+    ev_hist_work hists;
     PS_TRY(ev_walk_begin(&w, call, s));
+    ps_status status = ev_hist_begin(&hists, &w, (ev_rate_kind){0});
     bool exact = w.h.n == 0 && call->n_steps > 1 && is_exact(&w.f);
     while (status == PS_OK && ev_walk_next(&w)) {
         if (w.mixed != 0)
@@ -198,8 +200,9 @@ sum_or_avg(const ev_range_call *call, const ev_samples *s, ev_row *out, bool avg
         if (exact)
             sums_of_exact(&w, &total, &lo, &hi, avg, out);
         else
-            status = sums_of_block(&w, avg, out);
+            status = sums_of_block(&hists, avg, out);
     }
+    ev_hist_end(&hists);
     ev_walk_end(&w);
     return status;
 }
@@ -230,7 +233,7 @@ variance(const ev_range_call *call, const ev_samples *s, ev_row *out, bool root)
             if (n == 0)
                 continue;
             double v = variance_of(w.f.v + lo, n);
-            ev_put(out, w.first + i, root ? __builtin_sqrt(v) : v);
+            ev_put(out, w.first + i, root ? sqrt(v) : v);
         }
     }
     ev_walk_end(&w);

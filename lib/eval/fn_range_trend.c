@@ -27,8 +27,8 @@ line_through(const int64_t *t, const double *v, size_t n, int64_t zero)
         ev_kahan(x * x, &sxx, &cxx);
     }
     if (constant) {
-        double nan = __builtin_nan("");
-        return __builtin_isinf(v[0]) ? (line){nan, nan} : (line){0, v[0]};
+        double nan = NAN;
+        return isinf(v[0]) ? (line){nan, nan} : (line){0, v[0]};
     }
     double count = (double)n;
     sx += cx;
@@ -103,16 +103,16 @@ static void
 add_fixed(ps_buf *out, double v)
 {
     char text[PS_DOUBLE_PLAIN_TEXT];
-    double magnitude = __builtin_fabs(v);
+    double magnitude = fabs(v);
     if (!(magnitude < 1e9)) {
         ps_format_double_plain(text, v);
         ps_buf_add_c(out, text);
-        if (__builtin_isfinite(v))
+        if (isfinite(v))
             ps_buf_add_c(out, ".000000");
         return;
     }
     uint64_t millionths = (uint64_t)(magnitude * 1e6 + 0.5);
-    ps_buf_addf(out, "%s%llu.%06llu", __builtin_signbit(v) ? "-" : "",
+    ps_buf_addf(out, "%s%llu.%06llu", signbit(v) ? "-" : "",
                 (unsigned long long)(millionths / 1000000),
                 (unsigned long long)(millionths % 1000000));
 }

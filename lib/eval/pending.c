@@ -44,60 +44,6 @@ ev_build_histogram_quantile(ev_ctx *c, const pql_expr *e, const ev_grid *grid, e
     return PS_EUNSUPPORTED;
 }
 
-ps_status
-ev_build_absent(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
-{
-    (void)c;
-    (void)e;
-    (void)grid;
-    *ret = NULL;
-    return PS_EUNSUPPORTED;
-}
-
-ps_status
-ev_build_label_call(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
-{
-    (void)c;
-    (void)e;
-    (void)grid;
-    *ret = NULL;
-    return PS_EUNSUPPORTED;
-}
-
-ps_status
-ev_build_scalar(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
-{
-    (void)c;
-    (void)e;
-    (void)grid;
-    *ret = NULL;
-    return PS_EUNSUPPORTED;
-}
-
-ps_status
-ev_build_vector(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
-{
-    (void)c;
-    (void)e;
-    (void)grid;
-    *ret = NULL;
-    return PS_EUNSUPPORTED;
-}
-
-const ev_range_function *
-ev_range_function_of(pql_fn fn)
-{
-    (void)fn;
-    return NULL;
-}
-
-const ev_map_function *
-ev_map_function_of(pql_fn fn)
-{
-    (void)fn;
-    return NULL;
-}
-
 const ev_map_function *
 ev_map_histogram_of(pql_fn fn)
 {
