@@ -238,6 +238,7 @@ struct pql_expr {
     pql_kind kind;
     pql_type type;
     uint32_t from, to;
+    uint32_t depth; /* of the tree below and with it, at most PQL_MAX_DEPTH; 1 for a leaf */
     union {
         struct {
             double value;
