@@ -33,20 +33,3 @@ ev_build_info(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
     *ret = NULL;
     return PS_EUNSUPPORTED;
 }
-
-ps_status
-ev_build_histogram_quantile(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
-{
-    (void)c;
-    (void)e;
-    (void)grid;
-    *ret = NULL;
-    return PS_EUNSUPPORTED;
-}
-
-const ev_map_function *
-ev_map_histogram_of(pql_fn fn)
-{
-    (void)fn;
-    return NULL;
-}
