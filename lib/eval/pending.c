@@ -5,26 +5,6 @@
 #include "lib/eval/internal.h"
 
 ps_status
-ev_build_binary(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
-{
-    (void)c;
-    (void)e;
-    (void)grid;
-    *ret = NULL;
-    return PS_EUNSUPPORTED;
-}
-
-ps_status
-ev_build_unary(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
-{
-    (void)c;
-    (void)e;
-    (void)grid;
-    *ret = NULL;
-    return PS_EUNSUPPORTED;
-}
-
-ps_status
 ev_build_info(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
 {
     (void)c;
