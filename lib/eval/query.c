@@ -120,7 +120,7 @@ ev_query_error(const ev_query *q)
 {
     if (q == NULL || q->ctx.failed == PS_OK)
         return PS_STR("");
-    if (q->ctx.error.failed)
+    if (q->ctx.error.failed || q->ctx.error.len == 0) /* no memory for the text, either */
         return PS_STR("out of memory");
     return ps_buf_str(&q->ctx.error);
 }
