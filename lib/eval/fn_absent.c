@@ -4,7 +4,7 @@
  * A node that pulls all of its input and keeps a bit per step. Its labels are what the selector asks
  * for with =, if it asks once.
  */
-#include "lib/eval/internal.h"
+#include "lib/eval/fn_range.h"
 
 typedef struct absent_node {
     ev_node node;
@@ -89,13 +89,14 @@ static const ev_node_ops absent_ops = {"absent", sizeof(absent_node), open_absen
 ps_status
 ev_build_absent(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
 {
+    /* It keeps names: series that differ by name alone are no trouble here. */
+    static const ev_range_function present = {PQL_FN_PRESENT_OVER_TIME, ev_fn_present, true};
     ev_node *node, *kid;
     PS_TRY(ev_new_node(c, &absent_ops, e, grid, PQL_VECTOR, &node));
     if (e->call.fn->id == PQL_FN_ABSENT)
         PS_TRY(ev_build(c, e->call.args[0], grid, &kid));
     else
-        PS_TRY(ev_build_range(c, e, pql_unwrap(e->call.args[0]),
-                              ev_range_function_of(PQL_FN_PRESENT_OVER_TIME), grid, &kid));
+        PS_TRY(ev_build_range(c, e, pql_unwrap(e->call.args[0]), &present, grid, &kid));
     ev_add_kid(node, kid);
     *ret = node;
     return PS_OK;
