@@ -46,6 +46,15 @@ both_ways_of_crc32c_agree(void **state)
 }
 
 static void
+xxhash64_gives_the_published_values(void **state)
+{
+    (void)state;
+    assert_true(ps_xxh64(PS_STR("")) == UINT64_C(0xef46db3751d8e999));
+    assert_true(ps_xxh64(PS_STR("a")) == UINT64_C(0xd24ec4f1a98c6e5b));
+    assert_true(ps_xxh64(PS_STR("abc")) == UINT64_C(0x44bc2cf5ad770999));
+}
+
+static void
 digests_are_pinned(void **state)
 {
     (void)state;
@@ -91,6 +100,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(crc32c_gives_the_published_values),
         cmocka_unit_test(both_ways_of_crc32c_agree),
+        cmocka_unit_test(xxhash64_gives_the_published_values),
         cmocka_unit_test(digests_are_pinned),
         cmocka_unit_test(hash64_depends_on_the_seed),
     };
