@@ -5,6 +5,7 @@
  * one of its grammar. The order of the checks decides which of several faults is reported.
  */
 #include "lib/promql/internal.h"
+#include "lib/regex/regex.h"
 
 static void check(pql_parser *p, pql_expr *e);
 
@@ -22,29 +23,36 @@ is_comparison(pql_op op)
 
 /* ---- matchers ---------------------------------------------------------------------------------- */
 
+/* Compiles the pattern of a matcher; NULL and an error if there is none. It is the caller's. */
+static re_matcher *
+compile(pql_parser *p, const mdl_matcher *m, uint32_t from, uint32_t to)
+{
+    ps_err err;
+    re_matcher *matcher = NULL;
+    ps_status status = re_matcher_new(&p->arena->alloc, m, &matcher, &err);
+    if (status == PS_ENOMEM)
+        return pql_no_memory(p);
+    return status == PS_OK ? matcher : pql_fail(p, from, to, "%s", err.text);
+}
+
+/* Patterns are compiled to see that they are patterns. */
 bool
 pql_check_matcher(pql_parser *p, const mdl_matcher *m, uint32_t from, uint32_t to)
 {
-    (void)m;
-    (void)from;
-    (void)to;
+    if (m->type == MDL_MATCH_RE || m->type == MDL_MATCH_NRE)
+        re_matcher_free(compile(p, m, from, to));
     return p->status == PS_OK;
 }
 
 static bool
-matches_empty(const mdl_matcher *m)
+matches_empty(pql_parser *p, const pql_expr *e, const mdl_matcher *m)
 {
-    switch (m->type) {
-    case MDL_MATCH_EQ:
-        return m->value.len == 0;
-    case MDL_MATCH_NE:
-        return m->value.len != 0;
-    case MDL_MATCH_RE:
-        return m->value.len == 0 || ps_str_eq_c(m->value, ".*");
-    case MDL_MATCH_NRE:
-        return !(m->value.len == 0 || ps_str_eq_c(m->value, ".*"));
-    }
-    return false;
+    if (m->type == MDL_MATCH_EQ || m->type == MDL_MATCH_NE)
+        return (m->type == MDL_MATCH_EQ) == (m->value.len == 0);
+    re_matcher *matcher = compile(p, m, e->from, e->to);
+    bool empty = matcher == NULL || re_matcher_matches_empty(matcher);
+    re_matcher_free(matcher);
+    return empty;
 }
 
 static void
@@ -60,7 +68,7 @@ check_selector(pql_parser *p, pql_expr *e, bool may_be_empty)
         return;
     }
     for (size_t i = 0; i < s->n_matchers; i++) {
-        if (!matches_empty(&s->matchers[i]))
+        if (may_be_empty || !matches_empty(p, e, &s->matchers[i]))
             return;
     }
     if (!may_be_empty)

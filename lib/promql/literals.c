@@ -235,23 +235,54 @@ pql_string(pql_parser *p, pql_token t, ps_str *ret)
     return status == PS_OK;
 }
 
+static size_t
+skip_digits(ps_str s, size_t i)
+{
+    while (i < s.len && (is_digit(s.ptr[i]) || s.ptr[i] == '_'))
+        i++;
+    return i;
+}
+
+/* Digits, one dot, an exponent with digits: what can only be wrong by its size. */
+static bool
+is_decimal(ps_str s)
+{
+    size_t i = skip_digits(s, 0);
+    if (i < s.len && s.ptr[i] == '.')
+        i = skip_digits(s, i + 1);
+    if (i + 1 < s.len && (s.ptr[i] | 0x20) == 'e') {
+        i += 1 + (s.ptr[i + 1] == '+' || s.ptr[i + 1] == '-');
+        if (i == s.len || !is_digit(s.ptr[i]))
+            return false;
+        i = skip_digits(s, i);
+    }
+    return i == s.len && underscores_fit(s, false);
+}
+
 static pql_expr *
 bad_number(pql_parser *p, pql_token t)
 {
     ps_str text = pql_token_text(p, t);
-    bool hex = text.len > 1 && (text.ptr[1] | 0x20) == 'x';
-    bool shape = underscores_fit(text, hex) && !hex;
     return pql_fail(p, t.from, t.to, "error parsing number: strconv.ParseFloat: parsing %q: %s",
-                    text, shape ? "value out of range" : "invalid syntax");
+                    text, is_decimal(text) ? "value out of range" : "invalid syntax");
 }
 
+/* Says what is wrong with a duration that could not be read: a unit, or their order or size. */
 static pql_expr *
 bad_duration(pql_parser *p, pql_token t)
 {
-    int64_t ms;
+    static const char units[] = "ywdhms";
     ps_str text = pql_token_text(p, t);
-    if (ps_parse_duration(text, &ms) == PS_OK)
-        return pql_fail(p, t.from, t.to, "duration out of range");
+    for (size_t i = 0, from; i < text.len;) {
+        while (i < text.len && is_digit(text.ptr[i]))
+            i++;
+        for (from = i; i < text.len && !is_digit(text.ptr[i]);)
+            i++;
+        ps_str unit = {text.ptr + from, i - from};
+        bool known = unit.len == 1 && memchr(units, unit.ptr[0], sizeof units - 1) != NULL;
+        if (unit.len > 0 && !known && !ps_str_eq_c(unit, "ms"))
+            return pql_fail(p, t.from, t.to, "unknown unit %q in duration %q", unit, text);
+    }
     return pql_fail(p, t.from, t.to, "not a valid duration string: %q", text);
 }
 
@@ -266,8 +297,10 @@ pql_parse_literal(pql_parser *p)
         if (pql_parse_number(text, &value) != PS_OK)
             return bad_number(p, t);
     } else {
-        if (ps_parse_duration(text, &ms) != PS_OK || ms > INT64_MAX / 1000000)
+        if (ps_parse_duration(text, &ms) != PS_OK)
             return bad_duration(p, t);
+        if (ms > INT64_MAX / 1000000)
+            return pql_fail(p, t.from, t.to, "duration out of range");
         value = (double)(ms / 1000) + (double)(ms % 1000 * 1000000) / 1e9;
     }
     pql_expr *node = pql_new(p, PQL_NUMBER, t.from, t.to);

@@ -36,6 +36,8 @@ static const binary_op binary_ops[T_TYPES] = {
 
 /* ---- lists of labels --------------------------------------------------------------------------- */
 
+/* Every word is a label in a list of labels. Prometheus wants without, inf and nan in quotes there,
+ * yet prints them bare: what is printed shall be read. */
 bool
 pql_is_label_name(pql_token_type t)
 {
@@ -62,7 +64,8 @@ static bool
 take_label(pql_parser *p, ps_str *ret)
 {
     pql_token_type type = pql_peek(p);
-    if (type != T_STRING && !pql_is_label_name(type)) {
+    bool word = type == T_NUMBER && (p->text.ptr[p->token.from] | 0x20) >= 'a'; /* inf, nan */
+    if (type != T_STRING && !word && !pql_is_label_name(type)) {
         pql_unexpected_in(p, "grouping opts", "label");
         return false;
     }
@@ -185,7 +188,9 @@ parse_modifiers(pql_parser *p, pql_expr *node)
             return false;
         if (pql_peek(p) == T_GROUP_LEFT || pql_peek(p) == T_GROUP_RIGHT) {
             m->card = pql_take(p).type == T_GROUP_LEFT ? PQL_MANY_TO_ONE : PQL_ONE_TO_MANY;
-            if (pql_peek(p) == T_LEFT_PAREN &&
+            /* The list may be absent, if an operand follows. */
+            pql_token_type next = pql_peek(p);
+            if ((next == T_LEFT_PAREN || !pql_starts_expr(next)) &&
                 !pql_parse_label_list(p, &m->include, &m->n_include, &to))
                 return false;
         }

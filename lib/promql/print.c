@@ -156,43 +156,76 @@ is_name_matcher(const pql_selector *s, const mdl_matcher *m)
            ps_str_eq_c(m->name, MDL_METRIC_NAME);
 }
 
-/* Appends the matchers one by one, each the least text above the one before: a selector has few, and
- * sorting needs no memory this way. The candidate is written behind the text and taken back. */
-static void
-print_sorted(ps_buf *out, const pql_selector *s)
+/* Matchers as texts, to be sorted. */
+typedef struct sorter {
+    ps_buf text; /* one after the other */
+    size_t *ends;
+    size_t n;
+} sorter;
+
+static ps_str
+text_of(const sorter *s, size_t i)
 {
-    size_t before = 0, before_len = 0; /* text of the last one written */
-    size_t last = SIZE_MAX;
-    for (size_t round = 0; round < s->n_matchers && !out->failed; round++) {
-        size_t best = SIZE_MAX, best_at = out->len, best_len = 0;
-        for (size_t i = 0; i < s->n_matchers && !out->failed; i++) {
-            if (is_name_matcher(s, &s->matchers[i]))
-                continue;
-            size_t at = best_at + best_len;
-            print_matcher(out, &s->matchers[i]);
-            if (out->failed)
-                return;
-            ps_str text = {out->ptr + at, out->len - at};
-            ps_str least = {out->ptr + best_at, best_len};
-            ps_str floor = {out->ptr + before, before_len};
-            int above = last == SIZE_MAX ? 1 : ps_str_cmp(text, floor);
-            bool follows = above > 0 || (above == 0 && i > last);
-            if (follows && (best == SIZE_MAX || ps_str_cmp(text, least) < 0)) {
-                memmove(out->ptr + best_at, text.ptr, text.len);
-                best = i;
-                best_len = text.len;
-            }
-            out->len = best_at + best_len;
-        }
-        if (best == SIZE_MAX)
-            break;
-        before = best_at;
-        before_len = best_len;
-        last = best;
-        ps_buf_add_char(out, ',');
+    size_t from = i == 0 ? 0 : s->ends[i - 1];
+    return (ps_str){s->text.ptr + from, s->ends[i] - from};
+}
+
+static void
+sift_down(const sorter *s, size_t *order, size_t root, size_t n)
+{
+    for (size_t child; (child = 2 * root + 1) < n; root = child) {
+        if (child + 1 < n && ps_str_cmp(text_of(s, order[child]), text_of(s, order[child + 1])) < 0)
+            child++;
+        if (ps_str_cmp(text_of(s, order[root]), text_of(s, order[child])) >= 0)
+            return;
+        size_t moved = order[root];
+        order[root] = order[child];
+        order[child] = moved;
     }
-    if (last != SIZE_MAX && !out->failed)
-        out->len--; /* the last comma */
+}
+
+/* Heap sort: equal texts need no order, and nobody can make it slow. */
+static void
+sort_order(const sorter *s, size_t *order)
+{
+    for (size_t i = 0; i < s->n; i++)
+        order[i] = i;
+    for (size_t i = s->n / 2; i-- > 0;)
+        sift_down(s, order, i, s->n);
+    for (size_t n = s->n; n > 1;) {
+        size_t last = order[--n];
+        order[n] = order[0];
+        order[0] = last;
+        sift_down(s, order, 0, n);
+    }
+}
+
+static void
+print_sorted(ps_buf *out, const pql_selector *s, size_t n)
+{
+    sorter texts = {.n = 0};
+    size_t *numbers = ps_alloc_array(&out->alloc, n, 2 * sizeof *numbers);
+    ps_buf_init(&texts.text, &out->alloc);
+    texts.ends = numbers;
+    for (size_t i = 0; numbers != NULL && i < s->n_matchers; i++) {
+        if (is_name_matcher(s, &s->matchers[i]))
+            continue;
+        print_matcher(&texts.text, &s->matchers[i]);
+        texts.ends[texts.n++] = texts.text.len;
+    }
+    if (numbers == NULL || texts.text.failed) {
+        out->failed = true;
+    } else {
+        size_t *order = numbers + n;
+        sort_order(&texts, order);
+        for (size_t i = 0; i < n; i++) {
+            if (i > 0)
+                ps_buf_add_char(out, ',');
+            ps_buf_add_str(out, text_of(&texts, order[i]));
+        }
+    }
+    ps_alloc_free(&out->alloc, numbers, n * 2 * sizeof *numbers);
+    ps_buf_done(&texts.text);
 }
 
 static void
@@ -205,7 +238,14 @@ print_name_and_matchers(ps_buf *out, const pql_selector *s)
     if (n == 0)
         return;
     ps_buf_add_char(out, '{');
-    print_sorted(out, s);
+    if (n == 1) {
+        for (size_t i = 0; i < s->n_matchers; i++) {
+            if (!is_name_matcher(s, &s->matchers[i]))
+                print_matcher(out, &s->matchers[i]);
+        }
+    } else {
+        print_sorted(out, s, n);
+    }
     ps_buf_add_char(out, '}');
 }
 

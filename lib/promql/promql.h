@@ -330,7 +330,7 @@ ps_status pql_prepare(ps_arena *arena, pql_expr *expr, int64_t start_ms, int64_t
 /* Strings and numbers of the language for others who read such texts (scripts, SQL): s is the whole
  * literal with its quotes; NULL-free result in `arena`. */
 ps_status pql_unquote(ps_arena *arena, ps_str s, ps_str *ret) PS_MUST_CHECK;
-ps_status pql_parse_number(ps_str s, double *ret) PS_MUST_CHECK; /* also 0x1f, 0o17, 1_000, 5m */
+ps_status pql_parse_number(ps_str s, double *ret) PS_MUST_CHECK; /* also 0x1f, 017, 1_000, 5m */
 
 /* ---- tree to text ---------------------------------------------------------------------------- */
 
