@@ -183,7 +183,7 @@ keyword_of(ps_str word)
     }
     for (size_t i = 0; i < PS_ARRAY_LEN(keywords); i++) {
         const char *text = keywords[i].text;
-        if (text[0] == lower[0] && memcmp(text, lower, word.len) == 0 && text[word.len] == '\0')
+        if (text[0] == lower[0] && ps_str_eq_c((ps_str){lower, word.len}, text))
             return keywords[i].type;
     }
     return T_IDENTIFIER;
