@@ -61,8 +61,8 @@ add_note(ev_notes *n, bool info, ps_str text, const pql_expr *at)
         return NULL;
     if (n->n == n->cap) {
         size_t cap = n->cap == 0 ? 8 : n->cap * 2;
-        ev_note *grown = n->alloc.realloc(n->alloc.self, n->items, n->cap * sizeof *grown,
-                                          cap * sizeof *grown);
+        ev_note *grown =
+            n->alloc.realloc(n->alloc.self, n->items, n->cap * sizeof *grown, cap * sizeof *grown);
         if (grown == NULL)
             goto failed;
         n->items = grown;
@@ -82,8 +82,8 @@ failed:
     return NULL;
 }
 
-static void
-add_text(ev_ctx *c, bool info, const pql_expr *at, const char *fmt, va_list args)
+static void PS_PRINTF(4, 0)
+    add_text(ev_ctx *c, bool info, const pql_expr *at, const char *fmt, va_list args)
 {
     ps_buf text;
     ps_buf_init(&text, ev_alloc(c));
@@ -163,8 +163,8 @@ add_gathered(ev_ctx *c, bool info, const pql_expr *at, const char *head, const c
 }
 
 void
-ev_note_monotonicity(ev_ctx *c, const pql_expr *at, ps_str metric, int64_t t_ms,
-                     double from_bucket, double to_bucket, double diff)
+ev_note_monotonicity(ev_ctx *c, const pql_expr *at, ps_str metric, int64_t t_ms, double from_bucket,
+                     double to_bucket, double diff)
 {
     ev_note f = {.kind = EV_NOTE_MONOTONICITY,
                  .t_min = t_ms,
@@ -184,8 +184,7 @@ void
 ev_note_start_overlap(ev_ctx *c, const pql_expr *at, ps_str metric, uint64_t occurrences)
 {
     ev_note f = {.kind = EV_NOTE_OVERLAP, .n = occurrences};
-    add_gathered(c, false, at,
-                 "sample has start time that overlaps with previous sample timestamp",
+    add_gathered(c, false, at, "sample has start time that overlaps with previous sample timestamp",
                  " for metric ", metric, true, &f);
 }
 
