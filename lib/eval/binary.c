@@ -5,6 +5,7 @@
  * value per step, read once when opened. Memory: n_steps values per scalar.
  */
 #include "lib/eval/join.h"
+#include "lib/eval/leaf.h"
 
 static bool
 is_set_operator(pql_op op)
@@ -39,25 +40,6 @@ build_over(ev_ctx *c, const ev_node_ops *ops, const pql_expr *e, const ev_grid *
         ev_add_kid(node, kid);
     }
     *ret = node;
-    return PS_OK;
-}
-
-/* Copies the kid's series; drop: their names go. */
-static ps_status
-take_series(ev_node *n, const ev_node *kid, bool drop)
-{
-    n->n_series = kid->n_series;
-    n->distinct = kid->distinct && (!drop || ev_query_options(n->c)->delayed_names);
-    n->series = kid->series;
-    if (!drop)
-        return PS_OK;
-    n->series = ps_arena_array(ev_arena(n->c), kid->n_series + 1, sizeof *n->series);
-    if (n->series == NULL)
-        return ev_no_memory(n->c);
-    for (size_t i = 0; i < n->n_series; i++) {
-        n->series[i] = kid->series[i];
-        PS_TRY(ev_series_drop_name(n->c, &n->series[i]));
-    }
     return PS_OK;
 }
 
@@ -141,8 +123,8 @@ with_scalar_open(ev_node *n)
     memcpy(s->scalar, values, n->grid.n * sizeof *values);
     ev_binop_init(&s->op, n->c, n->expr, n->grid.n);
     s->op.keep_right = s->vector_right;
-    return take_series(n, n->kids[0],
-                       ev_binop_changes_metric(s->op.op) || n->expr->binary.return_bool);
+    return ev_take_series(n, n->kids[0],
+                          ev_binop_changes_metric(s->op.op) || n->expr->binary.return_bool);
 }
 
 static ps_status
@@ -186,7 +168,7 @@ static ps_status
 minus_open(ev_node *n)
 {
     PS_TRY(ev_open(n->kids[0]));
-    return take_series(n, n->kids[0], n->type == PQL_VECTOR);
+    return ev_take_series(n, n->kids[0], n->type == PQL_VECTOR);
 }
 
 static ps_status
