@@ -9,7 +9,7 @@
 #include "lib/eval/fn_map.h"
 
 #define YEAR_ZERO INT64_C(-292277022399)
-#define SECONDS_BEFORE_1970 UINT64_C(9223371966579724800)
+#define SECONDS_BEFORE_1970 UINT64_C(9223372028715321600)
 
 typedef struct date {
     int64_t year;
