@@ -74,7 +74,7 @@ ev_fn_predict_linear(const ev_range_call *call, const ev_samples *s, ev_row *out
 
 /* ---- smoothing ------------------------------------------------------------------------------------------- */
 
-enum { LANES = 4 };
+enum { LANES = 8 };
 
 typedef struct chain {
     double before, now, trend; /* smoothed values, and the trend at the last one */
