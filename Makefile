@@ -22,7 +22,7 @@ CC_tsan := gcc
 CC_cov := gcc
 CC_fuzz := clang-14
 CC := $(CC_$(MODE))
-CXX := g++
+CXX := $(if $(filter fuzz,$(MODE)),clang++-14,g++)
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 \
         -Wimplicit-fallthrough -Wpointer-arith -Wundef -Werror

@@ -111,8 +111,10 @@ fill_side(const one *o, const hst_side *side, hst_out *out)
     hst_walk w = hst_walk_of(side, o->shift);
     int32_t index;
     w.divisor = o->divisor;
-    while (hst_peek(&w, &index))
-        hst_put(out, index, hst_take_all(&w, index) * o->factor);
+    while (hst_peek(&w, &index)) {
+        double v = hst_take_all(&w, index);
+        hst_put(out, index, o->factor == 1 ? v : v * o->factor); /* 1 * NaN may have other bits */
+    }
 }
 
 static void
