@@ -52,7 +52,10 @@ smooth_hist(ev_leaf *l, ev_ctx *c, const ev_samples *s, size_t prev, bool has_ne
     if (s->t_ms[prev] == t)
         return hst_copy(arena, h1, ret) == PS_OK ? PS_OK : ev_no_memory(c);
     if (!has_next)
-        return hst_with_hint(arena, h1, HST_UNKNOWN, ret) == PS_OK ? PS_OK : ev_no_memory(c);
+        return hst_with_hint(arena, h1, HST_UNKNOWN, &h1) == PS_OK &&
+                       hst_copy(arena, h1, ret) == PS_OK
+                   ? PS_OK
+                   : ev_no_memory(c);
     const hst_hist *h2 = s->h[prev + 1];
     if (hst_is_custom(h1) != hst_is_custom(h2)) {
         warn_named(c, l->n.expr,
