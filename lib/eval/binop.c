@@ -328,7 +328,7 @@ mixed_row(ev_binop *b, const ev_row *l, const ev_row *r, const uint64_t *both, e
         uint64_t has = 0, fits = 0;
         for (uint64_t bits = both[w]; bits != 0; bits &= bits - 1) {
             uint64_t bit = bits & -bits;
-            bool there, fit;
+            bool there = false, fit = false;
             PS_TRY(mixed_cell(b, l, r, w * 64 + (size_t)__builtin_ctzll(bits), out, &there, &fit));
             has |= there ? bit : 0;
             fits |= fit ? bit : 0;
