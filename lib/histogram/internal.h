@@ -96,7 +96,7 @@ static inline double
 hst_take_all(hst_walk *w, int32_t index)
 {
     double v = hst_take(w);
-    int32_t next;
+    int32_t next = 0;
     while (hst_peek(w, &next) && next == index)
         v += hst_take(w);
     return v;

@@ -10,7 +10,7 @@
 static bool
 side_decreased(hst_walk prev, hst_walk cur)
 {
-    int32_t ip, ic;
+    int32_t ip = 0, ic = 0; /* set by a peek that succeeds */
     while (hst_peek(&prev, &ip)) {
         double before = hst_take_all(&prev, ip);
         while (hst_peek(&cur, &ic) && ic < ip)
