@@ -54,6 +54,9 @@ CONNECTOR_OBJS := $(call obj,$(filter-out connector/main.c,$(CONNECTOR_SRCS)))
 UNIT_SRCS := $(shell find tests/unit -name 'test_*.c' 2>/dev/null)
 UNIT_BINS := $(patsubst %.c,$(BUILD)/%,$(UNIT_SRCS))
 UNIT_HELPERS := $(call obj,$(filter-out $(UNIT_SRCS),$(shell find tests/unit -name '*.c' 2>/dev/null)))
+# the runner of PromQL scripts; tests may link its parts
+PROMQL_TEST_OBJS := $(call obj,$(filter-out tests/promql/promqltest.c,$(wildcard tests/promql/*.c)))
+PROMQL_TEST := $(BUILD)/tests/promqltest
 FUZZ_SRCS := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_BINS := $(patsubst tests/fuzz/%.c,$(BUILD)/tests/fuzz/%,$(FUZZ_SRCS))
 BENCH_BINS := $(patsubst bench/%.c,$(BUILD)/bench/%,$(wildcard bench/bench_*.c))
@@ -113,6 +116,11 @@ $(BUILD)/tests/tools/%: $(BUILD)/obj/tests/tools/%.o $(LIB_ARCHIVES)
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(LDFLAGS) $^ $(LIB_LDLIBS) -o $@
 
+$(PROMQL_TEST): $(call obj,tests/promql/promqltest.c) $(PROMQL_TEST_OBJS) $(LIB_ARCHIVES)
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(LDFLAGS) $^ $(LIB_LDLIBS) -lpthread -o $@
+
 # With MODE=fuzz: real libFuzzer binaries. In every other mode: replay of the committed corpus.
 $(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(if $(filter fuzz,$(MODE)),,$(BUILD)/obj/tests/fuzz/replay.o) $(LIB_ARCHIVES)
 	@mkdir -p $(@D)
@@ -130,8 +138,9 @@ $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(LIB_ARCHIVES)
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(LDFLAGS) $^ $(LIB_LDLIBS) -o $@
 
-.PHONY: unit-bins fuzz-bins bench-bins
+.PHONY: unit-bins fuzz-bins bench-bins promql-bins
 unit-bins: $(UNIT_BINS)
+promql-bins: $(PROMQL_TEST)
 fuzz-bins: $(FUZZ_BINS)
 bench-bins: $(BENCH_BINS)
 
@@ -176,7 +185,7 @@ demo: ## the same with a Prometheus and a node_exporter that write into it
 .PHONY: test
 test: ## set the machine up and run every test
 	@tools/setup test
-	$(AGAIN) build unit-bins fuzz-bins
+	$(AGAIN) build unit-bins fuzz-bins promql-bins
 	$(AGAIN) MODE=cov fuzz-bins
 	@tools/install-extension "$(PG_CONFIG)"
 	@tests/run
@@ -190,9 +199,9 @@ test-pg17: ## the SQL tests on PostgreSQL 17 beside TimescaleDB, in a Debian 13 
 san: ## unit tests, fuzz replay and end to end with AddressSanitizer and UBSan
 	@tools/setup test
 	$(AGAIN) build
-	$(AGAIN) MODE=san build/san/promscale unit-bins fuzz-bins
+	$(AGAIN) MODE=san build/san/promscale unit-bins fuzz-bins promql-bins
 	@tools/install-extension "$(PG_CONFIG)"
-	@MODE=san tests/run unit fuzz e2e
+	@MODE=san tests/run unit promql fuzz e2e
 
 .PHONY: tsan
 tsan: ## unit tests with ThreadSanitizer

@@ -201,7 +201,7 @@ read_histogram_item(ps_arena *arena, ps_str s, size_t *at, script_values *values
         ps_status status = sign == '+' ? hst_add(arena, value.h, step.h, NULL, &value.h)
                                        : hst_sub(arena, value.h, step.h, NULL, &value.h);
         if (status != PS_OK)
-            return ps_fail(err, PS_EINVAL, "histograms that cannot be combined: %.150s", s.ptr);
+            return ps_fail(err, PS_EINVAL, "histograms that cannot be combined");
     }
     return PS_OK;
 }
