@@ -8,12 +8,9 @@
  * of adding gives the same exact number and all compensations are zero. Then running totals are kept
  * and a window is a difference of two of them. Counters and counts of things are such series.
  *
- * Lanes. Otherwise several neighbouring windows are summed side by side: each is a chain of dependent
- * additions, together they keep the processor busy.
+ * Lanes. Otherwise several neighbouring windows are summed side by side, see fn_lanes.h.
  */
-#include "lib/eval/fn_range.h"
-
-enum { LANES = 8 };
+#include "lib/eval/fn_lanes.h"
 
 /* ---- exact series ----------------------------------------------------------------------------------- */
 
@@ -77,69 +74,25 @@ avg_of(const double *v, size_t n)
     return mean + c;
 }
 
-static double
-variance_of(const double *v, size_t n)
-{
-    double mean = 0, mean_c = 0, aux = 0, aux_c = 0;
-    for (size_t i = 0; i < n; i++) {
-        double delta = v[i] - (mean + mean_c);
-        ev_kahan(delta / (double)(i + 1), &mean, &mean_c);
-        ev_kahan(delta * (v[i] - (mean + mean_c)), &aux, &aux_c);
-    }
-    return (aux + aux_c) / (double)n;
-}
-
 /* ---- lanes ------------------------------------------------------------------------------------------------ */
 
-typedef struct lanes {
-    double sum[LANES], c[LANES];
-} lanes;
-
-/* Sums LANES windows of the same length; sum and c as after the last value. */
 static void
-sum_lanes(lanes *l, const double *const v[LANES], size_t n)
+lanes_of_sums(const ev_walk *w, size_t i, const ev_lanes *l, bool avg, ev_row *out)
 {
-    for (size_t i = 0; i < n; i++)
-        for (size_t k = 0; k < LANES; k++)
-            ev_kahan(v[k][i], &l->sum[k], &l->c[k]);
-}
-
-/* The windows [i, i + LANES) of a block, if all of them hold at least `least` points. */
-static bool
-lanes_ready(const ev_walk *w, size_t i, size_t least, size_t *ret_shortest)
-{
-    size_t shortest = SIZE_MAX;
-    if (i + LANES > w->n || w->mixed != 0)
-        return false;
-    for (size_t k = 0; k < LANES; k++) {
-        size_t n = w->fw.hi[i + k] - w->fw.lo[i + k];
-        shortest = n < shortest ? n : shortest;
-    }
-    *ret_shortest = shortest;
-    return shortest >= least;
-}
-
-static void
-lanes_of_sums(const ev_walk *w, size_t i, size_t shortest, bool avg, ev_row *out)
-{
-    const double *v[LANES];
-    lanes l;
-    for (size_t k = 0; k < LANES; k++) {
-        v[k] = w->f.v + w->fw.lo[i + k];
-        l.sum[k] = l.c[k] = 0;
-    }
-    sum_lanes(&l, v, shortest);
-    for (size_t k = 0; k < LANES; k++) {
-        size_t n = w->fw.hi[i + k] - w->fw.lo[i + k];
-        double sum = l.sum[k], c = l.c[k], result;
-        for (size_t j = shortest; j < n; j++)
-            ev_kahan(v[k][j], &sum, &c);
+    ev_pair sums[EV_PAIRS] = {0}, cs[EV_PAIRS] = {0};
+    for (size_t j = 0; j < l->shortest; j++)
+        for (size_t p = 0; p < EV_PAIRS; p++)
+            ev_kahan_pair(ev_pair_of(l, p, j), &sums[p], &cs[p]);
+    for (size_t k = 0; k < EV_LANES; k++) {
+        double sum = sums[k / 2][k % 2], c = cs[k / 2][k % 2], result, n = (double)l->n[k];
+        for (size_t j = l->shortest; j < l->n[k]; j++)
+            ev_kahan(l->v[k][j], &sum, &c);
         if (!avg)
             result = isinf(sum) ? sum : sum + c;
-        else if (isinf(sum) || sum != sum)
-            result = avg_of(v[k], n); /* somewhere it overflowed, or a value is no number */
+        else if (!isfinite(sum))
+            result = avg_of(l->v[k], l->n[k]); /* somewhere it overflowed, or a value is odd */
         else
-            result = sum / (double)n + c / (double)n;
+            result = sum / n + c / n;
         ev_put(out, w->first + i + k, result);
     }
 }
@@ -165,11 +118,12 @@ static ps_status
 sums_of_block(ev_hist_work *hists, bool avg, ev_row *out)
 {
     ev_walk *w = hists->w;
-    size_t i = 0, shortest;
+    ev_lanes lanes;
+    size_t i = 0;
     while (i < w->n) {
-        if (lanes_ready(w, i, 4, &shortest)) {
-            lanes_of_sums(w, i, shortest, avg, out);
-            i += LANES;
+        if (ev_take_lanes(w, i, 4, &lanes)) {
+            lanes_of_sums(w, i, &lanes, avg, out);
+            i += EV_LANES;
             continue;
         }
         size_t lo = w->fw.lo[i], n = w->fw.hi[i] - lo;
@@ -221,6 +175,58 @@ ev_fn_avg(const ev_range_call *call, const ev_samples *s, ev_row *out)
 
 /* ---- stddev and stdvar ------------------------------------------------------------------------------------------ */
 
+typedef struct spread { /* mean and sum of squared distances so far, compensated */
+    double mean, mean_c, aux, aux_c;
+} spread;
+
+static double
+variance_of(spread s, const double *v, size_t from, size_t n)
+{
+    for (size_t i = from; i < n; i++) {
+        double delta = v[i] - (s.mean + s.mean_c);
+        ev_kahan(delta / (double)(i + 1), &s.mean, &s.mean_c);
+        ev_kahan(delta * (v[i] - (s.mean + s.mean_c)), &s.aux, &s.aux_c);
+    }
+    return (s.aux + s.aux_c) / (double)n;
+}
+
+static void
+lanes_of_spreads(const ev_lanes *l, spread ret[EV_LANES])
+{
+    ev_pair mean[EV_PAIRS] = {0}, mean_c[EV_PAIRS] = {0}, aux[EV_PAIRS] = {0}, aux_c[EV_PAIRS] = {0};
+    for (size_t i = 0; i < l->shortest; i++)
+        for (size_t p = 0; p < EV_PAIRS; p++) {
+            ev_pair v = ev_pair_of(l, p, i), delta = v - (mean[p] + mean_c[p]);
+            ev_kahan_pair(delta / (double)(i + 1), &mean[p], &mean_c[p]);
+            ev_kahan_pair(delta * (v - (mean[p] + mean_c[p])), &aux[p], &aux_c[p]);
+        }
+    for (size_t k = 0; k < EV_LANES; k++)
+        ret[k] = (spread){mean[k / 2][k % 2], mean_c[k / 2][k % 2], aux[k / 2][k % 2],
+                          aux_c[k / 2][k % 2]};
+}
+
+static void
+variances_of_block(const ev_walk *w, bool root, ev_row *out)
+{
+    ev_lanes lanes;
+    spread begun[EV_LANES];
+    size_t taken = 0; /* lanes that are computed up to the shortest, from window i on */
+    for (size_t i = 0; i < w->n; i++) {
+        if (taken == 0 && ev_take_lanes(w, i, 4, &lanes)) {
+            lanes_of_spreads(&lanes, begun);
+            taken = EV_LANES;
+        }
+        size_t lo = w->fw.lo[i], n = w->fw.hi[i] - lo;
+        double v = 0;
+        if (taken != 0)
+            v = variance_of(begun[EV_LANES - taken--], w->f.v + lo, lanes.shortest, n);
+        else if (n != 0)
+            v = variance_of((spread){0}, w->f.v + lo, 0, n);
+        if (n != 0)
+            ev_put(out, w->first + i, root ? sqrt(v) : v);
+    }
+}
+
 static ps_status
 variance(const ev_range_call *call, const ev_samples *s, ev_row *out, bool root)
 {
@@ -228,13 +234,7 @@ variance(const ev_range_call *call, const ev_samples *s, ev_row *out, bool root)
     PS_TRY(ev_walk_begin(&w, call, s));
     while (w.f.n != 0 && ev_walk_next(&w)) {
         ev_walk_ignore_histograms(&w);
-        for (size_t i = 0; i < w.n; i++) {
-            size_t lo = w.fw.lo[i], n = w.fw.hi[i] - lo;
-            if (n == 0)
-                continue;
-            double v = variance_of(w.f.v + lo, n);
-            ev_put(out, w.first + i, root ? sqrt(v) : v);
-        }
+        variances_of_block(&w, root, out);
     }
     ev_walk_end(&w);
     return PS_OK;

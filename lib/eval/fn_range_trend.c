@@ -5,7 +5,7 @@
  * (deriv) or to the step (predict_linear). Smoothing is a chain from the window's first sample to its
  * last, so that windows share nothing; several are run side by side to keep the processor busy.
  */
-#include "lib/eval/fn_range.h"
+#include "lib/eval/fn_lanes.h"
 
 /* ---- straight lines ---------------------------------------------------------------------------------- */
 
@@ -13,30 +13,89 @@ typedef struct line {
     double slope, at_zero;
 } line;
 
+typedef struct moments { /* compensated sums of x, y, x * y, x * x */
+    double x, x_c, y, y_c, xy, xy_c, xx, xx_c;
+} moments;
+
 static line
-line_through(const int64_t *t, const double *v, size_t n, int64_t zero)
+line_through(moments m, const int64_t *t, const double *v, size_t from, size_t n, int64_t zero)
 {
-    double sx = 0, cx = 0, sy = 0, cy = 0, sxy = 0, cxy = 0, sxx = 0, cxx = 0;
-    bool constant = true;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = from; i < n; i++) {
         double x = (double)(t[i] - zero) / 1e3;
-        constant &= i == 0 || v[i] == v[0];
-        ev_kahan(x, &sx, &cx);
-        ev_kahan(v[i], &sy, &cy);
-        ev_kahan(x * v[i], &sxy, &cxy);
-        ev_kahan(x * x, &sxx, &cxx);
+        ev_kahan(x, &m.x, &m.x_c);
+        ev_kahan(v[i], &m.y, &m.y_c);
+        ev_kahan(x * v[i], &m.xy, &m.xy_c);
+        ev_kahan(x * x, &m.xx, &m.xx_c);
     }
-    if (constant) {
-        double nan = NAN;
-        return isinf(v[0]) ? (line){nan, nan} : (line){0, v[0]};
-    }
-    double count = (double)n;
-    sx += cx;
-    sy += cy;
-    sxy += cxy;
-    sxx += cxx;
-    double slope = (sxy - sx * sy / count) / (sxx - sx * sx / count);
+    double count = (double)n, sx = m.x + m.x_c, sy = m.y + m.y_c;
+    double slope = ((m.xy + m.xy_c) - sx * sy / count) / ((m.xx + m.xx_c) - sx * sx / count);
     return (line){slope, sy / count - slope * sx / count};
+}
+
+/* A constant has no slope, whatever the rounding would say. */
+static bool
+is_constant(const double *v, size_t n, line *ret)
+{
+    for (size_t i = 1; i < n; i++)
+        if (v[i] != v[0])
+            return false;
+    *ret = isinf(v[0]) ? (line){NAN, NAN} : (line){0, v[0]};
+    return true;
+}
+
+static int64_t
+zero_time(const ev_walk *w, size_t i, bool predict)
+{
+    const ev_range_call *call = w->call;
+    return predict ? call->first_eval_ms + (int64_t)(w->first + i) * call->eval_step_ms
+                   : w->f.t[w->fw.lo[i]];
+}
+
+static void
+lanes_of_moments(const ev_lanes *l, const int64_t zero[EV_LANES], moments ret[EV_LANES])
+{
+    for (size_t p = 0; p < EV_PAIRS; p++) { /* the sums of one pair fill the registers */
+        const int64_t *ta = l->t[2 * p], *tb = l->t[2 * p + 1];
+        int64_t za = zero[2 * p], zb = zero[2 * p + 1];
+        ev_pair sx = {0}, cx = {0}, sy = {0}, cy = {0}, sxy = {0}, cxy = {0}, sxx = {0}, cxx = {0};
+        for (size_t i = 0; i < l->shortest; i++) {
+            ev_pair x = {(double)(ta[i] - za), (double)(tb[i] - zb)}, y = ev_pair_of(l, p, i);
+            x /= 1e3;
+            ev_kahan_pair(x, &sx, &cx);
+            ev_kahan_pair(y, &sy, &cy);
+            ev_kahan_pair(x * y, &sxy, &cxy);
+            ev_kahan_pair(x * x, &sxx, &cxx);
+        }
+        for (size_t k = 0; k < 2; k++)
+            ret[2 * p + k] = (moments){sx[k],  cx[k],  sy[k],  cy[k],
+                                       sxy[k], cxy[k], sxx[k], cxx[k]};
+    }
+}
+
+static void
+lines_of_block(const ev_walk *w, bool predict, ev_row *out)
+{
+    ev_lanes lanes;
+    moments begun[EV_LANES];
+    size_t taken = 0; /* lanes that are computed up to the shortest, from window i on */
+    for (size_t i = 0; i < w->n; i++) {
+        if (taken == 0 && ev_take_lanes(w, i, 4, &lanes)) {
+            int64_t zeros[EV_LANES];
+            for (size_t k = 0; k < EV_LANES; k++)
+                zeros[k] = zero_time(w, i + k, predict);
+            lanes_of_moments(&lanes, zeros, begun);
+            taken = EV_LANES;
+        }
+        size_t lo = w->fw.lo[i], n = w->fw.hi[i] - lo, step = w->first + i;
+        size_t from = taken == 0 ? 0 : lanes.shortest;
+        moments m = taken == 0 ? (moments){0} : begun[EV_LANES - taken--];
+        line l;
+        if (n < 2)
+            continue;
+        if (!is_constant(w->f.v + lo, n, &l))
+            l = line_through(m, w->f.t + lo, w->f.v + lo, from, n, zero_time(w, i, predict));
+        ev_put(out, step, predict ? l.slope * w->call->params[0][step] + l.at_zero : l.slope);
+    }
 }
 
 static ps_status
@@ -46,15 +105,7 @@ regression(const ev_range_call *call, const ev_samples *s, ev_row *out, bool pre
     PS_TRY(ev_walk_begin(&w, call, s));
     while (w.f.n != 0 && ev_walk_next(&w)) {
         ev_walk_ignore_histograms(&w);
-        for (size_t i = 0; i < w.n; i++) {
-            size_t lo = w.fw.lo[i], n = w.fw.hi[i] - lo, step = w.first + i;
-            if (n < 2)
-                continue;
-            int64_t zero = predict ? call->first_eval_ms + (int64_t)step * call->eval_step_ms
-                                   : w.f.t[lo];
-            line l = line_through(w.f.t + lo, w.f.v + lo, n, zero);
-            ev_put(out, step, predict ? l.slope * call->params[0][step] + l.at_zero : l.slope);
-        }
+        lines_of_block(&w, predict, out);
     }
     ev_walk_end(&w);
     return PS_OK;
