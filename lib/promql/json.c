@@ -11,12 +11,16 @@ static void print_node(ps_buf *out, const pql_expr *e);
 static void
 add_string(ps_buf *out, ps_str s)
 {
+    static const char named[] = "btnvfr"; /* 8..13; JSON has no \v */
     ps_buf_add_char(out, '"');
     for (uint32_t i = 0, width; i < s.len && !out->failed; i += width) {
         uint32_t rune = pql_rune(s, i, &width);
         if (rune == '"' || rune == '\\') {
             ps_buf_add_char(out, '\\');
             ps_buf_add_char(out, (char)rune);
+        } else if (rune >= 8 && rune <= 13 && rune != 11) {
+            ps_buf_add_char(out, '\\');
+            ps_buf_add_char(out, named[rune - 8]);
         } else if (rune < ' ' || rune == 0x2028 || rune == 0x2029) {
             ps_buf_addf(out, "\\u%04x", (unsigned)rune);
         } else if (rune == PQL_BAD_RUNE && width == 1) {

@@ -215,17 +215,20 @@ pql_parse_offset_duration(pql_parser *p)
         return parse_literal(p, &sign);
     if (type >= T_STEP && type <= T_MIN_OF) {
         pql_expr *call = parse_call(p);
-        if (call == NULL)
-            return NULL;
-        return new_duration(p, sign.type == T_SUB ? PQL_SUB : PQL_ADD, sign.from, call->to, NULL,
-                            call);
+        return call == NULL ? NULL : with_sign(p, sign, call);
     }
     if (type == T_LEFT_PAREN) {
         pql_expr *paren = parse_paren(p);
-        return paren == NULL ? NULL : with_sign(p, sign, paren);
+        pql_op op = sign.type == T_SUB ? PQL_SUB : PQL_ADD;
+        /* The plus is kept: without it an operator that follows would belong to the duration. */
+        return paren == NULL ? NULL : new_duration(p, op, sign.from, paren->to, NULL, paren);
     }
     pql_expr *of = pql_parse_duration(p, PQL_PREC_POW);
     if (of != NULL)
         of = with_sign(p, sign, of);
-    return of == NULL ? NULL : parse_operators(p, of, PQL_PREC_ADD);
+    if (of != NULL)
+        of = parse_operators(p, of, PQL_PREC_ADD);
+    if (of != NULL && of->kind == PQL_DURATION && of->duration.lhs != NULL)
+        of->duration.wrapped = true; /* in print as well this must be told from a op b */
+    return of;
 }

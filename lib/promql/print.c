@@ -87,7 +87,8 @@ print_duration_expr(ps_buf *out, const pql_expr *e)
             print_duration_expr(out, e->duration.lhs);
             ps_buf_add_char(out, ' ');
         }
-        if (e->duration.lhs != NULL || op == PQL_SUB) /* a plus before an operand is not shown */
+        /* A plus before a number is the mark of its parentheses. */
+        if (e->duration.lhs != NULL || op == PQL_SUB || e->duration.rhs->kind == PQL_DURATION)
             ps_buf_add_c(out, pql_op_text(op));
         if (e->duration.lhs != NULL)
             ps_buf_add_char(out, ' ');
@@ -235,7 +236,7 @@ print_name_and_matchers(ps_buf *out, const pql_selector *s)
     ps_buf_add_str(out, s->name);
     for (size_t i = 0; i < s->n_matchers; i++)
         n += !is_name_matcher(s, &s->matchers[i]);
-    if (n == 0)
+    if (n == 0 && s->name.len > 0)
         return;
     ps_buf_add_char(out, '{');
     if (n == 1) {
@@ -243,7 +244,7 @@ print_name_and_matchers(ps_buf *out, const pql_selector *s)
             if (!is_name_matcher(s, &s->matchers[i]))
                 print_matcher(out, &s->matchers[i]);
         }
-    } else {
+    } else if (n > 1) {
         print_sorted(out, s, n);
     }
     ps_buf_add_char(out, '}');
