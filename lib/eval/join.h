@@ -77,6 +77,7 @@ typedef struct ev_join {
     const pql_matching *m;
     bool swapped;   /* the left side is the one side */
     bool drop_name; /* the result has no metric name */
+    bool drop_late; /* ... at the end of the query */
     bool fill_one, fill_many;
     double fill_one_value, fill_many_value;
     ev_node *one_kid, *many_kid;

@@ -190,7 +190,7 @@ add_pair(ev_join *j, ev_pair pair, mdl_labels labels)
     if (j->n_pairs == EV_NO_ROW - 1)
         return ev_fail(c, PS_ELIMIT, "too many series");
     j->pairs[j->n_pairs] = pair;
-    j->series[j->n_pairs++] = (ev_series){labels, j->op.return_bool};
+    j->series[j->n_pairs++] = (ev_series){labels, j->drop_late};
     return PS_OK;
 }
 

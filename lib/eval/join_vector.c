@@ -11,19 +11,26 @@
  */
 #include "lib/eval/join.h"
 
+/* The steps at which the group has anything on the one side; NULL: none. */
+static const uint64_t *
+steps_of_group(ev_join *j, uint32_t group)
+{
+    if (j->any_one[group] != NULL || j->first_one[group] == EV_NO_ROW)
+        return j->any_one[group];
+    return ev_matrix_row(&j->one, j->ones[j->first_one[group]].row).has;
+}
+
 /* The row of the one side for a pair, with fill values where they are due. */
 static ev_row
 one_row(ev_join *j, const ev_pair *p)
 {
-    size_t n_words = j->op.n_words;
     if (p->one != EV_NO_ROW && !p->fill_one)
         return ev_matrix_row(&j->one, j->ones[p->one].row);
-    ev_row row = {.v = j->filled_v, .has = j->filled_has};
-    ev_row held = {0};
+    ev_row row = {.v = j->filled_v, .has = j->filled_has}, held = {0};
+    const uint64_t *any = steps_of_group(j, p->group);
     if (p->one != EV_NO_ROW)
         held = ev_matrix_row(&j->one, j->ones[p->one].row);
-    const uint64_t *any = j->any_one[p->group] != NULL ? j->any_one[p->group] : held.has;
-    for (size_t w = 0; w < n_words; w++)
+    for (size_t w = 0; w < j->op.n_words; w++)
         row.has[w] = ~(any != NULL ? any[w] : 0) | (held.has != NULL ? held.has[w] : 0);
     for (size_t i = 0; i < j->op.n_steps; i++)
         row.v[i] = held.has != NULL && ev_has(held.has, i) ? held.v[i] : j->fill_one_value;
@@ -189,6 +196,7 @@ join_open(ev_node *n)
     j->swapped = j->m->card == PQL_ONE_TO_MANY;
     j->drop_name = ev_binop_changes_metric(j->op.op) ||
                    (j->op.return_bool && !ev_query_options(n->c)->delayed_names);
+    j->drop_late = j->op.return_bool && ev_query_options(n->c)->delayed_names;
     /* left and right of fill() mean the many and the one side, also with group_right */
     j->fill_one = j->m->has_fill_right;
     j->fill_one_value = j->m->fill_right;
