@@ -171,13 +171,15 @@ run_row(ev_leaf *l, ev_piece *p, ev_worker *w, size_t worker, size_t i)
     int64_t window = 0;
     ps_err err = {.offset = -1};
     ev_samples_clear(&w->samples);
-    ps_status status = q->env.source.read(q->env.source.self, l->list, series, worker, &w->samples,
-                                          &err);
+    ps_status status =
+        q->env.source.read(q->env.source.self, l->list, series, worker, &w->samples, &err);
     if (status != PS_OK)
         return ev_source_failed(&p->c, status, &err);
     w->read += w->samples.n;
     if (w->samples.n == 0)
         return PS_OK;
+    if (l->stats_only && ev_stats_of(l, &w->samples) != PS_OK)
+        return ev_no_memory(&p->c);
     ev_row row = ev_batch_row(&l->out, i);
     row.arena = &w->arena;
     PS_TRY(l->run(l, &p->c, w, series, &row, &window));
@@ -377,12 +379,15 @@ ev_build_selector(ev_ctx *c, const pql_expr *selector, const mdl_matcher *matche
     l->run = smoothed ? ev_smoothed_row : instant_row;
     l->lookback_ms = ev_query_options(c)->lookback_ms;
     ev_window_times(&s->when, grid, &l->first_end_ms, &l->end_step_ms);
+    l->stats_only = what == EV_VALUES && !smoothed && ev_stats_suffice(c->q);
+    l->stats_window_ms = l->lookback_ms;
     int64_t last = l->first_end_ms + (int64_t)(grid->n - 1) * l->end_step_ms;
     ev_selection selection = {.matchers = matchers,
                               .n_matchers = n_matchers,
                               .from_ms = l->first_end_ms - l->lookback_ms + 1,
                               .to_ms = last + (smoothed ? l->lookback_ms : 0),
-                              .newest_only = last == l->first_end_ms && !smoothed};
+                              .newest_only =
+                                  last == l->first_end_ms && !smoothed && !l->stats_only};
     PS_TRY(ev_select(c, &selection, &l->selection));
     *ret = n;
     return PS_OK;

@@ -50,8 +50,11 @@ struct ev_leaf {
     int64_t first_end_ms, end_step_ms;
     int64_t lookback_ms;
     ev_leaf_what what;
-    double divisor; /* of times */
-    bool float_times; /* a histogram is an error where its time is asked for */
+    double divisor;          /* of times */
+    bool stats_only;         /* histograms without buckets */
+    int64_t stats_window_ms; /* samples a step looks at: so far back from its end, */
+    int64_t stats_right_ms;  /* and so far beyond it */
+    bool float_times;        /* a histogram is an error where its time is asked for */
 
     /* functions over ranges */
     const ev_range_function *fn;
@@ -67,6 +70,11 @@ void ev_window_times(const pql_when *when, const ev_grid *grid, int64_t *ret_fir
 void ev_strip_stale(ev_samples *s);
 /* Sum over all steps of the samples in each window (counted), and the largest. */
 int64_t ev_count_windows(const ev_range_call *call, const ev_samples *s, ev_counts *counts);
+/* Goes below e (by = 1) or up again (by = -1) while a query is built; may a selector here be read without
+ * buckets? And the samples so. */
+void ev_stats_enter(ev_query *q, const pql_expr *e, int by);
+bool ev_stats_suffice(const ev_query *q);
+ps_status ev_stats_of(const ev_leaf *l, ev_samples *s) PS_MUST_CHECK;
 /* What `x smoothed` is at each step. */
 ps_status ev_smoothed_row(ev_leaf *l, ev_ctx *c, ev_worker *w, size_t series, ev_row *row,
                           int64_t *ret_window);

@@ -68,17 +68,9 @@ build_call(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
     return ev_fail(c, PS_EUNSUPPORTED, "function %s is not in this version", e->call.fn->name);
 }
 
-ps_status
-ev_build(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
+static ps_status
+build_by_kind(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
 {
-    *ret = NULL;
-    e = pql_unwrap(e);
-    if (grid->n == 0)
-        return ev_build_nothing(c, e, grid, ret);
-    if (e->kind == PQL_NUMBER)
-        return ev_build_number(c, e, e->number.value, grid, ret);
-    if (grid->n > 1 && ev_is_invariant(e))
-        return ev_build_invariant(c, e, grid, ret);
     switch (e->kind) {
     case PQL_SELECTOR:
         return ev_build_selector(c, e, e->selector.matchers, e->selector.n_matchers, EV_VALUES,
@@ -94,6 +86,23 @@ ev_build(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
     default:
         return ev_fail(c, PS_EINTERNAL, "unexpected %s in an expression", pql_type_text(e->type));
     }
+}
+
+ps_status
+ev_build(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
+{
+    *ret = NULL;
+    e = pql_unwrap(e);
+    if (grid->n == 0)
+        return ev_build_nothing(c, e, grid, ret);
+    if (e->kind == PQL_NUMBER)
+        return ev_build_number(c, e, e->number.value, grid, ret);
+    if (grid->n > 1 && ev_is_invariant(e))
+        return ev_build_invariant(c, e, grid, ret);
+    ev_stats_enter(c->q, e, 1);
+    ps_status status = build_by_kind(c, e, grid, ret);
+    ev_stats_enter(c->q, e, -1);
+    return status;
 }
 
 /* ---- selections ---------------------------------------------------------------------------------------- */

@@ -66,6 +66,7 @@ struct ev_query {
     size_t n_selections, cap_selections;
     ev_series_list *lists; /* [n_selections] once selected */
     ev_node *root, *last_made;
+    int stats_asked, stats_barred; /* while building: see stats_only.c */
     atomic_int_least64_t held, peak_held;
     atomic_uint_least64_t samples_read;
     ev_result result;

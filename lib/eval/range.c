@@ -157,12 +157,14 @@ build_leaf(ev_ctx *c, const pql_expr *call, const pql_expr *arg, const ev_range_
                               .lookback_ms = ev_query_options(c)->lookback_ms,
                               .edge = s->edge};
     int64_t outside = s->edge == PQL_PLAIN ? 0 : l->call.lookback_ms;
-    ev_selection selection = {
-        .matchers = s->matchers,
-        .n_matchers = s->n_matchers,
-        .from_ms = l->first_end_ms - arg->range.range_ms - outside + 1,
-        .to_ms = l->first_end_ms + (int64_t)(grid->n - 1) * l->end_step_ms +
-                 (s->edge == PQL_SMOOTHED ? outside : 0)};
+    l->stats_only = ev_stats_suffice(c->q);
+    l->stats_window_ms = arg->range.range_ms + outside;
+    l->stats_right_ms = s->edge == PQL_SMOOTHED ? outside : 0;
+    ev_selection selection = {.matchers = s->matchers,
+                              .n_matchers = s->n_matchers,
+                              .from_ms = l->first_end_ms - arg->range.range_ms - outside + 1,
+                              .to_ms = l->first_end_ms + (int64_t)(grid->n - 1) * l->end_step_ms +
+                                       (s->edge == PQL_SMOOTHED ? outside : 0)};
     PS_TRY(ev_select(c, &selection, &l->selection));
     *ret = n;
     return PS_OK;

@@ -42,11 +42,14 @@ ev_build_subquery(ev_ctx *c, const pql_expr *e, const ev_grid *outer, ev_counts 
 {
     ev_grid inner = ev_subquery_grid(c, e, outer);
     if (inner.n > ev_query_options(c)->max_samples)
-        return ev_fail(c, PS_ELIMIT, "query processing would load too many samples into memory in "
-                                     "query execution");
+        return ev_fail(c, PS_ELIMIT,
+                       "query processing would load too many samples into memory in "
+                       "query execution");
     ev_counts *outside = c->counts;
     c->counts = counts;
+    ev_stats_enter(c->q, e, 1);
     ps_status status = ev_build(c, e->subquery.of, &inner, ret);
+    ev_stats_enter(c->q, e, -1);
     c->counts = outside;
     return status;
 }
@@ -101,8 +104,7 @@ run_row(subquery_node *q, size_t i)
         return PS_OK;
     q->call.labels = kid->series[series].labels;
     ev_row row = ev_batch_row(&q->out, i);
-    int64_t window =
-        ev_count_windows(&q->call, &q->samples, n->counts != NULL ? n->counts : &none);
+    int64_t window = ev_count_windows(&q->call, &q->samples, n->counts != NULL ? n->counts : &none);
     PS_TRY(ev_hold(n->c, window));
     ev_release(n->c, window);
     PS_TRY(q->fn->run(&q->call, &q->samples, &row));
