@@ -210,24 +210,42 @@ typedef struct source {
     blk_bench *bench;
 } source;
 
+/* The series whose name a matcher asks for lie side by side: what an index would give. */
+static void
+narrow(const ev_selection *want, size_t *from, size_t *to)
+{
+    for (size_t i = 0; i < want->n_matchers; i++) {
+        const mdl_matcher *m = &want->matchers[i];
+        if (m->type != MDL_MATCH_EQ || !ps_str_eq_c(m->name, MDL_METRIC_NAME))
+            continue;
+        for (size_t half = *to - *from; half > 0; half /= 2) {
+            while (*from + half <= *to &&
+                   ps_str_cmp(sorted[*from + half - 1]->items[0].value, m->value) < 0)
+                *from += half;
+        }
+        *to = *from;
+        while (*to < N_SERIES && ps_str_eq(sorted[*to]->items[0].value, m->value))
+            (*to)++;
+    }
+}
+
 static ps_status
 select_one(source *s, const ev_selection *want, ev_series_list *ret, ps_err *err)
 {
     re_matcher *matchers[8];
     if (want->n_matchers > PS_ARRAY_LEN(matchers))
         return ps_fail(err, PS_ELIMIT, "too many matchers");
+    size_t n = 0, from = 0, to = N_SERIES;
+    narrow(want, &from, &to);
     found *f = ps_arena_new(&s->arena, sizeof *f);
-    mdl_labels *labels = ps_arena_array(&s->arena, N_SERIES, sizeof *labels);
-    if (f == NULL || labels == NULL)
+    mdl_labels *labels = ps_arena_array(&s->arena, to - from + 1, sizeof *labels);
+    series **members = ps_arena_array(&s->arena, to - from + 1, sizeof *members);
+    if (f == NULL || labels == NULL || members == NULL)
         return ps_fail(err, PS_ENOMEM, "out of memory");
-    *f = (found){want->from_ms, want->to_ms, want->newest_only,
-                 ps_arena_array(&s->arena, N_SERIES, sizeof(series *))};
-    if (f->members == NULL)
-        return ps_fail(err, PS_ENOMEM, "out of memory");
+    *f = (found){want->from_ms, want->to_ms, want->newest_only, members};
     for (size_t i = 0; i < want->n_matchers; i++)
         PS_TRY(re_matcher_new(&ps_malloc, &want->matchers[i], &matchers[i], err));
-    size_t n = 0;
-    for (size_t i = 0; i < N_SERIES; i++) {
+    for (size_t i = from; i < to; i++) {
         if (!re_matchers_match(matchers, want->n_matchers, sorted[i]->labels))
             continue;
         labels[n] = sorted[i]->labels;
