@@ -50,6 +50,10 @@ typedef struct settings {    /* strings are owned by the struct, never NULL; "" 
         ingest_flush_min_parallel;  /* ingest.flush-min-parallel, 20000: a second flush may start */
     int64_t cache_series_max_bytes; /* metrics.cache.series.max-bytes, 256MB */
 
+    int64_t query_connections;     /* query.connections, 8: to the database, for reading */
+    int64_t query_max_bytes;       /* query.max-bytes, 1GB: blocks and labels of one query */
+    int64_t query_index_max_bytes; /* query.index-max-bytes, 1GB: the label index */
+
     bool self_scrape;                /* self-scrape, true */
     int64_t self_scrape_interval_ms; /* self-scrape-interval, 15s */
 

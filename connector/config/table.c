@@ -35,6 +35,7 @@ static const char embedded[] = "Embedded PostgreSQL";
 static const char yours[] = "A PostgreSQL of your own";
 static const char web[] = "HTTP";
 static const char ingest[] = "Ingest";
+static const char query[] = "Queries";
 static const char self[] = "Self-monitoring";
 static const char startup[] = "Start and stop";
 static const char logging[] = "Logging";
@@ -116,6 +117,14 @@ const setting settings_table[] = {
         "Samples that must wait before a second transaction runs beside the first."),
     SIZE("metrics.cache.series.max-bytes", cache_series_max_bytes, "256MB", 1 * MB, 1 * TB, ingest,
          "Memory for the cache from label sets to series."),
+
+    INT("query.connections", query_connections, "8", 1, 1000, query,
+        "Connections to the database for reading; a query holds one while it fetches. Opened when needed."),
+    SIZE("query.max-bytes", query_max_bytes, "1GB", 1 * MB, 16 * TB, query,
+         "Compressed samples and labels that one query may hold; one that needs more is refused."),
+    SIZE("query.index-max-bytes", query_index_max_bytes, "1GB", 1 * MB, 16 * TB, query,
+         "Memory for the index from labels to series, about 130 bytes a series. Without room for all series "
+         "no query is answered."),
 
     BOOL("self-scrape", self_scrape, "true", self, "Store the connector's own metrics (job=\"promscale\")."),
     DURATION("self-scrape-interval", self_scrape_interval_ms, "15s", 1 * SEC, 1 * HOUR, self, "How often."),

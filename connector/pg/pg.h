@@ -52,6 +52,13 @@ ps_status pg_next_result(PGconn *conn, const pg_wait *wait, PGresult **ret,
 /* Sends what libpq still holds (non-blocking connections). */
 ps_status pg_flush_out(PGconn *conn, const pg_wait *wait, ps_err *err) PS_MUST_CHECK;
 
+/* The next row of a COPY TO that has begun; *ret is the caller's to PQfreemem, NULL after the last one
+ * (then go on with pg_next_result). Errors as above. */
+ps_status pg_next_copy_row(PGconn *conn, const pg_wait *wait, char **ret, size_t *ret_len,
+                           ps_err *err) PS_MUST_CHECK;
+/* Asks the server to stop what this connection is waiting for. The connection is to be closed. */
+void pg_cancel(PGconn *conn);
+
 typedef struct pg_param { /* binary; type 0 = as the statement says */
     Oid type;
     ps_str bytes; /* ptr NULL: SQL NULL */
@@ -74,7 +81,9 @@ enum {
     PG_OID_INT4_ARRAY = 1007,
     PG_OID_INT8_ARRAY = 1016,
     PG_OID_TEXT_ARRAY = 1009,
-    PG_OID_XID8 = 5069
+    PG_OID_TIMESTAMPTZ = 1184,
+    PG_OID_XID8 = 5069,
+    PG_OID_SNAPSHOT = 5038
 };
 
 /* Unix ms as timestamptz's microseconds since 2000; the caller has checked MDL_TIME_*. */
@@ -82,6 +91,12 @@ static inline int64_t
 pg_timestamp_of_ms(int64_t t_ms)
 {
     return (t_ms - INT64_C(946684800000)) * 1000;
+}
+/* The inverse, down to the millisecond. */
+static inline int64_t
+pg_ms_of_timestamp(int64_t us)
+{
+    return us / 1000 - (us % 1000 < 0) + INT64_C(946684800000);
 }
 void pg_put_u16(ps_buf *out, uint16_t v); /* network order */
 void pg_put_u32(ps_buf *out, uint32_t v);

@@ -79,6 +79,37 @@ pg_next_result(PGconn *conn, const pg_wait *wait, PGresult **ret, ps_err *err)
 }
 
 ps_status
+pg_next_copy_row(PGconn *conn, const pg_wait *wait, char **ret, size_t *ret_len, ps_err *err)
+{
+    for (;;) {
+        int n = PQgetCopyData(conn, ret, 1);
+        if (n > 0) {
+            *ret_len = (size_t)n;
+            return PS_OK;
+        }
+        if (n == -1) {
+            *ret = NULL;
+            return PS_OK;
+        }
+        if (n < -1)
+            return pg_fail_result(NULL, conn, err);
+        PS_TRY(wait_socket(conn, POLLIN, wait, err));
+        if (PQconsumeInput(conn) == 0)
+            return pg_fail_result(NULL, conn, err);
+    }
+}
+
+void
+pg_cancel(PGconn *conn)
+{
+    char text[256];
+    PGcancel *cancel = PQgetCancel(conn);
+    if (cancel != NULL)
+        (void)PQcancel(cancel, text, sizeof(text));
+    PQfreeCancel(cancel);
+}
+
+ps_status
 pg_run(PGconn *conn, const char *sql, const pg_param *params, size_t n_params, const pg_wait *wait,
        PGresult **ret, ps_err *err)
 {

@@ -45,12 +45,12 @@ typedef struct read_source read_source;
 typedef struct read_source_config {
     ps_str tenant;       /* "" = the default one */
     size_t n_workers;    /* of the executor that will read */
-    size_t max_bytes;    /* for blocks, label sets and what is decoded; 0: read.max-query-bytes */
+    size_t max_bytes;    /* for blocks, label sets and readers; 0: query.max-bytes */
     int64_t deadline_ns; /* CLOCK_MONOTONIC, INT64_MAX = none: then PS_ETIMEOUT */
 } read_source_config;
 
-/* Waits for a free connection. Errors: PS_EUNAVAILABLE (no connection, shutdown), PS_ETIMEOUT,
- * PS_ENOMEM. */
+/* Costs nothing yet: a connection is taken (and given back) when the engine selects. PS_EUNAVAILABLE:
+ * the connector is shutting down, or has no descriptors left. */
 ps_status read_source_open(read_store *s, const read_source_config *config, read_source **ret,
                            ps_err *err) PS_MUST_CHECK;
 /* Fits into ev_env.source; valid until read_source_close. */

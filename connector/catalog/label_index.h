@@ -1,0 +1,78 @@
+/*
+ * label_index.h - the connector's label index (lib/index) of one database: loaded as a whole, then
+ * kept up to date by what queries learn from the feed.
+ *
+ * A view is the index of one load. Whoever holds one may use what it gave out (label texts) until it
+ * lets go, also after another load has replaced it: after a fail-over, in another database, when the
+ * feed was trimmed beyond the cursor, or when deleted series take too much room.
+ *
+ * What a view knows only grows: series that were created and series that were deleted, each since the
+ * beginning of time. So it does not matter in which order, how often and from how old a snapshot news
+ * arrive; a view with a cursor knows at least what was visible in that snapshot. It may know more,
+ * which does no harm: such series have no samples in an older snapshot.
+ *
+ * Threads: everything may be called by any thread. Loading is done by one, on a connection of its own.
+ */
+#ifndef PROMSCALE_CONNECTOR_LABEL_INDEX_H
+#define PROMSCALE_CONNECTOR_LABEL_INDEX_H
+
+#include "connector/catalog/follow.h"
+#include "connector/log/log.h"
+#include "connector/metrics/metrics.h"
+#include "lib/index/index.h"
+
+typedef struct label_index label_index;
+typedef struct label_view label_view;
+
+ps_status label_index_new(size_t max_bytes, logger *log, metrics *m, label_index **ret,
+                          ps_err *err) PS_MUST_CHECK;
+void label_index_free(label_index *ix); /* after all views were let go */
+
+/* ---- the loader ------------------------------------------------------------------------------ */
+
+/* Becomes readable when somebody wants a load. */
+int label_index_wanted_fd(const label_index *ix);
+bool label_index_wanted(const label_index *ix);
+/* Loads everything that is in the database at the other end. The view before is let go first, so that
+ * there is room; queries wait. PS_ELIMIT: it does not fit. */
+ps_status label_index_load(label_index *ix, PGconn *conn, const pg_wait *wait,
+                           ps_err *err) PS_MUST_CHECK;
+/* What queries are told while there is nothing loaded, from now on. PS_OK: let them wait. */
+void label_index_failed(label_index *ix, const ps_err *why);
+
+/* ---- queries ---------------------------------------------------------------------------------- */
+
+/* Waits until there is a view. */
+ps_status label_index_hold(label_index *ix, const pg_wait *wait, label_view **ret,
+                           ps_err *err) PS_MUST_CHECK;
+void label_view_release(label_view *v); /* NULL is fine */
+/* Asks for another load, unless one has replaced this view already. */
+void label_index_outdated(label_index *ix, label_view *v, const char *why);
+
+/* "cluster/database" */
+enum { LABEL_IDENTITY_BYTES = 64 };
+const char *label_view_identity(const label_view *v);
+ps_status label_identity(PGconn *conn, const pg_wait *wait, char ret[LABEL_IDENTITY_BYTES],
+                         ps_err *err) PS_MUST_CHECK;
+
+/* A cursor of which the view knows all that was visible. */
+ps_status label_view_cursor(label_view *v, ps_buf *out, ps_err *err) PS_MUST_CHECK;
+/* As idx_select; an unknown tenant has no series. */
+typedef struct label_query {
+    ps_str tenant;
+    re_matcher *const *matchers;
+    size_t n_matchers;
+    bool (*should_stop)(void *self);
+    void *self;
+    int32_t *ret_tenant_id; /* set if there are series */
+} label_query;
+ps_status label_view_select(label_view *v, const label_query *q, ps_arena *arena, idx_found *ret,
+                            ps_err *err) PS_MUST_CHECK;
+/*
+ * Takes in what follow_sql answered, reading new series on conn (in the snapshot of the answer or a later
+ * one). PS_ECONFLICT: the view is outdated, and another load was asked for.
+ */
+ps_status label_index_learn(label_index *ix, label_view *v, PGconn *conn, const pg_wait *wait,
+                            const follow_news *news, ps_err *err) PS_MUST_CHECK;
+
+#endif

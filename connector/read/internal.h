@@ -1,0 +1,142 @@
+/*
+ * internal.h of connector/read - what a store and a source are made of.
+ *
+ * A query's way: source.c (the engine asks) -> select.c (labels, and whether they are up to date) ->
+ * fetch.c (rows of blocks) -> blocks.c (which series each holds) -> source.c (samples of one series).
+ */
+#ifndef PROMSCALE_CONNECTOR_READ_INTERNAL_H
+#define PROMSCALE_CONNECTOR_READ_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "connector/catalog/label_index.h"
+#include "connector/read/read.h"
+#include "lib/block/block.h"
+
+/* ---- store.c, pool.c ------------------------------------------------------------------------------ */
+
+typedef struct read_conn {
+    struct read_conn *next;
+    PGconn *pg;
+    bool used; /* has served a query before: it may have died since */
+    char identity[LABEL_IDENTITY_BYTES];
+} read_conn;
+
+struct read_store {
+    const settings *set;
+    char *conninfo;
+    logger *log;
+    label_index *labels;
+    int stop_fd; /* readable when the store stops */
+    pthread_t loader;
+    bool loader_runs;
+    pthread_mutex_t lock;   /* guards what follows */
+    pthread_cond_t changed; /* a connection is free, a source was cancelled */
+    bool stopping;
+    read_conn *idle;
+    size_t n_open; /* connections, idle ones included */
+    read_source *sources;
+    metric *m_blocks, *m_bytes, *m_rounds, *m_connections;
+};
+
+/* A connection for src, an idle one if there is any. */
+ps_status read_conn_get(read_source *src, read_conn **ret, ps_err *err) PS_MUST_CHECK;
+/* ok: it can be used again. */
+void read_conn_put(read_store *s, read_conn *c, bool ok);
+/* Closes those that wait: the server was restarted. */
+void read_conns_close_idle(read_store *s);
+
+/* ---- a source ---------------------------------------------------------------------------------------- */
+
+typedef struct read_block { /* a row of one of the block tables */
+    int64_t id;
+    blk_meta meta;
+    PGresult *res; /* holds the bytes; NULL: they are in the arena */
+    blk_reader *reader;
+} read_block;
+
+typedef struct read_wanted { /* a series that was selected */
+    int32_t metric_id;
+    uint32_t index; /* in the list */
+    int64_t series_id;
+} read_wanted;
+
+typedef struct read_hit { /* a block has samples of a series */
+    uint32_t series, block, index;
+} read_hit;
+
+typedef struct read_list { /* of one selection */
+    ev_selection selection;
+    re_matcher **matchers;
+    idx_found found;
+    int32_t tenant_id;
+    mdl_labels *labels;
+    read_wanted *wanted; /* ascending by metric and id */
+    int32_t *metrics;    /* distinct */
+    size_t n_metrics;
+    read_block *blocks;
+    size_t n_blocks, cap_blocks;
+    read_hit *hits;
+    size_t n_hits, cap_hits;
+    blk_run *runs; /* of series i: [first_run[i], first_run[i + 1]) */
+    size_t *first_run;
+} read_list;
+
+struct read_source {
+    read_store *store;
+    read_source *prev, *next; /* under the store's lock */
+    char *tenant;
+    size_t tenant_len;
+    size_t n_workers;
+    int64_t deadline_ns;
+    int cancel_fd;
+    atomic_bool cancelled;
+    size_t max_bytes;
+    atomic_size_t bytes; /* taken through alloc, and held in results */
+    atomic_bool over;    /* max_bytes was reached */
+    ps_alloc alloc;      /* counts, from any thread */
+    ps_arena arena;
+    label_view *view;
+    read_list *lists;
+    size_t n_lists;
+    blk_bench **benches; /* by worker; made when first used */
+};
+
+static inline pg_wait
+read_wait(const read_source *src)
+{
+    return (pg_wait){.cancel_fd = src->cancel_fd, .deadline_ns = src->deadline_ns};
+}
+
+/* Counts what is held outside of alloc. False: that would be too much. */
+bool read_take_bytes(read_source *src, size_t n);
+void read_give_bytes(read_source *src, size_t n);
+/* PS_ELIMIT, if the source's own limit is why there was no memory. */
+ps_status read_no_memory(read_source *src, ps_err *err);
+/* A growing array in src->alloc. */
+ps_status read_grow(read_source *src, void **array, size_t n, size_t *cap, size_t size,
+                    ps_err *err) PS_MUST_CHECK;
+
+/* select.c: fills src->lists, blocks included. */
+ps_status read_select(read_source *src, ps_err *err) PS_MUST_CHECK;
+
+/* fetch.c */
+/* Sends the statement for a list; nothing if it has no series: *ret_sent. */
+ps_status read_fetch_send(read_source *src, const read_list *list, PGconn *conn, bool *ret_sent,
+                          ps_err *err) PS_MUST_CHECK;
+/* Receives its rows as blocks. */
+ps_status read_fetch_receive(read_source *src, read_list *list, PGconn *conn,
+                             ps_err *err) PS_MUST_CHECK;
+ps_status read_fetch_prepare(PGconn *conn, const pg_wait *wait, ps_err *err) PS_MUST_CHECK;
+
+/* blocks.c */
+/* Sorts what is wanted of the list. */
+ps_status read_blocks_want(read_source *src, read_list *list, ps_err *err) PS_MUST_CHECK;
+/* Takes res if it succeeds and keeps a reference. */
+ps_status read_blocks_add(read_source *src, read_list *list, const read_block *row, ps_str data,
+                          ps_err *err) PS_MUST_CHECK;
+ps_status read_blocks_finish(read_source *src, read_list *list, ps_err *err) PS_MUST_CHECK;
+void read_blocks_drop(read_source *src, read_list *list);
+
+#endif

@@ -1,0 +1,285 @@
+/*
+ * select.c - the series and blocks of all selections of a query, in one snapshot that is taken after
+ * the query came.
+ *
+ * First round: series are selected from what the label index knows, and their blocks are asked for in
+ * the same go as the feed (one transaction of one round trip). If the feed tells of nothing new, or of
+ * nothing that changes the selections, that was all. Otherwise a second round learns first and then
+ * reads, in one transaction: feed, new labels, selection, blocks.
+ *
+ * An index that is of no use any more (fail-over, another database, trimmed feed) is loaded anew while
+ * the query waits, and it begins from the start.
+ */
+#include <stdlib.h>
+
+#include "connector/read/internal.h"
+
+enum { MAX_VIEWS = 4 };
+
+/* ---- labels --------------------------------------------------------------------------------------- */
+
+static ps_status
+compile(read_source *src, read_list *list, ps_err *err)
+{
+    const ev_selection *sel = &list->selection;
+    list->matchers = ps_arena_array(&src->arena, sel->n_matchers + 1, sizeof(*list->matchers));
+    if (list->matchers == NULL)
+        return read_no_memory(src, err);
+    for (size_t i = 0; i < sel->n_matchers; i++)
+        PS_TRY(re_matcher_new(&src->alloc, &sel->matchers[i], &list->matchers[i], err));
+    return PS_OK;
+}
+
+static bool
+should_stop(void *self)
+{
+    read_source *src = self;
+    return atomic_load_explicit(&src->cancelled, memory_order_relaxed) ||
+           (src->deadline_ns != INT64_MAX && pg_now_ns() >= src->deadline_ns);
+}
+
+static ps_status
+select_labels(read_source *src, read_list *list, idx_found *ret, ps_err *err)
+{
+    label_query q = {.tenant = {src->tenant, src->tenant_len},
+                     .matchers = list->matchers,
+                     .n_matchers = list->selection.n_matchers,
+                     .should_stop = should_stop,
+                     .self = src,
+                     .ret_tenant_id = &list->tenant_id};
+    ps_status status = label_view_select(src->view, &q, &src->arena, ret, err);
+    if (status == PS_ENOMEM)
+        return read_no_memory(src, err);
+    if (status == PS_ECANCELED && !atomic_load(&src->cancelled))
+        return ps_fail(err, PS_ETIMEOUT, "the query timed out while selecting series");
+    return status;
+}
+
+static ps_status
+select_all(read_source *src, ps_err *err)
+{
+    for (size_t i = 0; i < src->n_lists; i++) {
+        read_list *list = &src->lists[i];
+        PS_TRY(select_labels(src, list, &list->found, err));
+        PS_TRY(read_blocks_want(src, list, err));
+    }
+    return PS_OK;
+}
+
+static bool
+same_series(const idx_found *a, const idx_found *b)
+{
+    if (a->n != b->n)
+        return false;
+    for (size_t i = 0; i < a->n; i++) {
+        if (a->items[i].series_id != b->items[i].series_id)
+            return false;
+    }
+    return true;
+}
+
+/* Would the selections have other series now? */
+static ps_status
+check_again(read_source *src, bool *ret_same, ps_err *err)
+{
+    *ret_same = true;
+    for (size_t i = 0; i < src->n_lists && *ret_same; i++) {
+        idx_found now;
+        PS_TRY(select_labels(src, &src->lists[i], &now, err));
+        *ret_same = same_series(&src->lists[i].found, &now);
+    }
+    return PS_OK;
+}
+
+/* ---- one go ----------------------------------------------------------------------------------------- */
+
+static ps_status
+send_follow(PGconn *conn, ps_str cursor, ps_err *err)
+{
+    static const int format = 1;
+    const char *value = cursor.ptr;
+    int length = (int)cursor.len;
+    return PQsendQueryPrepared(conn, "follow", 1, &value, &length, &format, 1) == 0
+               ? pg_fail_result(NULL, conn, err)
+               : PS_OK;
+}
+
+/* The one result of a statement and the end of it. */
+static ps_status
+receive_follow(read_source *src, PGconn *conn, follow_news *ret, ps_err *err)
+{
+    pg_wait wait = read_wait(src);
+    PGresult *res, *end;
+    PS_TRY(pg_next_result(conn, &wait, &res, err));
+    ps_status status = PQresultStatus(res) == PGRES_TUPLES_OK ? follow_read(res, ret, err)
+                                                              : pg_fail_result(res, conn, err);
+    PQclear(res);
+    PS_TRY(status);
+    status = pg_next_result(conn, &wait, &end, err);
+    PQclear(end);
+    if (status != PS_OK)
+        follow_news_done(ret);
+    return status;
+}
+
+static ps_status
+receive_lists(read_source *src, PGconn *conn, const bool *sent, ps_err *err)
+{
+    for (size_t i = 0; i < src->n_lists; i++) {
+        if (sent[i])
+            PS_TRY(read_fetch_receive(src, &src->lists[i], conn, err));
+        else
+            PS_TRY(read_blocks_finish(src, &src->lists[i], err));
+    }
+    return PS_OK;
+}
+
+static ps_status
+receive_sync(read_source *src, PGconn *conn, ps_err *err)
+{
+    pg_wait wait = read_wait(src);
+    PGresult *res;
+    PS_TRY(pg_next_result(conn, &wait, &res, err));
+    bool good = PQresultStatus(res) == PGRES_PIPELINE_SYNC;
+    PQclear(res);
+    return good && PQexitPipelineMode(conn) == 1
+               ? PS_OK
+               : ps_fail(err, PS_EINTERNAL, "the database did not end the transaction as asked");
+}
+
+/* Feed (unless news is NULL) and blocks, sent at once. After an error the connection is of no use. */
+static ps_status
+one_go(read_source *src, PGconn *conn, ps_str cursor, follow_news *news, ps_err *err)
+{
+    bool *sent = ps_arena_array(&src->arena, src->n_lists + 1, sizeof(*sent));
+    if (sent == NULL)
+        return read_no_memory(src, err);
+    if (PQenterPipelineMode(conn) == 0)
+        return ps_fail(err, PS_EUNAVAILABLE, "the connection to the database is not usable");
+    if (news != NULL)
+        PS_TRY(send_follow(conn, cursor, err));
+    for (size_t i = 0; i < src->n_lists; i++)
+        PS_TRY(read_fetch_send(src, &src->lists[i], conn, &sent[i], err));
+    if (PQpipelineSync(conn) == 0)
+        return pg_fail_result(NULL, conn, err);
+    if (news != NULL)
+        PS_TRY(receive_follow(src, conn, news, err));
+    ps_status status = receive_lists(src, conn, sent, err);
+    if (status == PS_OK)
+        status = receive_sync(src, conn, err);
+    if (status != PS_OK && news != NULL)
+        follow_news_done(news);
+    return status;
+}
+
+/* ---- rounds ------------------------------------------------------------------------------------------- */
+
+static void
+drop_blocks(read_source *src)
+{
+    for (size_t i = 0; i < src->n_lists; i++)
+        read_blocks_drop(src, &src->lists[i]);
+}
+
+static ps_status
+run(read_source *src, PGconn *conn, const char *sql, ps_err *err)
+{
+    pg_wait wait = read_wait(src);
+    PGresult *res;
+    PS_TRY(pg_run(conn, sql, NULL, 0, &wait, &res, err));
+    PQclear(res);
+    return PS_OK;
+}
+
+/* Learns and reads in one transaction. */
+static ps_status
+second_round(read_source *src, PGconn *conn, ps_str cursor, ps_err *err)
+{
+    pg_wait wait = read_wait(src);
+    follow_news news;
+    metric_add(src->store->m_rounds, 1);
+    drop_blocks(src);
+    PS_TRY(run(src, conn, "BEGIN", err)); /* repeatable read, by the session's default */
+    PS_TRY(send_follow(conn, cursor, err));
+    PS_TRY(receive_follow(src, conn, &news, err));
+    ps_status status = label_index_learn(src->store->labels, src->view, conn, &wait, &news, err);
+    follow_news_done(&news);
+    PS_TRY(status);
+    PS_TRY(select_all(src, err));
+    PS_TRY(one_go(src, conn, cursor, NULL, err));
+    return run(src, conn, "COMMIT", err);
+}
+
+static ps_status
+rounds(read_source *src, read_conn *c, ps_str cursor, ps_err *err)
+{
+    pg_wait wait = read_wait(src);
+    follow_news news;
+    if (strcmp(c->identity, label_view_identity(src->view)) != 0) {
+        label_index_outdated(src->store->labels, src->view, "this is another database than before");
+        return ps_fail(err, PS_ECONFLICT, "the labels of all series are loaded anew");
+    }
+    PS_TRY(one_go(src, c->pg, cursor, &news, err));
+    bool any = news.trimmed || news.n_created > 0 || news.n_deleted > 0, same = true;
+    ps_status status = label_index_learn(src->store->labels, src->view, c->pg, &wait, &news, err);
+    follow_news_done(&news);
+    PS_TRY(status);
+    if (any)
+        PS_TRY(check_again(src, &same, err));
+    return same ? PS_OK : second_round(src, c->pg, cursor, err);
+}
+
+/*
+ * The cursor is taken before the selection is made: what others learn in between is then told again,
+ * and never missed. A connection that was idle may have died with a server that is back meanwhile.
+ */
+static ps_status
+with_cursor(read_source *src, ps_buf *cursor, ps_err *err)
+{
+    for (;;) {
+        read_conn *c;
+        ps_buf_clear(cursor);
+        PS_TRY(label_view_cursor(src->view, cursor, err));
+        PS_TRY(select_all(src, err));
+        PS_TRY(read_conn_get(src, &c, err));
+        bool used = c->used;
+        ps_status status = rounds(src, c, ps_buf_str(cursor), err);
+        if (status == PS_ETIMEOUT || status == PS_ECANCELED || status == PS_ELIMIT)
+            pg_cancel(c->pg);
+        read_conn_put(src->store, c, status == PS_OK || status == PS_ECONFLICT);
+        if (status != PS_EUNAVAILABLE || !used)
+            return status;
+        drop_blocks(src);
+        read_conns_close_idle(src->store);
+    }
+}
+
+static ps_status
+one_view(read_source *src, ps_err *err)
+{
+    pg_wait wait = read_wait(src);
+    PS_TRY(label_index_hold(src->store->labels, &wait, &src->view, err));
+    ps_buf cursor;
+    ps_buf_init(&cursor, &ps_malloc);
+    ps_status status = with_cursor(src, &cursor, err);
+    ps_buf_done(&cursor);
+    if (status == PS_ECONFLICT) { /* texts of its labels are no longer in use */
+        drop_blocks(src);
+        label_view_release(src->view);
+        src->view = NULL;
+    }
+    return status;
+}
+
+ps_status
+read_select(read_source *src, ps_err *err)
+{
+    for (size_t i = 0; i < src->n_lists; i++)
+        PS_TRY(compile(src, &src->lists[i], err));
+    ps_status status = PS_ECONFLICT;
+    for (int i = 0; i < MAX_VIEWS && status == PS_ECONFLICT; i++)
+        status = one_view(src, err);
+    if (status == PS_ECONFLICT)
+        return ps_fail(err, PS_EUNAVAILABLE, "the database changes too often to be read");
+    return status;
+}
