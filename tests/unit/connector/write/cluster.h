@@ -11,7 +11,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CLUSTER_BIN "/usr/lib/postgresql/15/bin"
+/* Where the server's programs are: PROMSCALE_TEST_PGBIN, if it is set. */
+static inline const char *
+cluster_bin(void)
+{
+    const char *bin = getenv("PROMSCALE_TEST_PGBIN");
+    return bin != NULL ? bin : "/usr/lib/postgresql/15/bin";
+}
 
 typedef struct cluster {
     char dir[64];
@@ -40,16 +46,16 @@ cluster_run(const char *fmt, ...)
 static inline int
 cluster_start(const cluster *c)
 {
-    return cluster_run(CLUSTER_BIN "/pg_ctl -D %s/data -w -t 60 -l %s/log start >/dev/null 2>&1",
-                       c->dir, c->dir);
+    return cluster_run("%s/pg_ctl -D %s/data -w -t 60 -l %s/log start >/dev/null 2>&1",
+                       cluster_bin(), c->dir, c->dir);
 }
 
 /* mode: fast or immediate */
 static inline int
 cluster_stop(const cluster *c, const char *mode)
 {
-    return cluster_run(CLUSTER_BIN "/pg_ctl -D %s/data -w -t 60 -m %s stop >/dev/null 2>&1", c->dir,
-                       mode);
+    return cluster_run("%s/pg_ctl -D %s/data -w -t 60 -m %s stop >/dev/null 2>&1", cluster_bin(),
+                       c->dir, mode);
 }
 
 static inline void
@@ -130,9 +136,8 @@ cluster_create(cluster *c)
     if (system(command) != 0)
         return -1;
     if (cluster_run(
-            CLUSTER_BIN
-            "/initdb -D %s/data -A trust -U postgres -E UTF8 --locale=C -k >%s/initdb.log 2>&1",
-            c->dir, c->dir) != 0)
+            "%s/initdb -D %s/data -A trust -U postgres -E UTF8 --locale=C -k >%s/initdb.log 2>&1",
+            cluster_bin(), c->dir, c->dir) != 0)
         return -1;
     snprintf(command, sizeof(command), "%s/data/postgresql.conf", c->dir);
     snprintf(c->conninfo, sizeof(c->conninfo), "host=%s user=postgres dbname=ingest", c->dir);
