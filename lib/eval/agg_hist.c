@@ -73,8 +73,7 @@ next_of_cell(agg_hists *s, hist_cell *cell, const hst_hist *h, mdl_labels of, bo
     ps_status status =
         s->mean ? hst_mean_add(cell->sum, h, &notes) : hst_sum_add(cell->sum, h, &notes);
     if (notes.bounds_reconciled)
-        ev_info(s->c, input,
-                "mismatched custom buckets were reconciled during histogram aggregation");
+        ev_info(s->c, input, "mismatched custom buckets were reconciled during aggregation");
     if (status != PS_EINVAL)
         return status == PS_OK ? PS_OK : ev_no_memory(s->c);
     cell->broken = true;

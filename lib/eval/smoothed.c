@@ -11,8 +11,7 @@ between(ev_ctx *c, const pql_expr *at, ps_arena *arena, const hst_hist *h1, cons
         double fraction, const hst_hist **ret)
 {
     hst_notes sub = {0}, add = {0};
-    bool reset =
-        (h1->hint != HST_GAUGE || h2->hint != HST_GAUGE) && hst_detect_reset(h1, h2);
+    bool reset = (h1->hint != HST_GAUGE || h2->hint != HST_GAUGE) && hst_detect_reset(h1, h2);
     ps_status status = PS_OK;
     const hst_hist *h = h2;
     if (status == PS_OK && !reset)
@@ -22,9 +21,9 @@ between(ev_ctx *c, const pql_expr *at, ps_arena *arena, const hst_hist *h1, cons
     if (status == PS_OK && !reset)
         status = hst_add(arena, h, h1, &add, &h);
     if (sub.bounds_reconciled)
-        ev_info(c, at, "mismatched custom buckets were reconciled during histogram subtraction");
+        ev_info(c, at, "mismatched custom buckets were reconciled during subtraction");
     if (add.bounds_reconciled)
-        ev_info(c, at, "mismatched custom buckets were reconciled during histogram addition");
+        ev_info(c, at, "mismatched custom buckets were reconciled during addition");
     if (status == PS_ENOMEM)
         return ev_no_memory(c);
     *ret = status == PS_OK ? h : NULL;
@@ -64,8 +63,7 @@ smooth_hist(ev_leaf *l, ev_ctx *c, const ev_samples *s, size_t prev, bool has_ne
                    labels);
         return PS_OK;
     }
-    double fraction =
-        (double)(t - s->t_ms[prev]) / (double)(s->t_ms[prev + 1] - s->t_ms[prev]);
+    double fraction = (double)(t - s->t_ms[prev]) / (double)(s->t_ms[prev + 1] - s->t_ms[prev]);
     return between(c, l->n.expr, arena, h1, h2, fraction, ret);
 }
 
@@ -88,8 +86,8 @@ ev_smoothed_row(ev_leaf *l, ev_ctx *c, ev_worker *w, size_t series, ev_row *row,
         while (next < s->n && s->t_ms[next] <= t)
             next++;
         if (hists > 0 && hists < hi - lo) {
-            warn_named(c, l->n.expr,
-                       "encountered a mix of histograms and floats for metric name ", labels);
+            warn_named(c, l->n.expr, "encountered a mix of histograms and floats for metric name ",
+                       labels);
             continue;
         }
         if (next <= lo) /* nothing at or before t within the lookback */
@@ -105,8 +103,7 @@ ev_smoothed_row(ev_leaf *l, ev_ctx *c, ev_worker *w, size_t series, ev_row *row,
         } else if (s->t_ms[prev] == t || next >= hi)
             row->v[step] = s->v[prev];
         else
-            row->v[step] = s->v[prev] + (s->v[next] - s->v[prev]) *
-                                            (double)(t - s->t_ms[prev]) /
+            row->v[step] = s->v[prev] + (s->v[next] - s->v[prev]) * (double)(t - s->t_ms[prev]) /
                                             (double)(s->t_ms[next] - s->t_ms[prev]);
         ev_set(row->has, step);
     }
