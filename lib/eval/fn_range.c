@@ -206,20 +206,13 @@ ev_walk_note(ev_walk *w, ev_range_note note)
         return;
     w->noted |= UINT32_C(1) << note;
     ev_ctx *c = w->call->c;
-    ps_buf text;
-    ps_buf_init(&text, ev_alloc(c));
-    ps_buf_add_c(&text, texts[note].text);
+    ps_buf *text = ev_note_begin(c);
+    ps_buf_add_c(text, texts[note].text);
     if (texts[note].named) {
-        ps_buf_add_char(&text, ' ');
-        pql_quote(&text, ev_metric_name(w->call->labels));
+        ps_buf_add_char(text, ' ');
+        pql_quote(text, ev_metric_name(w->call->labels));
     }
-    if (text.failed)
-        (void)ev_no_memory(c);
-    else if (texts[note].warning)
-        ev_warn(c, ev_range_position(w->call), "%.*s", (int)text.len, text.ptr);
-    else
-        ev_info(c, ev_range_position(w->call), "%.*s", (int)text.len, text.ptr);
-    ps_buf_done(&text);
+    ev_note_end(c, !texts[note].warning, ev_range_position(w->call));
 }
 
 void

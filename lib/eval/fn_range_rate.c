@@ -186,23 +186,18 @@ note_names(const ev_range_call *call, const ev_row *out)
         any |= ev_has(out->has, step) && (out->h == NULL || out->h[step] == NULL);
     if (any == 0)
         return;
-    ps_buf text;
-    ps_buf_init(&text, ev_alloc(call->c));
+    ps_buf *text = ev_note_begin(call->c);
     if (by_type) {
-        ps_buf_add_c(&text, "metric might not be a counter, __type__ label is not set to "
-                            "\"counter\" or \"histogram\", got ");
-        pql_quote(&text, type);
-        ps_buf_add_c(&text, ": ");
+        ps_buf_add_c(text, "metric might not be a counter, __type__ label is not set to "
+                           "\"counter\" or \"histogram\", got ");
+        pql_quote(text, type);
+        ps_buf_add_c(text, ": ");
     } else {
-        ps_buf_add_c(&text, "metric might not be a counter, name does not end in "
-                            "_total/_sum/_count/_bucket: ");
+        ps_buf_add_c(text, "metric might not be a counter, name does not end in "
+                           "_total/_sum/_count/_bucket: ");
     }
-    pql_quote(&text, name);
-    if (text.failed)
-        (void)ev_no_memory(call->c);
-    else
-        ev_info(call->c, ev_range_position(call), "%.*s", (int)text.len, text.ptr);
-    ps_buf_done(&text);
+    pql_quote(text, name);
+    ev_note_end(call->c, true, ev_range_position(call));
 }
 
 static ps_status

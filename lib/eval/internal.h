@@ -43,6 +43,9 @@ void ev_release(ev_ctx *c, int64_t samples);
  * about. The same text is kept once, with the first position. */
 void ev_warn(ev_ctx *c, const pql_expr *at, const char *fmt, ...) PS_PRINTF(3, 4);
 void ev_info(ev_ctx *c, const pql_expr *at, const char *fmt, ...) PS_PRINTF(3, 4);
+/* The same for texts that are put together: an empty buffer to write into, then end. */
+ps_buf *ev_note_begin(ev_ctx *c);
+void ev_note_end(ev_ctx *c, bool info, const pql_expr *at);
 /* Two that are gathered over many samples before they are worded. */
 void ev_note_monotonicity(ev_ctx *c, const pql_expr *at, ps_str metric, int64_t t_ms,
                           double from_bucket, double to_bucket, double diff);

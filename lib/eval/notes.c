@@ -18,6 +18,8 @@ ev_notes_init(ev_notes *n, const ps_alloc *alloc)
     memset(n, 0, sizeof *n);
     n->alloc = *alloc;
     ps_arena_init(&n->arena, alloc, 0);
+    ps_buf_init(&n->text, alloc);
+    n->text.max = MAX_NOTE_BYTES;
 }
 
 void
@@ -25,6 +27,7 @@ ev_notes_done(ev_notes *n)
 {
     ps_alloc_free(&n->alloc, n->items, n->cap * sizeof *n->items);
     ps_arena_done(&n->arena);
+    ps_buf_done(&n->text);
     n->items = NULL;
     n->n = n->cap = 0;
 }
@@ -82,18 +85,21 @@ failed:
     return NULL;
 }
 
-static void PS_PRINTF(4, 0)
-    add_text(ev_ctx *c, bool info, const pql_expr *at, const char *fmt, va_list args)
+ps_buf *
+ev_note_begin(ev_ctx *c)
 {
-    ps_buf text;
-    ps_buf_init(&text, ev_alloc(c));
-    text.max = MAX_NOTE_BYTES;
-    ps_buf_addv(&text, fmt, args);
-    if (text.failed)
-        c->notes->failed = true;
+    ps_buf_clear(&c->notes->text);
+    return &c->notes->text;
+}
+
+void
+ev_note_end(ev_ctx *c, bool info, const pql_expr *at)
+{
+    ev_notes *n = c->notes;
+    if (n->text.failed)
+        n->failed = true;
     else
-        add_note(c->notes, info, ps_buf_str(&text), at);
-    ps_buf_done(&text);
+        add_note(n, info, ps_buf_str(&n->text), at);
 }
 
 void
@@ -101,8 +107,9 @@ ev_warn(ev_ctx *c, const pql_expr *at, const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);
-    add_text(c, false, at, fmt, args);
+    ps_buf_addv(ev_note_begin(c), fmt, args);
     va_end(args);
+    ev_note_end(c, false, at);
 }
 
 void
@@ -110,8 +117,9 @@ ev_info(ev_ctx *c, const pql_expr *at, const char *fmt, ...)
 {
     va_list args;
     va_start(args, fmt);
-    add_text(c, true, at, fmt, args);
+    ps_buf_addv(ev_note_begin(c), fmt, args);
     va_end(args);
+    ev_note_end(c, true, at);
 }
 
 static double
@@ -145,21 +153,16 @@ static void
 add_gathered(ev_ctx *c, bool info, const pql_expr *at, const char *head, const char *before_metric,
              ps_str metric, bool always, const ev_note *figures)
 {
-    ps_buf text;
-    ps_buf_init(&text, ev_alloc(c));
-    ps_buf_add_c(&text, head);
+    ps_buf *text = ev_note_begin(c);
+    ps_buf_add_c(text, head);
     if (always || metric.len > 0) {
-        ps_buf_add_c(&text, before_metric);
-        pql_quote(&text, metric);
+        ps_buf_add_c(text, before_metric);
+        pql_quote(text, metric);
     }
-    if (text.failed)
-        c->notes->failed = true;
-    else {
-        ev_note *note = add_note(c->notes, info, ps_buf_str(&text), at);
-        if (note != NULL)
-            merge_figures(note, figures);
-    }
-    ps_buf_done(&text);
+    ev_note *note = text->failed ? NULL : add_note(c->notes, info, ps_buf_str(text), at);
+    if (note != NULL)
+        merge_figures(note, figures);
+    c->notes->failed |= text->failed;
 }
 
 void

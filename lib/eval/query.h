@@ -44,6 +44,7 @@ struct ev_notes {
     ps_alloc alloc;
     ev_note *items;
     size_t n, cap;
+    ps_buf text; /* of the note that is being made */
     bool failed; /* no memory for one */
 };
 

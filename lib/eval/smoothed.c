@@ -33,13 +33,10 @@ between(ev_ctx *c, const pql_expr *at, ps_arena *arena, const hst_hist *h1, cons
 static void
 warn_named(ev_ctx *c, const pql_expr *at, const char *what, mdl_labels labels)
 {
-    ps_buf text;
-    ps_buf_init(&text, ev_alloc(c));
-    ps_buf_add_c(&text, what);
-    pql_quote(&text, ev_metric_name(labels));
-    if (!text.failed)
-        ev_warn(c, at, "%.*s", (int)text.len, text.ptr);
-    ps_buf_done(&text);
+    ps_buf *text = ev_note_begin(c);
+    ps_buf_add_c(text, what);
+    pql_quote(text, ev_metric_name(labels));
+    ev_note_end(c, false, at);
 }
 
 static ps_status
