@@ -221,8 +221,8 @@ bool pql_parse_label_list(pql_parser *p, ps_str **ret, size_t *ret_n, uint32_t *
 bool pql_string(pql_parser *p, pql_token t, ps_str *ret);
 /* True if the literal (seconds) does not fit in Prometheus's nanoseconds. */
 bool pql_seconds_out_of_range(double seconds);
-/* As Prometheus counts: rounded to nanoseconds, then cut to milliseconds. */
-int64_t pql_seconds_to_ms(double seconds);
+/* A literal in milliseconds. As Prometheus counts: rounded to nanoseconds, then cut. */
+int64_t pql_literal_ms(const pql_expr *number);
 
 /* ---- check.c --------------------------------------------------------------------------------- */
 

@@ -173,7 +173,7 @@ pql_parse_number(ps_str s, double *ret)
     ps_str digits = s;
     if (s.len > 0 && (negative || s.ptr[0] == '+'))
         digits = (ps_str){s.ptr + 1, s.len - 1};
-    if (digits.len == 0)
+    if (digits.len == 0 || digits.ptr[0] == '+' || digits.ptr[0] == '-')
         return PS_EINVAL;
     bool hex = digits.len > 2 && digits.ptr[0] == '0' && (digits.ptr[1] | 0x20) == 'x';
     if (!underscores_fit(digits, hex))
@@ -203,22 +203,27 @@ pql_seconds_out_of_range(double seconds)
     return !(seconds <= 9223372036.854775807 && seconds >= -9223372036.854775807);
 }
 
-int64_t
-pql_seconds_to_ms(double seconds)
+/* Half away from zero; the ends of int64 for what lies beyond. */
+static int64_t
+to_nearest(double v)
 {
-    double ns = seconds * 1e9;
-    if (!(ns > -9223372036854775808.0))
-        return INT64_MIN / 1000000;
-    if (ns >= 9223372036854775808.0)
-        return INT64_MAX / 1000000;
-    /* Half away from zero, as Go rounds; doubles of 2^52 and more are whole. */
-    int64_t whole = (int64_t)ns;
-    double rest = ns - (double)whole;
-    if (rest >= 0.5)
-        whole++;
-    else if (rest <= -0.5)
-        whole--;
-    return whole / 1000000;
+    if (!(v > -9223372036854775808.0))
+        return INT64_MIN;
+    if (v >= 9223372036854775808.0)
+        return INT64_MAX;
+    int64_t whole = (int64_t)v; /* exact where doubles have a fraction */
+    double rest = v - (double)whole;
+    return whole + (rest >= 0.5) - (rest <= -0.5);
+}
+
+/* What was written as a duration is a whole number of milliseconds, which nanoseconds in a double
+ * would lose from 104 days on. */
+int64_t
+pql_literal_ms(const pql_expr *number)
+{
+    double seconds = number->number.value;
+    return number->number.duration ? to_nearest(seconds * 1e3)
+                                   : to_nearest(seconds * 1e9) / 1000000;
 }
 
 /* ---- as the parser meets them ------------------------------------------------------------------ */

@@ -44,9 +44,8 @@ add_offset(pql_parser *p, pql_expr *base)
     } else if (when->has_offset) {
         pql_fail(p, base->from, base->to, "offset may not be set multiple times");
     } else if (duration->kind == PQL_NUMBER) {
-        double seconds = duration->number.value;
-        when->offset_ms = pql_seconds_to_ms(seconds);
-        when->has_offset = seconds >= 0.5e-9 || seconds <= -0.5e-9; /* offset 0 is none */
+        when->offset_ms = pql_literal_ms(duration);
+        when->has_offset = when->offset_ms != 0;
     } else {
         when->offset_expr = duration;
         when->has_offset = true;
@@ -180,7 +179,7 @@ positive_duration(pql_parser *p)
 static int64_t
 literal_ms(const pql_expr *duration)
 {
-    return duration->kind == PQL_NUMBER ? pql_seconds_to_ms(duration->number.value) : 0;
+    return duration->kind == PQL_NUMBER ? pql_literal_ms(duration) : 0;
 }
 
 static pql_expr *

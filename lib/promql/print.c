@@ -52,6 +52,10 @@ print_number(ps_buf *out, double value, bool duration)
 {
     char text[PS_DOUBLE_PLAIN_TEXT];
     double limit = 9.2e15;
+    if (duration && ps_bits_of(value) == ps_bits_of(-0.0)) {
+        ps_buf_add_c(out, "-0s");
+        return;
+    }
     if (duration && value < limit && value > -limit) {
         double ms = value * 1000;
         pql_print_duration(out, (int64_t)(ms < 0 ? ms - 0.5 : ms + 0.5));
@@ -105,6 +109,16 @@ print_duration_or(ps_buf *out, const pql_expr *computed, int64_t ms)
         print_duration_expr(out, computed);
     else
         pql_print_duration(out, ms);
+}
+
+/* A range of less than a millisecond cuts to zero, which could not be read again. */
+static void
+print_range_duration(ps_buf *out, const pql_expr *computed, int64_t ms)
+{
+    if (computed == NULL && ms == 0)
+        ps_buf_add_c(out, "0.0001");
+    else
+        print_duration_or(out, computed, ms);
 }
 
 static void
@@ -272,7 +286,7 @@ print_range(ps_buf *out, const pql_expr *e)
     const pql_selector *s = &e->range.selector->selector;
     print_name_and_matchers(out, s);
     ps_buf_add_char(out, '[');
-    print_duration_or(out, e->range.range_expr, e->range.range_ms);
+    print_range_duration(out, e->range.range_expr, e->range.range_ms);
     ps_buf_add_char(out, ']');
     print_edge(out, s->edge);
     print_at(out, &s->when);
@@ -283,7 +297,7 @@ void
 pql_print_subquery_tail(ps_buf *out, const pql_expr *e)
 {
     ps_buf_add_char(out, '[');
-    print_duration_or(out, e->subquery.range_expr, e->subquery.range_ms);
+    print_range_duration(out, e->subquery.range_expr, e->subquery.range_ms);
     ps_buf_add_char(out, ':');
     if (e->subquery.step_expr != NULL || e->subquery.step_ms != 0)
         print_duration_or(out, e->subquery.step_expr, e->subquery.step_ms);
@@ -316,7 +330,9 @@ print_matching(ps_buf *out, const pql_matching *m)
         pql_print_labels(out, m->include, m->n_include);
         ps_buf_add_char(out, ')');
     }
-    if (m->has_fill_left && m->has_fill_right && m->fill_left == m->fill_right) {
+    /* Equal, and no zeros of different sign. */
+    if (m->has_fill_left && m->has_fill_right && m->fill_left == m->fill_right &&
+        ps_bits_of(m->fill_left) == ps_bits_of(m->fill_right)) {
         print_fill(out, "fill", m->fill_left);
         return;
     }

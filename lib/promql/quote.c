@@ -4,7 +4,8 @@
  * What can be shown stands as it is; the rest becomes the shortest escape that reads back to the
  * same bytes: \n and its like, \x for control characters and for bytes that are no UTF-8, \u and \U
  * for characters that have no shape. Which those are is taken from the blocks of Unicode that hold
- * them; characters not assigned yet are shown, since a later Unicode may know them.
+ * them; characters not assigned yet are shown, since a later Unicode may know them. U+FFFD is
+ * escaped, because the language does not take it in a string as it is.
  */
 #include "lib/promql/internal.h"
 
@@ -18,7 +19,7 @@ static const span invisible[] = {
     {0x6DD, 0x6DD},     {0x70F, 0x70F},     {0x890, 0x891},     {0x8E2, 0x8E2},
     {0x1680, 0x1680},   {0x180E, 0x180E},   {0x2000, 0x200F},   {0x2028, 0x202F},
     {0x205F, 0x206F},   {0x3000, 0x3000},   {0xD800, 0xF8FF},   {0xFEFF, 0xFEFF},
-    {0xFFF0, 0xFFFB},   {0xFFFE, 0xFFFF},   {0x110BD, 0x110BD}, {0x110CD, 0x110CD},
+    {0xFFF0, 0xFFFB},   {0xFFFD, 0xFFFF},   {0x110BD, 0x110BD}, {0x110CD, 0x110CD},
     {0x13430, 0x1343F}, {0x1BCA0, 0x1BCA3}, {0x1D173, 0x1D17A}, {0x1FFFE, 0x1FFFF},
     {0x2FFFE, 0x2FFFF}, {0x3FFFE, 0x3FFFF}, {0xE0000, 0xE00FF}, {0xE01F0, UINT32_MAX},
 };
@@ -72,7 +73,10 @@ void
 pql_quote_rune(ps_buf *out, uint32_t rune, char quote)
 {
     ps_buf_add_char(out, quote);
-    add_escaped(out, rune > 0x10FFFF ? PQL_BAD_RUNE : rune, quote);
+    if (rune > 0x10FFFF || rune == PQL_BAD_RUNE)
+        add_utf8(out, PQL_BAD_RUNE);
+    else
+        add_escaped(out, rune, quote);
     ps_buf_add_char(out, quote);
 }
 
