@@ -11,14 +11,7 @@
  *   bench_promql [-t SECONDS] [-p] [TEXT]     seconds for each case and source (0.05); plain arrays only;
  *                                             only cases that contain TEXT
  */
-#include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
-#include <unistd.h>
-
-#include "lib/block/block.h"
-#include "lib/eval/eval.h"
-#include "lib/regex/regex.h"
+#include "bench/promql.h"
 
 enum {
     STEP_MS = 10000,
@@ -27,52 +20,17 @@ enum {
     SPARSE_SAMPLES = N_SAMPLES / 50,
     N_SPARSE = (N_SAMPLES + SPARSE_SAMPLES - 1) / SPARSE_SAMPLES,
     N_SERIES = N_DENSE + N_SPARSE,
-    N_METRICS = 10,
-    MAX_RUNS = 4
+    N_METRICS = 10
 };
 
 static const char *const metrics[N_METRICS] = {"a_one",     "b_one", "h_one",     "a_ten",
                                                "b_ten",     "h_ten", "a_hundred", "b_hundred",
                                                "h_hundred", "sparse"};
 
-typedef struct series {
-    mdl_label items[3];
-    mdl_labels labels;
-    int metric;
-    size_t from, n; /* samples */
-    double base;
-    double *v; /* [n] */
-    blk_run runs[MAX_RUNS];
-    size_t n_runs;
-} series;
-
-static series all[N_SERIES];     /* in order of creation */
-static series *sorted[N_SERIES]; /* by labels */
+static series all[N_SERIES]; /* in order of creation */
+static world everything;
 static int64_t times[N_SAMPLES];
 static ps_arena texts;
-
-static void
-die(const char *what)
-{
-    fprintf(stderr, "bench_promql: %s\n", what);
-    exit(1);
-}
-
-static void *
-need(void *p)
-{
-    if (p == NULL)
-        die("out of memory");
-    return p;
-}
-
-static double
-cpu_seconds(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* ---- data ------------------------------------------------------------------------------------ */
 
@@ -106,14 +64,8 @@ make_series(int metric, int l, int le)
     }
     s->labels = (mdl_labels){s->items, n};
     s->n = N_SAMPLES;
-    s->base = (double)(n_made - 1) / N_DENSE;
+    s->step_ms = STEP_MS;
     return s;
-}
-
-static int
-by_labels(const void *a, const void *b)
-{
-    return mdl_labels_cmp((*(series *const *)a)->labels, (*(series *const *)b)->labels);
 }
 
 static void
@@ -132,20 +84,23 @@ make_data(void)
                 make_series(m + 2, l, le);
         }
     }
-    for (int l = 0; l < N_SPARSE; l++) {
-        series *s = make_series(9, l, -1);
-        s->from = (size_t)l * SPARSE_SAMPLES;
-        s->n = N_SAMPLES - s->from < SPARSE_SAMPLES ? N_SAMPLES - s->from : SPARSE_SAMPLES;
-    }
     for (size_t i = 0; i < N_SAMPLES; i++)
         times[i] = (int64_t)i * STEP_MS;
+    for (size_t l = 0; l < N_SPARSE; l++) {
+        series *s = make_series(9, (int)l, -1);
+        size_t from = l * SPARSE_SAMPLES;
+        s->n = N_SAMPLES - from < SPARSE_SAMPLES ? N_SAMPLES - from : SPARSE_SAMPLES;
+        s->from_ms = times[from];
+    }
     for (size_t i = 0; i < N_SERIES; i++) {
-        series *s = sorted[i] = &all[i];
+        series *s = &all[i];
+        size_t from = (size_t)(s->from_ms / STEP_MS);
+        s->t = times + from;
         s->v = need(malloc(s->n * sizeof *s->v));
         for (size_t k = 0; k < s->n; k++)
-            s->v[k] = i < N_DENSE ? (double)k + s->base : (double)(s->from + k) / N_DENSE;
+            s->v[k] = i < N_DENSE ? (double)k + (double)i / N_DENSE : (double)(from + k) / N_DENSE;
     }
-    qsort(sorted, N_SERIES, sizeof *sorted, by_labels);
+    world_of(&everything, all, N_SERIES);
 }
 
 /* ---- blocks ------------------------------------------------------------------------------------ */
@@ -179,10 +134,11 @@ make_blocks(int metric, size_t from, size_t to)
     ps_err err;
     for (size_t i = 0; i < N_SERIES; i++) {
         series *s = &all[i];
-        size_t lo = from > s->from ? from : s->from, hi = to < s->from + s->n ? to : s->from + s->n;
+        size_t first = (size_t)(s->from_ms / STEP_MS);
+        size_t lo = from > first ? from : first, hi = to < first + s->n ? to : first + s->n;
         if (s->metric != metric || lo >= hi)
             continue;
-        if (blk_writer_add(w, (int64_t)i + 1, times + lo, s->v + (lo - s->from), hi - lo, &err) !=
+        if (blk_writer_add(w, (int64_t)i + 1, times + lo, s->v + (lo - first), hi - lo, &err) !=
             PS_OK)
             die(err.text);
         members[n++] = s;
@@ -194,191 +150,6 @@ make_blocks(int metric, size_t from, size_t to)
     if (n > 0)
         finish_block(w, members, n);
     blk_writer_free(w);
-}
-
-/* ---- source ------------------------------------------------------------------------------------ */
-
-typedef struct found { /* of one selection */
-    int64_t from_ms, to_ms;
-    bool newest_only;
-    series **members;
-} found;
-
-typedef struct source {
-    bool blocks;
-    ps_arena arena; /* of one query */
-    blk_bench *bench;
-} source;
-
-/* The series whose name a matcher asks for lie side by side: what an index would give. */
-static void
-narrow(const ev_selection *want, size_t *from, size_t *to)
-{
-    for (size_t i = 0; i < want->n_matchers; i++) {
-        const mdl_matcher *m = &want->matchers[i];
-        if (m->type != MDL_MATCH_EQ || !ps_str_eq_c(m->name, MDL_METRIC_NAME))
-            continue;
-        for (size_t half = *to - *from; half > 0; half /= 2) {
-            while (*from + half <= *to &&
-                   ps_str_cmp(sorted[*from + half - 1]->items[0].value, m->value) < 0)
-                *from += half;
-        }
-        *to = *from;
-        while (*to < N_SERIES && ps_str_eq(sorted[*to]->items[0].value, m->value))
-            (*to)++;
-    }
-}
-
-static ps_status
-select_one(source *s, const ev_selection *want, ev_series_list *ret, ps_err *err)
-{
-    re_matcher *matchers[8];
-    if (want->n_matchers > PS_ARRAY_LEN(matchers))
-        return ps_fail(err, PS_ELIMIT, "too many matchers");
-    size_t n = 0, from = 0, to = N_SERIES;
-    narrow(want, &from, &to);
-    found *f = ps_arena_new(&s->arena, sizeof *f);
-    mdl_labels *labels = ps_arena_array(&s->arena, to - from + 1, sizeof *labels);
-    series **members = ps_arena_array(&s->arena, to - from + 1, sizeof *members);
-    if (f == NULL || labels == NULL || members == NULL)
-        return ps_fail(err, PS_ENOMEM, "out of memory");
-    *f = (found){want->from_ms, want->to_ms, want->newest_only, members};
-    for (size_t i = 0; i < want->n_matchers; i++)
-        PS_TRY(re_matcher_new(&ps_malloc, &want->matchers[i], &matchers[i], err));
-    for (size_t i = from; i < to; i++) {
-        if (!re_matchers_match(matchers, want->n_matchers, sorted[i]->labels))
-            continue;
-        labels[n] = sorted[i]->labels;
-        f->members[n++] = sorted[i];
-    }
-    for (size_t i = 0; i < want->n_matchers; i++)
-        re_matcher_free(matchers[i]);
-    *ret = (ev_series_list){n, labels, f};
-    return PS_OK;
-}
-
-static ps_status
-select_all(void *self, const ev_selection *selections, size_t n, ev_series_list *ret, ps_err *err)
-{
-    for (size_t i = 0; i < n; i++)
-        PS_TRY(select_one(self, &selections[i], &ret[i], err));
-    return PS_OK;
-}
-
-static ps_status
-read_blocks(source *src, const found *f, const series *s, ev_samples *into, ps_err *err)
-{
-    bool known;
-    int64_t t;
-    double v;
-    size_t n;
-    if (f->newest_only) {
-        blk_runs_newest(s->runs, s->n_runs, f->from_ms, f->to_ms, &known, &t, &v);
-        if (known) {
-            PS_TRY(ev_samples_reserve(into, into->n + 1, false, false));
-            into->t_ms[into->n] = t;
-            into->v[into->n++] = v;
-            return PS_OK;
-        }
-    }
-    size_t room = blk_runs_samples(s->runs, s->n_runs, f->from_ms, f->to_ms);
-    PS_TRY(ev_samples_reserve(into, into->n + room, false, false));
-    PS_TRY(blk_runs_decode(src->bench, s->runs, s->n_runs, f->from_ms, f->to_ms,
-                           into->t_ms + into->n, into->v + into->n, &n, err));
-    into->n += n;
-    return PS_OK;
-}
-
-static ps_status
-read_one(void *self, const ev_series_list *list, size_t index, size_t worker, ev_samples *into,
-         ps_err *err)
-{
-    source *src = self;
-    const found *f = list->impl;
-    const series *s = f->members[index];
-    (void)worker;
-    if (src->blocks)
-        return read_blocks(src, f, s, into, err);
-    int64_t last = (int64_t)(s->from + s->n) - 1, lo = (int64_t)s->from;
-    int64_t hi = f->to_ms < 0 ? -1 : f->to_ms / STEP_MS;
-    if (f->from_ms > lo * STEP_MS)
-        lo = (f->from_ms + STEP_MS - 1) / STEP_MS;
-    if (hi > last)
-        hi = last;
-    if (hi < lo)
-        return PS_OK;
-    if (f->newest_only)
-        lo = hi;
-    size_t n = (size_t)(hi - lo) + 1;
-    PS_TRY(ev_samples_reserve(into, into->n + n, false, false));
-    memcpy(into->t_ms + into->n, times + lo, n * sizeof *times);
-    memcpy(into->v + into->n, s->v + ((size_t)lo - s->from), n * sizeof *s->v);
-    into->n += n;
-    return PS_OK;
-}
-
-/* ---- running ------------------------------------------------------------------------------------- */
-
-typedef struct meter { /* an allocator that counts */
-    size_t calls, live, peak;
-} meter;
-
-static void *
-meter_realloc(void *self, void *old, size_t old_size, size_t new_size)
-{
-    meter *m = self;
-    void *p = ps_malloc.realloc(ps_malloc.self, old, old_size, new_size);
-    m->live -= old_size;
-    m->live += new_size;
-    m->calls += new_size != 0;
-    if (m->live > m->peak)
-        m->peak = m->live;
-    return p;
-}
-
-static void
-run_once(source *src, meter *m, const char *query, size_t steps, ev_stats *ret)
-{
-    const pql_options language = {.experimental_functions = true, .extended_range = true};
-    const ev_options options = {0};
-    const ev_env env = {.alloc = {meter_realloc, m},
-                        .source = {src, select_all, read_one},
-                        .executor = ev_serial};
-    const int64_t end = (int64_t)N_SAMPLES * STEP_MS;
-    ps_arena arena;
-    pql_expr *expr;
-    pql_error error;
-    ev_query *q = NULL;
-    const ev_result *result;
-    ps_arena_init(&arena, &env.alloc, 0);
-    if (pql_parse(&arena, ps_str_c(query), &language, &expr, &error) != PS_OK)
-        die(error.text);
-    if (ev_query_new(&env, &options, expr, ps_str_c(query), end - (int64_t)steps * STEP_MS, end,
-                     STEP_MS, &q) != PS_OK ||
-        ev_query_run(q, &result) != PS_OK) {
-        fprintf(stderr, "%s: %.*s\n", query, (int)ev_query_error(q).len, ev_query_error(q).ptr);
-        exit(1);
-    }
-    *ret = result->stats;
-    ev_query_free(q);
-    ps_arena_done(&arena);
-    ps_arena_reset(&src->arena);
-}
-
-static double
-mean_ms(source *src, meter *m, const char *query, size_t steps, double seconds, ev_stats *ret)
-{
-    size_t n = 0;
-    run_once(src, m, query, steps, ret); /* warm */
-    *m = (meter){0};
-    double start = cpu_seconds(), spent;
-    do {
-        run_once(src, m, query, steps, ret);
-        n++;
-        spent = cpu_seconds() - start;
-    } while (spent < seconds);
-    m->calls /= n;
-    return spent / (double)n * 1e3;
 }
 
 typedef struct bench_case {
@@ -453,11 +224,13 @@ bench(setup *s, const char *template_, const char *x, size_t steps)
     query[n] = '\0';
     if (s->only != NULL && strstr(query, s->only) == NULL)
         return;
+    const int64_t end = (int64_t)N_SAMPLES * STEP_MS;
+    const bench_range range = {end - (int64_t)steps * STEP_MS, end, STEP_MS};
     meter m = {0}, ignored = {0};
     ev_stats stats;
-    double plain = mean_ms(&s->plain, &m, query, steps, s->seconds, &stats);
+    double plain = mean_ms(&s->plain, &m, query, range, s->seconds, &stats);
     double blocks =
-        s->plain_only ? 0 : mean_ms(&s->blocks, &ignored, query, steps, s->seconds, &stats);
+        s->plain_only ? 0 : mean_ms(&s->blocks, &ignored, query, range, s->seconds, &stats);
     printf("expr=%s,steps=%zu\t%.4f\t%.4f\t%zu\t%.2f\t%.3f\n", query, steps, plain, blocks, m.calls,
            (double)m.peak / (1 << 20), (double)stats.total_samples / 1e6);
     fflush(stdout);
@@ -477,6 +250,7 @@ main(int argc, char **argv)
     }
     s.only = optind < argc ? argv[optind] : NULL;
     make_data();
+    s.plain.w = s.blocks.w = &everything;
     s.blocks.blocks = true;
     ps_arena_init(&s.plain.arena, &ps_malloc, 0);
     ps_arena_init(&s.blocks.arena, &ps_malloc, 0);
