@@ -173,6 +173,8 @@ const pql_expr *
 ev_range_position(const ev_range_call *call)
 {
     static const pql_expr start_of_query = {.kind = PQL_SELECTOR};
+    if (call->call->call.fn->id == PQL_FN_QUANTILE_OVER_TIME)
+        return call->call->call.args[0]; /* the first argument of any kind */
     return call->arg->kind == PQL_SUBQUERY ? &start_of_query : call->arg;
 }
 

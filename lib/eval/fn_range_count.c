@@ -127,8 +127,13 @@ time_of_end(const ev_range_call *call, const ev_samples *s, ev_row *out, bool la
     PS_TRY(ev_walk_begin(&w, call, s));
     while (ev_walk_next(&w))
         for (size_t i = 0; i < w.n; i++)
-            if (w.any >> i & 1)
-                ev_put(out, w.first + i, (double)end_point(&w, i, last).t / 1000);
+            if (w.any >> i & 1) {
+                int64_t t = end_point(&w, i, last).t;
+                /* A kind that the window lacks counts as a sample at 0. */
+                if (last && t < 0 && !(w.mixed >> i & 1))
+                    t = 0;
+                ev_put(out, w.first + i, (double)t / 1000);
+            }
     ev_walk_end(&w);
     return PS_OK;
 }

@@ -346,8 +346,8 @@ slow(pql_fn fn, const window *w, double *ret)
     case PQL_FN_TS_OF_FIRST_OVER_TIME:
         *ret = seconds(w->t[0]);
         return true;
-    case PQL_FN_TS_OF_LAST_OVER_TIME:
-        *ret = seconds(w->t[w->n - 1]);
+    case PQL_FN_TS_OF_LAST_OVER_TIME: /* never before 1970 */
+        *ret = fmax(0, seconds(w->t[w->n - 1]));
         return true;
     default:
         fail_msg("no slow way for %s", pql_function_of(fn)->name);
