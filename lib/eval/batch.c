@@ -143,8 +143,9 @@ copy_hists(ev_ctx *c, ev_matrix *m, size_t i, const ev_row *from, int64_t *ret_w
     return PS_OK;
 }
 
+/* *ret_points: the samples of the batch. Its node holds them until the next one is pulled. */
 static ps_status
-take_batch(ev_matrix *m, ev_ctx *c, ev_batch *b)
+take_batch(ev_matrix *m, ev_ctx *c, ev_batch *b, int64_t *ret_points)
 {
     int64_t points = 0;
     memcpy(m->v + b->first * m->n_steps, b->v, b->n * m->n_steps * sizeof *m->v);
@@ -156,8 +157,8 @@ take_batch(ev_matrix *m, ev_ctx *c, ev_batch *b)
             ev_row from = ev_batch_row(b, i);
             PS_TRY(copy_hists(c, m, b->first + i, &from, &points));
         }
-    m->held += points;
-    return ev_hold(c, points);
+    *ret_points = points;
+    return PS_OK;
 }
 
 ps_status
@@ -167,12 +168,17 @@ ev_matrix_pull(ev_node *n, ev_matrix *ret)
     ev_matrix m = {.n = n->n_series, .n_steps = n->grid.n, .n_words = (n->grid.n + 63) / 64};
     ps_arena_init(&m.arena, ev_alloc(c), 0);
     ps_status status = alloc_cells(c, m.n, m.n_steps, &m.v, &m.has, &m.h);
+    int64_t points = 0;
     while (status == PS_OK) {
         ev_batch *b;
         status = ev_next(n, &b);
+        if (status != PS_OK)
+            break;
+        m.held += points;
+        status = ev_hold(c, points);
         if (status != PS_OK || b == NULL)
             break;
-        status = take_batch(&m, c, b);
+        status = take_batch(&m, c, b, &points);
     }
     if (status != PS_OK) {
         ev_matrix_done(&m, c);

@@ -13,7 +13,7 @@ typedef struct invariant_node {
     ev_batch *in;
     size_t in_at;
     int64_t held;
-    bool counted;
+    bool ended, counted;
 } invariant_node;
 
 static ps_status
@@ -71,27 +71,26 @@ invariant_next(ev_node *n, ev_batch **ret)
 {
     invariant_node *v = (invariant_node *)n;
     size_t rows = 0;
-    bool ended = false;
     ev_release(n->c, v->held);
     v->held = 0;
     if (v->out.cap > 0)
         ev_batch_clear(&v->out, v->out.first + v->out.n, v->out.cap);
-    while (rows < v->out.cap) {
+    while (!v->ended) {
+        /* at once when its last row is done, so that the kid lets go of what it holds */
         if (v->in == NULL || v->in_at == v->in->n) {
             PS_TRY(ev_next(n->kids[0], &v->in));
             v->in_at = 0;
-            if (v->in == NULL) {
-                ended = true;
-                break;
-            }
+            v->ended = v->in == NULL;
             continue;
         }
+        if (rows == v->out.cap)
+            break;
         PS_TRY(repeat_row(v, rows++));
         v->in_at++;
     }
     v->out.n = rows;
     PS_TRY(ev_hold(n->c, v->held));
-    if (ended || rows == 0)
+    if (v->ended)
         count_steps(v);
     *ret = rows > 0 ? &v->out : NULL;
     return PS_OK;

@@ -13,6 +13,8 @@ typedef struct result_rows {
     ev_result_series *series;
     size_t n;
     int64_t *times; /* of all steps */
+    /* points of the last batch: held by its node until the next is pulled, by the result then */
+    int64_t pending;
 } result_rows;
 
 static ps_status
@@ -40,7 +42,8 @@ add_hists(result_rows *r, const ev_row *row, ev_result_series *s)
         at++;
     }
     s->h = h;
-    return ev_hold(c, weight);
+    r->pending += weight;
+    return PS_OK;
 }
 
 /* Points of a row that lacks steps. Returns how many were written. */
@@ -69,7 +72,7 @@ add_batch(result_rows *r, ev_node *root, ev_batch *b)
         points += n;
         sparse += n == n_steps ? 0 : n;
     }
-    PS_TRY(ev_hold(c, (int64_t)points));
+    r->pending = (int64_t)points;
     double *v = ps_arena_new(ev_arena(c), (points + 1) * sizeof *v);
     int64_t *t = ps_arena_new(ev_arena(c), (sparse + 1) * sizeof *t);
     if (v == NULL || t == NULL)
@@ -142,6 +145,7 @@ ev_collect(ev_query *q, ev_node *root, bool sort)
     for (;;) {
         ev_batch *b;
         PS_TRY(ev_next(root, &b));
+        PS_TRY(ev_hold(c, r.pending));
         if (b == NULL)
             break;
         PS_TRY(add_batch(&r, root, b));

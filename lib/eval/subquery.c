@@ -123,13 +123,16 @@ subquery_next(ev_node *n, ev_batch **ret)
     if (n->n_series == 0)
         return PS_OK;
     ev_batch_clear(&q->out, q->out.first + q->out.n, q->out.cap);
-    while (rows < q->out.cap && !q->ended) {
+    while (!q->ended) {
+        /* at once when its last row is done, so that the kid lets go of what it holds */
         if (q->in == NULL || q->in_at == q->in->n) {
             PS_TRY(ev_next(n->kids[0], &q->in));
             q->in_at = 0;
             q->ended = q->in == NULL;
             continue;
         }
+        if (rows == q->out.cap)
+            break;
         if ((rows & 15) == 0)
             PS_TRY(ev_poll(n->c));
         PS_TRY(run_row(q, rows++));

@@ -216,21 +216,22 @@ samples_looked_at_are_counted_as_prometheus_does(void **state)
     static const struct {
         const char *text;
         int64_t start, end, step;
-        uint64_t total;
+        uint64_t total, peak; /* peak: Prometheus's, ours must not be larger */
     } cases[] = {
-        {"x_total{i=\"0\"}", 0, 0, 0, 1},
-        {"x_total{i=\"0\"}", 0, 100000, 10000, 11},
-        {"x_total{i=\"0\"}[1m]", 600000, 600000, 0, 6},
-        {"rate(x_total{i=\"0\"}[1m])", 600000, 600000, 0, 6},
-        {"rate(x_total{i=\"0\"}[1m])", 600000, 650000, 10000, 36},
-        {"rate(x_total{i=\"0\"}[1m] @ 600)", 600000, 650000, 10000, 36},
-        {"x_total{i=\"0\"} @ 600", 600000, 650000, 10000, 6},
-        {"sum_over_time(x_total{i=\"0\"}[1m:20s])", 600000, 600000, 0, 3},
-        {"x_total{i=\"0\"}[1m:20s]", 600000, 600000, 0, 3},
-        {"time()", 0, 100000, 10000, 0},
+        {"x_total{i=\"0\"}", 0, 0, 0, 1, 1},
+        {"x_total{i=\"0\"}", 0, 100000, 10000, 11, 11},
+        {"x_total{l=\"1\"}", 600000, 600000, 0, 43, 43},
+        {"x_total{i=\"0\"}[1m]", 600000, 600000, 0, 6, 6},
+        {"rate(x_total{i=\"0\"}[1m])", 600000, 600000, 0, 6, 7},
+        {"rate(x_total{i=\"0\"}[1m])", 600000, 650000, 10000, 36, 12},
+        {"rate(x_total{i=\"0\"}[1m] @ 600)", 600000, 650000, 10000, 36, 7},
+        {"x_total{i=\"0\"} @ 600", 600000, 650000, 10000, 6, 6},
+        {"sum_over_time(x_total{i=\"0\"}[1m:20s])", 600000, 600000, 0, 3, 7},
+        {"x_total{i=\"0\"}[1m:20s]", 600000, 600000, 0, 3, 3},
+        {"time()", 0, 100000, 10000, 0, 11},
         /* 176 + 8 * (2 spans + 4 buckets + 0 bounds) = 224 bytes are 14 samples */
-        {"h{mixed=\"\"}", 0, 0, 0, 14},
-        {"timestamp(h{mixed=\"\"})", 0, 0, 0, 1},
+        {"h{mixed=\"\"}", 0, 0, 0, 14, 14},
+        {"timestamp(h{mixed=\"\"})", 0, 0, 0, 1, 2},
     };
     for (size_t i = 0; i < PS_ARRAY_LEN(cases); i++) {
         harness_query q = {.text = cases[i].text,
@@ -244,6 +245,7 @@ samples_looked_at_are_counted_as_prometheus_does(void **state)
             if (r.stats.total_samples != cases[i].total)
                 print_message("%s\n", cases[i].text);
             assert_int_equal(r.stats.total_samples, cases[i].total);
+            assert_in_range(r.stats.peak_samples, 1, cases[i].peak);
             harness_done(&r);
         }
     }
