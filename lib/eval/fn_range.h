@@ -112,7 +112,6 @@ bool ev_start_overlaps(int64_t prev_start, int64_t prev_t, int64_t start);
 void *ev_scratch(ev_ctx *c, size_t n, size_t size);
 void ev_scratch_free(ev_ctx *c, void *p, size_t n, size_t size);
 
-
 ps_status ev_fn_rate(const ev_range_call *call, const ev_samples *s, ev_row *out);
 ps_status ev_fn_increase(const ev_range_call *call, const ev_samples *s, ev_row *out);
 ps_status ev_fn_delta(const ev_range_call *call, const ev_samples *s, ev_row *out);
@@ -165,9 +164,11 @@ void ev_rate_extended(ev_walk *w, ev_rate_kind kind, ev_row *out);
 typedef struct ev_hist_work {
     ev_walk *w;
     ev_rate_kind kind;
-    uint8_t *known;    /* of pair (i - 1, i): 0 not looked at, 1 no reset, 2 reset */
-    ps_arena scratch;  /* of one window */
-    hst_sum *sum;      /* in sums */
+    uint8_t *known; /* of pair (i - 1, i): 0 not looked at, 1 no reset, 2 reset */
+    uint32_t *run;  /* from here to i all are alike and there is no reset; known below n_runs */
+    size_t n_runs;
+    ps_arena scratch; /* of one window */
+    hst_sum *sum;     /* in sums */
     ps_arena sums;
     uint64_t overlaps; /* windows with overlapping start times */
 } ev_hist_work;

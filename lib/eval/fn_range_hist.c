@@ -38,7 +38,8 @@ ev_hist_begin(ev_hist_work *k, ev_walk *w, ev_rate_kind kind)
     if (k->known == NULL)
         return PS_ENOMEM;
     memset(k->known, 0, w->h.n);
-    return PS_OK;
+    k->run = ev_scratch(w->call->c, w->h.n, sizeof *k->run);
+    return k->run == NULL ? PS_ENOMEM : PS_OK;
 }
 
 void
@@ -50,6 +51,8 @@ ev_hist_end(ev_hist_work *k)
     ps_arena_done(&k->sums);
     if (k->known != NULL)
         ev_scratch_free(k->w->call->c, k->known, k->w->h.n, 1);
+    if (k->run != NULL)
+        ev_scratch_free(k->w->call->c, k->run, k->w->h.n, sizeof *k->run);
 }
 
 bool
@@ -57,11 +60,29 @@ ev_hist_is_reset(ev_hist_work *k, size_t i)
 {
     const ev_points *p = &k->w->h;
     if (k->known[i] == 0) {
-        bool reset = p->start != NULL && ev_start_is_reset(p->start[i - 1], p->t[i - 1],
-                                                           p->start[i], p->t[i]);
+        bool reset = p->start != NULL &&
+                     ev_start_is_reset(p->start[i - 1], p->t[i - 1], p->start[i], p->t[i]);
         k->known[i] = reset || hst_detect_reset(p->h[i - 1], p->h[i]) ? 2 : 1;
     }
     return k->known[i] == 2;
+}
+
+/* Are samples lo .. hi - 1 of one kind and resolution, with no reset between them? Windows only move to
+ * the right, so that every sample is looked at once. */
+static bool
+is_one_run(ev_hist_work *k, size_t lo, size_t hi)
+{
+    const hst_hist *const *h = k->w->h.h;
+    if (k->n_runs < lo)
+        k->n_runs = lo;
+    for (size_t i = k->n_runs; i < hi; i++) {
+        bool alike = i > lo && h[i]->schema == h[i - 1]->schema &&
+                     (h[i]->hint == HST_GAUGE) == (h[i - 1]->hint == HST_GAUGE) &&
+                     !ev_hist_is_reset(k, i);
+        k->run[i] = alike ? k->run[i - 1] : (uint32_t)i;
+    }
+    k->n_runs = hi > k->n_runs ? hi : k->n_runs;
+    return k->run[hi - 1] <= lo;
 }
 
 ps_status
@@ -99,7 +120,7 @@ empty_like(const hst_hist *h)
 
 /* Kinds and hints of all samples; finds the lowest resolution that matters. */
 static ps_status
-look_at_all(const ev_hist_work *k, window *v, const hst_hist *first, int32_t *schema)
+look_at_all(const ev_hist_work *k, window *v, const hst_hist *first, bool one_run, int32_t *schema)
 {
     const hst_hist *const *h = k->w->h.h;
     const hst_hist *last = h[v->hi - 1];
@@ -109,6 +130,8 @@ look_at_all(const ev_hist_work *k, window *v, const hst_hist *first, int32_t *sc
     if (hst_is_custom(last) != custom)
         return PS_EINVAL;
     *schema = first->schema < last->schema ? first->schema : last->schema;
+    if (one_run)
+        return PS_OK;
     for (size_t i = v->lo + 1; k->kind.counter && i + 1 < v->hi; i++) {
         if (h[i]->hint == HST_GAUGE)
             v->notes |= bit(EV_NOTE_NOT_COUNTER);
@@ -140,25 +163,26 @@ change_of(ev_hist_work *k, window *v)
     const hst_hist *first = p->h[v->lo], *last = p->h[v->hi - 1];
     hst_notes notes = {0};
     int32_t schema;
-    bool reset_first = k->kind.counter && ev_hist_is_reset(k, v->lo + 1);
+    bool one_run = k->kind.counter && is_one_run(k, v->lo, v->hi);
+    bool reset_first = k->kind.counter && !one_run && ev_hist_is_reset(k, v->lo + 1);
     hst_hist empty = empty_like(p->h[v->lo + 1]);
     if (reset_first)
         first = &empty;
-    PS_TRY(look_at_all(k, v, first, &schema));
+    PS_TRY(look_at_all(k, v, first, one_run, &schema));
     v->change = last;
     if (!hst_is_custom(last) && schema < last->schema)
         PS_TRY(hst_reduce(&k->scratch, last, schema, &v->change));
     ps_status status = hst_sub(&k->scratch, v->change, first, &notes, &v->change);
     if (notes.bounds_reconciled)
         v->notes |= bit(EV_NOTE_BOUNDS_SUB);
-    for (size_t i = v->lo + 1; status == PS_OK && k->kind.counter && i < v->hi; i++)
+    bool resets = k->kind.counter && !one_run;
+    for (size_t i = v->lo + 1; status == PS_OK && resets && i < v->hi; i++)
         if (ev_hist_is_reset(k, i) && !(reset_first && i == v->lo + 1))
             status = add_noted(k, v, p->h[i - 1]);
     if (status == PS_EINVAL)
         v->notes = 0;
     PS_TRY(status);
-    if (!k->kind.counter &&
-        (p->h[v->lo]->hint != HST_GAUGE || p->h[v->hi - 1]->hint != HST_GAUGE))
+    if (!k->kind.counter && (p->h[v->lo]->hint != HST_GAUGE || p->h[v->hi - 1]->hint != HST_GAUGE))
         v->notes |= bit(EV_NOTE_NOT_GAUGE);
     return hst_with_hint(&k->scratch, v->change, HST_GAUGE, &v->change);
 }
