@@ -46,9 +46,6 @@ append_one(ps_buf *out, char verb, va_list *args)
     case 's':
         ps_buf_add_c(out, va_arg(*args, const char *));
         break;
-    case 'S':
-        ps_buf_add_str(out, cut(va_arg(*args, ps_str), MAX_QUOTED));
-        break;
     case 'q':
         pql_quote(out, cut(va_arg(*args, ps_str), MAX_QUOTED));
         break;

@@ -130,8 +130,8 @@ void pql_parser_init(pql_parser *p, ps_arena *arena, ps_str text, pql_error *err
 
 /*
  * The first error of the parser, later ones are ignored. `format` knows %s (const char *), %q
- * (ps_str, quoted), %S (ps_str as it is), %c (uint32_t, a quoted character), %d (unsigned), %U
- * (uint32_t as U+0041 'A'). Always returns NULL, for "return pql_fail(...)".
+ * (ps_str, quoted), %c (uint32_t, a quoted character), %d (unsigned), %U (uint32_t as U+0041 'A').
+ * Always returns NULL, for "return pql_fail(...)".
  */
 void *pql_fail(pql_parser *p, uint32_t from, uint32_t to, const char *format, ...);
 /* The token that was peeked at fits nowhere. */

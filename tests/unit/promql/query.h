@@ -87,7 +87,7 @@ query_sort_matchers(pql_expr *e)
     pql_expr *children[16];
     size_t n = pql_children(e, children, PS_ARRAY_LEN(children));
     assert_true(n <= PS_ARRAY_LEN(children));
-    if (e->kind == PQL_SELECTOR)
+    if (e->kind == PQL_SELECTOR && e->selector.n_matchers > 0)
         qsort(e->selector.matchers, e->selector.n_matchers, sizeof(mdl_matcher), query_matcher_cmp);
     for (size_t i = 0; i < n; i++)
         query_sort_matchers(children[i]);

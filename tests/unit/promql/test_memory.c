@@ -75,6 +75,33 @@ every_allocation_may_fail(void **state)
 }
 
 static void
+series_and_selectors_too(void **state)
+{
+    (void)state;
+    const char *series =
+        "m{a=\"\\x41\",b='2',\"c d\"=`3`,e=\"4\",f=\"5\",g=\"6\",h=\"7\",i=\"8\",j=\"9\"}";
+    for (size_t fail_at = 1;; fail_at++) {
+        test_alloc counter = {.fail_at = fail_at};
+        ps_alloc alloc = test_alloc_of(&counter);
+        for (size_t budget = 0; budget <= 8192; budget += 64) {
+            ps_arena arena;
+            mdl_labels labels;
+            pql_expr *expr;
+            pql_error error;
+            ps_arena_init(&arena, &alloc, budget);
+            ps_status status = pql_parse_series(&arena, ps_str_c(series), &labels, &error);
+            assert_true(status == PS_OK ? labels.n == 10 : status == PS_ENOMEM);
+            status = pql_parse_selector(&arena, ps_str_c(series), &expr, &error);
+            assert_true(status == PS_OK ? expr->selector.n_matchers == 10 : status == PS_ENOMEM);
+            ps_arena_done(&arena);
+        }
+        test_alloc_check_empty(&counter);
+        if (counter.calls < fail_at)
+            break;
+    }
+}
+
+static void
 budgets_are_kept(void **state)
 {
     (void)state;
@@ -130,6 +157,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(series_and_selectors_too),
         cmocka_unit_test(budgets_are_kept),
         cmocka_unit_test(memory_is_linear_in_the_text),
     };

@@ -437,6 +437,10 @@ what_is_printed_parses_to_the_same(void **state)
     check_round_trip("1001ms + 2002ms");
     check_round_trip("a[1001ms] offset 2002ms");
     check_round_trip("info(a, {})");
+    check_round_trip("-0s + rate(a[0.0004] offset 0.0004) + rate(b[0.0004:0.0004])");
+    check_round_trip("a + fill_left (0) fill_right (-0) b");
+    check_round_trip("'\\ufffd \\U000e0001'");
+    check_round_trip("a[115d1ms:] offset 200d3ms");
     check_round_trip("a offset +(5m) * 2");
     check_round_trip("a offset - -5m * 2");
     check_round_trip("a offset + +(5m) * 2");
