@@ -16,32 +16,81 @@
  * would be zero. If the counter is known to have started within the window, nothing is guessed on the
  * left.
  */
+typedef struct reach {
+    double sampled, to_start, to_end;
+} reach;
+
+static reach
+reach_of(const ev_span *s)
+{
+    reach r = {.sampled = (double)(s->last_t - s->first_t) / 1000,
+               .to_start = (double)(s->first_t - s->from) / 1000,
+               .to_end = (double)(s->to - s->last_t) / 1000};
+    double gap = s->n > 1 ? r.sampled / (double)(s->n - 1) : 0, limit = gap * 1.1;
+    if (s->start != 0) {
+        r.to_start = 0;
+        r.sampled = (double)(s->last_t - s->start) / 1000;
+    } else if (r.to_start >= limit) {
+        r.to_start = gap / 2;
+    }
+    if (r.to_end >= limit)
+        r.to_end = gap / 2;
+    return r;
+}
+
+static inline double
+factor_of(reach r, ev_rate_kind kind, double range_s)
+{
+    double factor = r.sampled == 0 ? 1 : (r.sampled + r.to_start + r.to_end) / r.sampled;
+    return kind.per_second ? factor / range_s : factor;
+}
+
+/* Would the line be zero within to_start before the first sample? */
+static inline bool
+limited_by_zero(const ev_span *s, const reach *r, double *ret)
+{
+    if (!(s->change > 0 && s->first >= 0) || s->start != 0)
+        return false;
+    /* Far from it nothing is divided. An infinite product on the left may stand for less. */
+    double left = r->sampled * s->first, right = r->to_start * s->change;
+    if (left > right * 1.000001 && left < INFINITY)
+        return false;
+    *ret = r->sampled * (s->first / s->change);
+    return *ret < r->to_start;
+}
+
 double
 ev_rate_factor(const ev_span *s, ev_rate_kind kind, double range_s)
 {
-    double to_start = (double)(s->first_t - s->from) / 1000;
-    double to_end = (double)(s->to - s->last_t) / 1000;
-    double sampled = (double)(s->last_t - s->first_t) / 1000;
-    double gap = s->n > 1 ? sampled / (double)(s->n - 1) : 0;
-    double limit = gap * 1.1;
-    if (s->start != 0) {
-        to_start = 0;
-        sampled = (double)(s->last_t - s->start) / 1000;
-    } else {
-        if (to_start >= limit)
-            to_start = gap / 2;
-        if (kind.counter && s->change > 0 && s->first >= 0) {
-            double to_zero = sampled * (s->first / s->change);
-            if (to_zero < to_start)
-                to_start = to_zero;
-        }
+    reach r = reach_of(s);
+    double to_zero;
+    if (kind.counter && limited_by_zero(s, &r, &to_zero))
+        r.to_start = to_zero;
+    return factor_of(r, kind, range_s);
+}
+
+/* Windows of a regular series lie alike: what the last one's span gave is kept. */
+typedef struct last_span {
+    int64_t left, inner, right;
+    size_t n;
+    reach r;
+    double factor;
+} last_span;
+
+static inline double
+factor_of_span(last_span *l, const ev_span *s, ev_rate_kind kind, double range_s)
+{
+    int64_t left = s->first_t - s->from, inner = s->last_t - s->first_t, right = s->to - s->last_t;
+    double to_zero;
+    if (s->start != 0)
+        return ev_rate_factor(s, kind, range_s);
+    if (left != l->left || inner != l->inner || right != l->right || s->n != l->n) {
+        reach r = reach_of(s);
+        *l = (last_span){left, inner, right, s->n, r, factor_of(r, kind, range_s)};
     }
-    if (to_end >= limit)
-        to_end = gap / 2;
-    double factor = 1;
-    if (sampled != 0)
-        factor = (sampled + to_start + to_end) / sampled;
-    return kind.per_second ? factor / range_s : factor;
+    if (!kind.counter || !limited_by_zero(s, &l->r, &to_zero))
+        return l->factor;
+    return factor_of((reach){l->r.sampled, to_zero, l->r.to_end}, kind, range_s);
 }
 
 /* ---- resets of a series --------------------------------------------------------------------------- */
@@ -117,7 +166,8 @@ count_overlaps(resets *r, const ev_points *p, size_t lo, size_t hi)
 /* ---- rate, increase, delta --------------------------------------------------------------------------- */
 
 static void
-rate_of_window(const ev_walk *w, resets *r, ev_rate_kind kind, double range_s, size_t i, ev_row *out)
+rate_of_window(const ev_walk *w, resets *r, last_span *last, ev_rate_kind kind, double range_s,
+               size_t i, ev_row *out)
 {
     const ev_points *p = &w->f;
     size_t lo = w->fw.lo[i], hi = w->fw.hi[i];
@@ -141,7 +191,7 @@ rate_of_window(const ev_walk *w, resets *r, ev_rate_kind kind, double range_s, s
         s.change += s.first;
     else if (s.n < 2)
         return;
-    ev_put(out, w->first + i, s.change * ev_rate_factor(&s, kind, range_s));
+    ev_put(out, w->first + i, s.change * factor_of_span(last, &s, kind, range_s));
 }
 
 static ps_status
@@ -149,6 +199,7 @@ rate_of_floats(ev_walk *w, resets *r, ev_hist_work *hists, ev_rate_kind kind, ev
 {
     double range_s = ev_seconds(w->call->range_ms);
     bool plain = w->call->edge == PQL_PLAIN;
+    last_span last = {.left = -1};
     while (ev_walk_next(w)) {
         if (w->mixed != 0)
             ev_walk_note(w, EV_NOTE_MIXED);
@@ -156,7 +207,7 @@ rate_of_floats(ev_walk *w, resets *r, ev_hist_work *hists, ev_rate_kind kind, ev
             ev_rate_extended(w, kind, out);
         for (size_t i = 0; i < w->n && w->f.n != 0 && plain; i++)
             if (w->fw.hi[i] > w->fw.lo[i] && !(w->mixed >> i & 1))
-                rate_of_window(w, r, kind, range_s, i, out);
+                rate_of_window(w, r, &last, kind, range_s, i, out);
         for (size_t i = 0; i < w->n && w->h.n != 0; i++)
             if (w->hw.hi[i] > w->hw.lo[i] && !(w->mixed >> i & 1))
                 PS_TRY(plain ? ev_hist_rate(hists, i, out) : ev_hist_rate_extended(hists, i, out));
