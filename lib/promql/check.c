@@ -87,16 +87,39 @@ operator_at(const pql_parser *p, const pql_expr *e)
     return at;
 }
 
+static bool
+is_in(const ps_str *sorted, size_t n, ps_str label)
+{
+    size_t low = 0;
+    while (n > 0) {
+        int order = ps_str_cmp(label, sorted[low + n / 2]);
+        if (order == 0)
+            return true;
+        if (order > 0) {
+            low += n / 2 + 1;
+            n -= 1;
+        }
+        n /= 2;
+    }
+    return false;
+}
+
+/* Sorted first, since the lists are as long as a client likes. */
 static void
 check_labels_once(pql_parser *p, const pql_expr *e)
 {
     const pql_matching *m = &e->binary.matching;
-    for (size_t i = 0; m->on && i < m->n_labels; i++) {
-        for (size_t j = 0; j < m->n_include; j++) {
-            if (ps_str_eq(m->labels[i], m->include[j]))
-                pql_fail(p, operator_at(p, e), e->binary.rhs->from,
-                         "label %q must not occur in ON and GROUP clause at once", m->labels[i]);
-        }
+    if (!m->on || m->n_labels == 0 || m->n_include == 0)
+        return;
+    ps_str *sorted = pql_new_array(p, m->n_include, sizeof *sorted);
+    if (sorted == NULL)
+        return;
+    memcpy(sorted, m->include, m->n_include * sizeof *sorted);
+    pql_sort(sorted, m->n_include);
+    for (size_t i = 0; i < m->n_labels; i++) {
+        if (is_in(sorted, m->n_include, m->labels[i]))
+            pql_fail(p, operator_at(p, e), e->binary.rhs->from,
+                     "label %q must not occur in ON and GROUP clause at once", m->labels[i]);
     }
 }
 

@@ -194,6 +194,8 @@ pql_expr *pql_new(pql_parser *p, pql_kind kind, uint32_t from, uint32_t to);
 void *pql_new_array(pql_parser *p, size_t n, size_t size);
 /* Makes node->depth one more than that of the child; false (and an error) if that is too much. */
 bool pql_over(pql_parser *p, pql_expr *node, const pql_expr *child);
+/* Heap sort: no memory, and no list that makes it slow. */
+void pql_sort(ps_str *items, size_t n);
 bool pql_enter(pql_parser *p); /* one level of recursion; pql_leave() also after false */
 void pql_leave(pql_parser *p);
 

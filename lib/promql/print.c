@@ -171,76 +171,38 @@ is_name_matcher(const pql_selector *s, const mdl_matcher *m)
            ps_str_eq_c(m->name, MDL_METRIC_NAME);
 }
 
-/* Matchers as texts, to be sorted. */
-typedef struct sorter {
-    ps_buf text; /* one after the other */
-    size_t *ends;
-    size_t n;
-} sorter;
-
-static ps_str
-text_of(const sorter *s, size_t i)
-{
-    size_t from = i == 0 ? 0 : s->ends[i - 1];
-    return (ps_str){s->text.ptr + from, s->ends[i] - from};
-}
-
-static void
-sift_down(const sorter *s, size_t *order, size_t root, size_t n)
-{
-    for (size_t child; (child = 2 * root + 1) < n; root = child) {
-        if (child + 1 < n && ps_str_cmp(text_of(s, order[child]), text_of(s, order[child + 1])) < 0)
-            child++;
-        if (ps_str_cmp(text_of(s, order[root]), text_of(s, order[child])) >= 0)
-            return;
-        size_t moved = order[root];
-        order[root] = order[child];
-        order[child] = moved;
-    }
-}
-
-/* Heap sort: equal texts need no order, and nobody can make it slow. */
-static void
-sort_order(const sorter *s, size_t *order)
-{
-    for (size_t i = 0; i < s->n; i++)
-        order[i] = i;
-    for (size_t i = s->n / 2; i-- > 0;)
-        sift_down(s, order, i, s->n);
-    for (size_t n = s->n; n > 1;) {
-        size_t last = order[--n];
-        order[n] = order[0];
-        order[0] = last;
-        sift_down(s, order, 0, n);
-    }
-}
-
+/* The n matchers that are printed, one text after the other, are sorted and then copied to out. */
 static void
 print_sorted(ps_buf *out, const pql_selector *s, size_t n)
 {
-    sorter texts = {.n = 0};
-    size_t *numbers = ps_alloc_array(&out->alloc, n, 2 * sizeof *numbers);
-    ps_buf_init(&texts.text, &out->alloc);
-    texts.ends = numbers;
-    for (size_t i = 0; numbers != NULL && i < s->n_matchers; i++) {
+    ps_buf texts;
+    size_t k = 0, from = 0;
+    ps_str *sorted = ps_alloc_array(&out->alloc, n, sizeof *sorted);
+    ps_buf_init(&texts, &out->alloc);
+    texts.max = out->max; /* more would not fit anyway */
+    for (size_t i = 0; sorted != NULL && i < s->n_matchers && !texts.failed; i++) {
         if (is_name_matcher(s, &s->matchers[i]))
             continue;
-        print_matcher(&texts.text, &s->matchers[i]);
-        texts.ends[texts.n++] = texts.text.len;
+        print_matcher(&texts, &s->matchers[i]);
+        sorted[k++].len = texts.len; /* its end, while texts may move */
     }
-    if (numbers == NULL || texts.text.failed) {
+    if (sorted == NULL || texts.failed) {
         out->failed = true;
     } else {
-        size_t *order = numbers + n;
-        sort_order(&texts, order);
+        for (size_t i = 0; i < n; i++) {
+            size_t end = sorted[i].len;
+            sorted[i] = (ps_str){texts.ptr + from, end - from};
+            from = end;
+        }
+        pql_sort(sorted, n);
         for (size_t i = 0; i < n; i++) {
             if (i > 0)
                 ps_buf_add_char(out, ',');
-            ps_buf_add_str(out, text_of(&texts, order[i]));
+            ps_buf_add_str(out, sorted[i]);
         }
     }
-    ps_alloc_free(&out->alloc, numbers, n * 2 * sizeof *numbers);
-    ps_buf_done(&texts.text);
+    ps_alloc_free(&out->alloc, sorted, n * sizeof *sorted);
+    ps_buf_done(&texts);
 }
 
 static void
@@ -381,7 +343,7 @@ print_call(ps_buf *out, const pql_expr *e)
 {
     ps_buf_add_c(out, e->call.fn->name);
     ps_buf_add_char(out, '(');
-    for (size_t i = 0; i < e->call.n_args; i++) {
+    for (size_t i = 0; i < e->call.n_args && !out->failed; i++) {
         if (i > 0)
             ps_buf_add_c(out, ", ");
         pql_print(out, e->call.args[i]);
@@ -392,6 +354,8 @@ print_call(ps_buf *out, const pql_expr *e)
 void
 pql_print(ps_buf *out, const pql_expr *e)
 {
+    if (out->failed) /* a line that is long enough costs no more */
+        return;
     switch (e->kind) {
     case PQL_NUMBER:
         print_number(out, e->number.value, e->number.duration);

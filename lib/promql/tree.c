@@ -73,6 +73,33 @@ pql_leave(pql_parser *p)
     p->nesting--;
 }
 
+static void
+sift_down(ps_str *items, size_t root, size_t n)
+{
+    for (size_t child; (child = 2 * root + 1) < n; root = child) {
+        if (child + 1 < n && ps_str_cmp(items[child], items[child + 1]) < 0)
+            child++;
+        if (ps_str_cmp(items[root], items[child]) >= 0)
+            return;
+        ps_str moved = items[root];
+        items[root] = items[child];
+        items[child] = moved;
+    }
+}
+
+void
+pql_sort(ps_str *items, size_t n)
+{
+    for (size_t i = n / 2; i-- > 0;)
+        sift_down(items, i, n);
+    while (n > 1) {
+        ps_str last = items[--n];
+        items[n] = items[0];
+        items[0] = last;
+        sift_down(items, 0, n);
+    }
+}
+
 size_t
 pql_children(const pql_expr *expr, pql_expr **ret, size_t max)
 {

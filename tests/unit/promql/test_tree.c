@@ -294,6 +294,57 @@ depth_is_bounded(void **state)
     }
 }
 
+/* Long lists cost time in proportion: with a loop in a loop this would take minutes. */
+static void
+long_lists_are_no_trap(void **state)
+{
+    (void)state;
+    enum { N = 100000, ROOM = 4 * 9 * N };
+    static const pql_options all = {true, true, true};
+    char *text = malloc(ROOM);
+    assert_non_null(text);
+    size_t len = (size_t)snprintf(text, ROOM, "a * on (");
+    for (int i = 0; i < N; i++)
+        len += (size_t)snprintf(text + len, ROOM - len, "l%06d,", i);
+    len += (size_t)snprintf(text + len, ROOM - len, ") group_left (");
+    for (int i = 0; i < N; i++)
+        len += (size_t)snprintf(text + len, ROOM - len, "m%06d,", i);
+    len += (size_t)snprintf(text + len, ROOM - len, ") b");
+    query q = query_parse_with(text, len, &all);
+    assert_int_equal(q.status, PS_OK);
+    assert_int_equal(q.expr->binary.matching.n_include, N);
+    query_done(&q);
+    len -= 3;
+    len += (size_t)snprintf(text + len, ROOM - len, "l%06d) b", N - 1);
+    q = query_parse_with(text, len, &all);
+    assert_int_equal(q.status, PS_EINVAL);
+    assert_string_equal(q.error.text,
+                        "1:3: parse error: label \"l099999\" must not occur in ON and GROUP clause "
+                        "at once");
+    query_done(&q);
+
+    /* Matchers below many parentheses: split printing looks at them from each. */
+    len = 0;
+    for (int i = 0; i < 90; i++)
+        text[len++] = '(';
+    text[len++] = '{';
+    for (int i = 0; i < N; i++)
+        len += (size_t)snprintf(text + len, ROOM - len, "l%06d=\"x\",", N - i);
+    text[len++] = '}';
+    for (int i = 0; i < 90; i++)
+        text[len++] = ')';
+    q = query_parse_with(text, len, &all);
+    assert_int_equal(q.status, PS_OK);
+    ps_buf out;
+    ps_buf_init(&out, &ps_malloc);
+    pql_print_pretty(&out, q.expr);
+    assert_false(out.failed);
+    assert_true(out.len > (size_t)N * 12);
+    ps_buf_done(&out);
+    query_done(&q);
+    free(text);
+}
+
 static void
 selectors_alone(void **state)
 {
@@ -335,6 +386,7 @@ main(void)
         cmocka_unit_test(matching_of_binary_operators),
         cmocka_unit_test(children_come_in_order),
         cmocka_unit_test(depth_is_bounded),
+        cmocka_unit_test(long_lists_are_no_trap),
         cmocka_unit_test(selectors_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
