@@ -65,12 +65,15 @@ enum {
 /* ---- fdw_spi: the statements -------------------------------------------------------------- */
 
 typedef enum fdw_stmt {
-    FDW_STMT_METRICS,          /* all metric ids */
-    FDW_STMT_SERIES_OF_METRIC, /* ($1 metric) id, metric_id, labels */
-    FDW_STMT_SERIES_BY_ID,     /* ($1 ids) id, metric_id, labels */
-    FDW_STMT_DIRECTORY,        /* block rows of a metric, see fdw_directory.c */
-    FDW_STMT_DIRECTORY_BACK,   /* sealed ones of a stretch of days, latest first */
-    FDW_STMT_DATA_BLOCK,       /* ($1 metric, $2 t_min, $3 dist_key, $4 id) data */
+    FDW_STMT_METRICS,           /* all metric ids */
+    FDW_STMT_SERIES_OF_METRIC,  /* ($1 metric) id, metric_id, labels */
+    FDW_STMT_SERIES_BY_ID,      /* ($1 ids) id, metric_id, labels */
+    FDW_STMT_SERIES_OF_TENANTS, /* ($1 metric) id, tenant_id, labels */
+    FDW_STMT_METRIC_NAMES,      /* id, metric_name */
+    FDW_STMT_METRIC_NAMED,      /* ($1 name) the same */
+    FDW_STMT_DIRECTORY,         /* block rows of a metric, see fdw_directory.c */
+    FDW_STMT_DIRECTORY_BACK,    /* sealed ones of a stretch of days, latest first */
+    FDW_STMT_DATA_BLOCK,        /* ($1 metric, $2 t_min, $3 dist_key, $4 id) data */
     FDW_STMT_DATA_FAR,
     FDW_STMT_DATA_MERGED,
     FDW_STMT_DATA_FRESH,
@@ -498,6 +501,10 @@ void fdw_newest_again(fdw_newest *w);
 bool fdw_shape_fits(Oid table);
 /* The state of a scan for a node; desc begins with the table's columns. */
 fdw_scan *fdw_scan_new(ForeignScanState *node, TupleDesc desc, int eflags);
+/* One without a node: the samples of given series (rows, ascending by (metric_id, id), borrowed) with
+ * from_ms <= time <= to_ms. Lives in a child of parent, which the caller deletes (scan->context). */
+fdw_scan *fdw_scan_of_series(MemoryContext parent, Snapshot snapshot, fdw_series *rows, size_t n,
+                             int64 from_ms, int64 to_ms);
 /* From the start again; changed: executor parameters that have. */
 void fdw_scan_again(fdw_scan *scan, const Bitmapset *changed);
 /* Puts the current series into scan->slot; time and value are the caller's to fill in. */

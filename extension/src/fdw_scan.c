@@ -50,6 +50,8 @@ check_shape(Relation rel)
                          "series_id int8, labels int4[].")));
 }
 
+static void metrics_of_series(fdw_scan *scan);
+
 typedef struct params_walk {
     Bitmapset *ids;
     bool subplan;
@@ -111,6 +113,20 @@ fdw_private_int(const ForeignScan *plan, int member)
     return intVal(list_nth(plan->fdw_private, member));
 }
 
+/* The parts that read; scan->context is set. */
+static void
+init_reading(fdw_scan *scan)
+{
+    scan->series.context =
+        AllocSetContextCreate(scan->context, "promscale series", ALLOCSET_DEFAULT_SIZES);
+    fdw_directory_init(&scan->directory, scan, scan->context);
+    fdw_merge_init(&scan->merge, scan, scan->context);
+    bridge_alloc_init(&scan->block_memory,
+                      AllocSetContextCreate(scan->context, "promscale open blocks",
+                                            ALLOCSET_DEFAULT_SIZES),
+                      (size_t)fdw_block_memory_kb * 1024 + FDW_BLOCK_MAX_BYTES);
+}
+
 fdw_scan *
 fdw_scan_new(ForeignScanState *node, TupleDesc desc, int eflags)
 {
@@ -131,20 +147,37 @@ fdw_scan_new(ForeignScanState *node, TupleDesc desc, int eflags)
     scan->may_rescan |= (eflags & EXEC_FLAG_REWIND) != 0;
     scan->want_context =
         AllocSetContextCreate(context, "promscale conditions", ALLOCSET_SMALL_SIZES);
-    scan->series.context =
-        AllocSetContextCreate(context, "promscale series", ALLOCSET_DEFAULT_SIZES);
-    fdw_directory_init(&scan->directory, scan, context);
-    fdw_merge_init(&scan->merge, scan, context);
-    bridge_alloc_init(&scan->block_memory,
-                      AllocSetContextCreate(context, "promscale open blocks",
-                                            ALLOCSET_DEFAULT_SIZES),
-                      (size_t)fdw_block_memory_kb * 1024 + FDW_BLOCK_MAX_BYTES);
+    init_reading(scan);
     MemoryContextSwitchTo(old);
     scan->econtext = CreateExprContext(estate);
     scan->series_slot = ExecInitExtraTupleSlot(estate, desc, &TTSOpsVirtual);
     scan->slot = ExecInitExtraTupleSlot(estate, desc, &TTSOpsVirtual);
     for (int i = 0; i < desc->natts; i++)
         scan->series_slot->tts_isnull[i] = scan->slot->tts_isnull[i] = true;
+    return scan;
+}
+
+fdw_scan *
+fdw_scan_of_series(MemoryContext parent, Snapshot snapshot, fdw_series *rows, size_t n,
+                   int64 from_ms, int64 to_ms)
+{
+    MemoryContext context = AllocSetContextCreate(parent, "promscale scan", ALLOCSET_DEFAULT_SIZES);
+    MemoryContext old = MemoryContextSwitchTo(context);
+    fdw_scan *scan = palloc0(sizeof(*scan));
+
+    scan->context = scan->want_context = context;
+    scan->snapshot = snapshot;
+    scan->need_time = scan->need_value = true;
+    init_reading(scan);
+    fdw_want_init(&scan->want);
+    scan->want.from_ms = Max(scan->want.from_ms, from_ms);
+    scan->want.to_ms = Min(scan->want.to_ms, to_ms);
+    scan->series.rows = rows;
+    scan->series.n = n;
+    scan->series_given = scan->started = true;
+    if (scan->want.from_ms <= scan->want.to_ms)
+        metrics_of_series(scan);
+    MemoryContextSwitchTo(old);
     return scan;
 }
 

@@ -63,6 +63,13 @@ static const struct {
     [FDW_STMT_SERIES_BY_ID] =
         {"SELECT id, metric_id, labels FROM _prom_catalog.series WHERE id" EQ "ANY ($1)",
          1, {INT8ARRAYOID}, 0},
+    [FDW_STMT_SERIES_OF_TENANTS] =
+        {"SELECT id, tenant_id, labels FROM _prom_catalog.series WHERE metric_id" EQ "$1",
+         1, {INT4OID}, CUSTOM},
+    [FDW_STMT_METRIC_NAMES] = {"SELECT id, metric_name FROM _prom_catalog.metric", 0, {0}, 0},
+    [FDW_STMT_METRIC_NAMED] =
+        {"SELECT id, metric_name FROM _prom_catalog.metric"
+         " WHERE digest" EQ "_prom_ext.text_digest($1)", 1, {TEXTOID}, 0},
     [FDW_STMT_DIRECTORY] =
         {"SELECT * FROM ("
          DIRECTORY_ARM("0", "block", "$1", " AND t_min" GE "$5") " UNION ALL "

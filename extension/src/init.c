@@ -11,6 +11,7 @@
 #include "utils/guc.h"
 
 #include "fdw.h"
+#include "promql.h"
 #include "worker.h"
 #include "write.h"
 
@@ -26,6 +27,7 @@ _PG_init(void)
     fdw_distinct_install();
     write_define_settings();
     fdw_upper_define_settings();
+    promql_define_settings();
     if (process_shared_preload_libraries_in_progress)
         worker_register_launcher();
 }

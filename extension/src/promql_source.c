@@ -1,0 +1,245 @@
+/*
+ * promql_source.c - what the engine reads in a backend: for each selection its series, and their samples
+ * in the selection's window, read by the scan of the foreign table (fdw_scan.c) when the selection is
+ * made.
+ *
+ * Samples are kept as they came from the scan, one piece per series and slice of time; pieces whose
+ * times are the same share them. So a sample takes 8 to 16 bytes until the query ends; the budget says
+ * how many may be held, and a query that needs more is refused. Where only the newest sample of each
+ * series is wanted, blocks are walked backwards and only heads are read (fdw_newest.c).
+ */
+#include "promql.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+typedef struct piece {
+    struct piece *next;
+    const int64_t *t_ms;
+    const double *values;
+    size_t n;
+} piece;
+
+typedef struct series_samples {
+    piece *first, **end;
+    size_t n;
+} series_samples;
+
+/* ---- memory --------------------------------------------------------------------------------------- */
+
+void
+promql_no_memory(void)
+{
+    ereport(ERROR,
+            (errcode(ERRCODE_OUT_OF_MEMORY),
+             errmsg("the PromQL query needs more memory than it may"),
+             errhint("Ask for fewer series or a shorter time, or raise promscale.promql_memory.")));
+    pg_unreachable();
+}
+
+static void *
+need(void *p)
+{
+    if (p == NULL)
+        promql_no_memory();
+    return p;
+}
+
+/* Regular expressions are the only thing outside of memory contexts. */
+static void
+free_matchers(void *self)
+{
+    promql_source *src = self;
+
+    for (size_t i = 0; i < src->n_matchers; i++)
+        re_matcher_free(src->matchers[i]);
+    src->n_matchers = 0;
+    ev_query_free(src->query);
+    src->query = NULL;
+}
+
+promql_source *
+promql_source_new(MemoryContext context, Snapshot snapshot, size_t max_bytes)
+{
+    promql_source *src = MemoryContextAllocZero(context, sizeof(*src));
+    MemoryContextCallback *callback = MemoryContextAllocZero(context, sizeof(*callback));
+    HASHCTL control = {.keysize = sizeof(int32), .entrysize = 48, .hcxt = context};
+
+    src->context = context;
+    src->snapshot = snapshot;
+    bridge_alloc_init(&src->memory, context, max_bytes);
+    ps_arena_init(&src->arena, &src->memory.alloc, 0);
+    src->labels =
+        hash_create("promscale label texts", 1024, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+    src->tenants =
+        hash_create("promscale tenants", 16, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+    callback->func = free_matchers;
+    callback->arg = src;
+    MemoryContextRegisterResetCallback(context, callback);
+    return src;
+}
+
+/* ---- selecting -------------------------------------------------------------------------------------- */
+
+static void
+compile(promql_source *src, const ev_selection *sel)
+{
+    ps_err err;
+
+    src->matchers =
+        need(ps_arena_array(&src->arena, Max(sel->n_matchers, 1), sizeof(*src->matchers)));
+    for (size_t i = 0; i < sel->n_matchers; i++) {
+        ps_status st =
+            re_matcher_new(&src->memory.alloc, &sel->matchers[i], &src->matchers[i], &err);
+
+        if (st != PS_OK)
+            bridge_raise(st, &err, NULL, NULL);
+        src->n_matchers++;
+    }
+}
+
+static void
+forget_matchers(promql_source *src)
+{
+    for (size_t i = 0; i < src->n_matchers; i++)
+        re_matcher_free(src->matchers[i]);
+    src->n_matchers = 0;
+}
+
+static const mdl_matcher *
+name_of(const ev_selection *sel)
+{
+    for (size_t i = 0; i < sel->n_matchers; i++) {
+        const mdl_matcher *m = &sel->matchers[i];
+        if (m->type == MDL_MATCH_EQ && m->value.len > 0 && ps_str_eq_c(m->name, MDL_METRIC_NAME))
+            return m;
+    }
+    return NULL;
+}
+
+static void
+keep(promql_source *src, series_samples *s, const int64_t *times, const double *values, size_t n)
+{
+    piece *p = need(ps_arena_new(&src->arena, sizeof(*p)));
+    double *copy = need(ps_arena_new(&src->arena, n * sizeof(*copy)));
+
+    memcpy(copy, values, n * sizeof(*copy));
+    *p = (piece){.t_ms = times, .values = copy, .n = n};
+    *s->end = p;
+    s->end = &p->next;
+    s->n += n;
+}
+
+static void
+read_all(promql_source *src, fdw_scan *scan, const promql_list *list, series_samples *out)
+{
+    const int64_t *times = NULL;
+    uint64 version = 0;
+
+    while (fdw_scan_next_series(scan)) {
+        const fdw_samples *in = &scan->merge.out;
+        size_t row = (size_t)(scan->current - list->rows);
+
+        if (in->n == 0)
+            continue;
+        if (version != in->times_version) {
+            int64_t *copy = need(ps_arena_new(&src->arena, in->n * sizeof(*copy)));
+            memcpy(copy, in->t_ms, in->n * sizeof(*copy));
+            times = copy;
+            version = in->times_version;
+        }
+        keep(src, &out[list->order[row]], times, in->values, in->n);
+        CHECK_FOR_INTERRUPTS();
+    }
+}
+
+static void
+read_newest(promql_source *src, fdw_scan *scan, const promql_list *list, series_samples *out)
+{
+    fdw_newest *w = fdw_newest_new(scan, false);
+    int64_t t_ms;
+    double value;
+
+    while (fdw_newest_next(w, &t_ms, &value)) {
+        size_t row = (size_t)(scan->current - list->rows);
+        int64_t *copy = need(ps_arena_new(&src->arena, sizeof(*copy)));
+
+        *copy = t_ms;
+        keep(src, &out[list->order[row]], copy, &value, 1);
+    }
+}
+
+static void
+select_one(promql_source *src, const ev_selection *sel, ev_series_list *ret)
+{
+    promql_list list;
+
+    compile(src, sel);
+    promql_select(src, name_of(sel), &list);
+    forget_matchers(src);
+    series_samples *samples = need(ps_arena_array(&src->arena, Max(list.n, 1), sizeof(*samples)));
+    for (size_t i = 0; i < list.n; i++)
+        samples[i].end = &samples[i].first;
+    if (list.n > 0) {
+        fdw_scan *scan = fdw_scan_of_series(src->context, src->snapshot, list.rows, list.n,
+                                            sel->from_ms, sel->to_ms);
+
+        if (sel->newest_only)
+            read_newest(src, scan, &list, samples);
+        else
+            read_all(src, scan, &list, samples);
+        MemoryContextDelete(scan->context);
+    }
+    *ret = (ev_series_list){.n = list.n, .labels = list.labels, .impl = samples};
+}
+
+static ps_status
+source_select(void *self, const ev_selection *selections, size_t n, ev_series_list *ret,
+              ps_err *err)
+{
+    promql_source *src = self;
+    MemoryContext caller = CurrentMemoryContext;
+    volatile ps_status st = PS_OK;
+
+    PG_TRY();
+    {
+        for (size_t i = 0; i < n; i++)
+            select_one(src, &selections[i], &ret[i]);
+    }
+    PG_CATCH();
+    {
+        MemoryContextSwitchTo(src->context);
+        src->raised = CopyErrorData();
+        FlushErrorState();
+        st = ps_fail(err, PS_EINTERNAL, "reading failed");
+    }
+    PG_END_TRY();
+    MemoryContextSwitchTo(caller);
+    return st;
+}
+
+/* ---- reading -------------------------------------------------------------------------------------------- */
+
+static ps_status
+source_read(void *self, const ev_series_list *list, size_t series, size_t worker, ev_samples *into,
+            ps_err *err)
+{
+    const series_samples *s = (const series_samples *)list->impl + series;
+
+    (void)self;
+    (void)worker;
+    if (ev_samples_reserve(into, into->n + s->n, false, false) != PS_OK)
+        return ps_fail(err, PS_ENOMEM, "no memory");
+    for (const piece *p = s->first; p != NULL; p = p->next) {
+        memcpy(into->t_ms + into->n, p->t_ms, p->n * sizeof(*p->t_ms));
+        memcpy(into->v + into->n, p->values, p->n * sizeof(*p->values));
+        into->n += p->n;
+    }
+    return PS_OK;
+}
+
+ev_source
+promql_source_for_engine(promql_source *src)
+{
+    return (ev_source){.self = src, .select = source_select, .read = source_read};
+}
