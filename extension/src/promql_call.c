@@ -140,7 +140,9 @@ raise_failed(promql_source *src, ps_status st)
     src->query = NULL;
     if (src->raised != NULL)
         ReThrowError(src->raised);
-    if (st == PS_ENOMEM)
+    /* the engine's own budget is the same as the allocator's */
+    if (st == PS_ENOMEM ||
+        (st == PS_ELIMIT && strstr(text, "memory") != NULL && strstr(text, "samples") == NULL))
         promql_no_memory();
     if (st == PS_ECANCELED)
         CHECK_FOR_INTERRUPTS();

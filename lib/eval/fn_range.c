@@ -143,7 +143,8 @@ ev_walk_next(ev_walk *w)
     const ev_range_call *call = w->call;
     size_t last = w->n == 0 ? 0 : w->n - 1;
     w->first += w->n;
-    if (w->first >= call->n_steps)
+    /* long windows over many steps: a query that is to stop does not wait for the series to end */
+    if (w->first >= call->n_steps || (w->first > 0 && ev_poll(call->c) != PS_OK))
         return false;
     w->n = call->n_steps - w->first < EV_BLOCK ? call->n_steps - w->first : EV_BLOCK;
     int64_t from = ev_window_from(w, 0) - w->left_ms;

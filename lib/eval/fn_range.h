@@ -56,7 +56,7 @@ typedef struct ev_walk {
 } ev_walk;
 
 ps_status ev_walk_begin(ev_walk *w, const ev_range_call *call, const ev_samples *s) PS_MUST_CHECK;
-/* The next block; false after the last one. */
+/* The next block; false after the last one, and when the query is to stop (call->c->failed). */
 bool ev_walk_next(ev_walk *w);
 void ev_walk_end(ev_walk *w);
 void ev_walk_note(ev_walk *w, ev_range_note note);

@@ -108,6 +108,7 @@ run_row(subquery_node *q, size_t i)
     PS_TRY(ev_hold(n->c, window));
     ev_release(n->c, window);
     PS_TRY(q->fn->run(&q->call, &q->samples, &row));
+    PS_TRY(q->call.c->failed);
     q->out.h[i] = row.h;
     q->held += ev_row_weight(&row, n->grid.n);
     return PS_OK;
