@@ -16,6 +16,7 @@
 #include "connector/ops/recent.h"
 #include "connector/ops/self_scrape.h"
 #include "connector/pg/maintenance.h"
+#include "connector/read/read.h"
 #include "connector/write/write.h"
 
 typedef struct connector {
@@ -31,6 +32,7 @@ typedef struct connector {
     int64_t started_ms; /* Unix */
     facts *facts;
     write_path *write;
+    read_store *read;
     recent *recent;
     http_server *http;
     self_scrape *self_scrape;

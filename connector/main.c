@@ -1,7 +1,8 @@
 /*
  * main.c - the program: settings, parts in order, wait for a signal, parts in reverse order.
  *
- *   settings -> log -> database (embedded or yours) -> extension -> write path -> HTTP -> self-scrape
+ *   settings -> log -> database (embedded or yours) -> extension -> write path -> reading -> HTTP ->
+ *   self-scrape
  *
  * The main thread is the only one that takes signals (all others inherit a mask that blocks them) and
  * the only one that touches the embedded server. Exit status: 0, 1 = failed at run time, 2 = wrong use.
@@ -96,10 +97,15 @@ start_parts(connector *c, ps_err *err)
                             .conninfo = c->conninfo,
                             .log = c->log,
                             .metrics = c->metrics};
+    read_store_config rc = {.settings = s,
+                            .conninfo = c->conninfo,
+                            .log = c->log,
+                            .metrics = c->metrics};
 
     ops_register_process_metrics(c);
     PS_TRY(facts_start(c->conninfo, c->log, &c->facts, err));
     PS_TRY(write_path_start(&wc, &c->write, err));
+    PS_TRY(read_store_start(&rc, &c->read, err));
     PS_TRY(recent_start(c->metrics, c->log, s->log_throughput_interval_ms, &c->recent, err));
     c->sql_command = ops_sql_command(c);
     if (c->sql_command == NULL)
@@ -140,6 +146,7 @@ stop_parts(connector *c)
         patient = drain(c);
     }
     maintenance_stop(c->maintenance);
+    read_store_stop(c->read);
     if (c->write != NULL)
         write_path_stop(c->write, patient ? HTTP_STOP_MS : 0);
     self_scrape_stop(c->self_scrape);
@@ -148,6 +155,7 @@ stop_parts(connector *c)
     facts_stop(c->facts);
     if (c->write != NULL)
         write_path_free(c->write);
+    read_store_free(c->read);
     if (c->embedded != NULL) {
         embedded_stop(c->embedded, patient ? SERVER_STOP_MS : SERVER_STOP_FAST_MS);
         embedded_free(c->embedded);

@@ -2,8 +2,12 @@
  * fetch.c - the rows that hold blocks of the selected series, as they arrive.
  *
  * Of each table those of the metrics (and of the buckets that small metrics share) whose times and
- * series reach into what is asked for. No block crosses a UTC day, so rows begin no earlier than the
+ * series, metric by metric, reach into what is asked for. No block crosses a UTC day, so rows begin no earlier than the
  * day of the first wanted millisecond: that bound prunes partitions and ranges of keys.
+ *
+ * The statement is prepared and its plan is the same for all parameters (nested loops over
+ * index scans of the primary keys; pool.c sees to it): planning would take four times as long as running it does, partitions are
+ * pruned when it starts.
  *
  * Rows come one by one (single-row mode): each is opened while the server sends the next, and the
  * bytes are counted before there are too many. A large row's bytes stay in its result, small ones are
@@ -13,30 +17,43 @@
 
 #include "connector/read/internal.h"
 
-enum { COLUMNS = 14, PARAMS = 7, PARAM_BYTES = 44, SMALL_BYTES = 2048 };
+enum { COLUMNS = 14, PARAMS = 7, SMALL_BYTES = 2048 };
 
-#define FROM_TABLE(t)                                                                                \
-    "SELECT id, tenant_id, metric_id, dist_key, level, kind, format, series_lo, series_hi,"          \
-    " t_min, t_max, n_series, n_samples, data FROM _prom_data." t                                    \
-    " WHERE metric_id = ANY ($1) AND tenant_id = $7 AND t_min >= $2 AND t_min <= $3 AND t_max >= $4" \
-    " AND series_lo <= $5 AND series_hi >= $6"
+/* OFFSET 0 keeps the order of the loops: metric by metric. */
+#define FROM_TABLE(t)                                                                              \
+    "SELECT b.* FROM unnest($1, $2, $3) w (metric_id, lo, hi), LATERAL ("                          \
+    "SELECT id, tenant_id, metric_id, dist_key, level, kind, format, series_lo, series_hi,"        \
+    " t_min, t_max, n_series, n_samples, data FROM _prom_data." t                                  \
+    " WHERE metric_id = w.metric_id AND series_lo <= w.hi AND series_hi >= w.lo"                   \
+    " AND t_min >= $4 AND t_min <= $5 AND t_max >= $6 AND tenant_id = $7 OFFSET 0) b"
 
 static const char blocks_sql[] = FROM_TABLE("fresh") " UNION ALL " FROM_TABLE(
     "merged") " UNION ALL " FROM_TABLE("block") " UNION ALL " FROM_TABLE("block_far");
 
-ps_status
-read_fetch_prepare(PGconn *conn, const pg_wait *wait, ps_err *err)
+static ps_status
+prepare(PGconn *conn, const char *name_and_types, const char *statement, const pg_wait *wait,
+        ps_err *err)
 {
     ps_buf sql;
     PGresult *res = NULL;
     ps_buf_init(&sql, &ps_malloc);
-    ps_buf_addf(&sql, "PREPARE follow (pg_snapshot) AS %s", follow_sql);
+    ps_buf_addf(&sql, "PREPARE %s AS ", name_and_types);
+    ps_buf_add_c(&sql, statement);
     ps_buf_add_char(&sql, 0);
     ps_status status = sql.failed ? ps_fail(err, PS_ENOMEM, "out of memory")
                                   : pg_run(conn, sql.ptr, NULL, 0, wait, &res, err);
     PQclear(res);
     ps_buf_done(&sql);
     return status;
+}
+
+ps_status
+read_fetch_prepare(PGconn *conn, const pg_wait *wait, ps_err *err)
+{
+    PS_TRY(prepare(conn, "follow (pg_snapshot)", follow_sql, wait, err));
+    return prepare(conn,
+                   "blocks (int4[], int8[], int8[], timestamptz, timestamptz, timestamptz, int4)",
+                   blocks_sql, wait, err);
 }
 
 /* ---- sending ---------------------------------------------------------------------------------------- */
@@ -51,68 +68,97 @@ timestamp_of(int64_t t_ms)
     return pg_timestamp_of_ms(t_ms);
 }
 
-/* The metrics and their buckets, each once. */
+typedef struct range { /* of the wanted series of a metric or bucket */
+    int32_t metric_id;
+    int64_t lo, hi;
+} range;
+
 static void
-put_metrics(ps_buf *out, const read_list *list)
+widen(range *r, const range *by)
 {
-    bool bucket[MDL_BUCKETS] = {false};
-    size_t n_buckets = 0;
-    for (size_t i = 0; i < list->n_metrics; i++) {
-        int32_t b = -mdl_bucket(list->metrics[i]) - 1;
-        n_buckets += !bucket[b];
-        bucket[b] = true;
+    r->lo = by->lo < r->lo ? by->lo : r->lo;
+    r->hi = by->hi > r->hi ? by->hi : r->hi;
+}
+
+/* Of each metric; then of the buckets. `ret` has room for all of them. */
+static size_t
+find_ranges(const read_list *list, range *ret)
+{
+    size_t n = 0;
+    range buckets[MDL_BUCKETS];
+    for (int32_t b = 0; b < MDL_BUCKETS; b++)
+        buckets[b] = (range){-b - 1, INT64_MAX, INT64_MIN};
+    for (size_t i = 0; i < list->found.n; i++) { /* ascending by metric and series */
+        const read_wanted *w = &list->wanted[i];
+        if (n > 0 && ret[n - 1].metric_id == w->metric_id)
+            ret[n - 1].hi = w->series_id;
+        else
+            ret[n++] = (range){w->metric_id, w->series_id, w->series_id};
     }
-    pg_put_array(out, PG_OID_INT4, list->n_metrics + n_buckets);
-    for (size_t i = 0; i < list->n_metrics; i++) {
-        pg_put_u32(out, 4);
-        pg_put_u32(out, (uint32_t)list->metrics[i]);
-    }
+    for (size_t i = 0; i < list->n_metrics; i++)
+        widen(&buckets[-mdl_bucket(ret[i].metric_id) - 1], &ret[i]);
     for (int32_t b = 0; b < MDL_BUCKETS; b++) {
-        if (bucket[b]) {
-            pg_put_u32(out, 4);
-            pg_put_u32(out, (uint32_t)(-b - 1));
-        }
+        if (buckets[b].lo <= buckets[b].hi)
+            ret[n++] = buckets[b];
     }
+    return n;
+}
+
+/* $1 to $3; *ret_ends: where each ends in out. */
+static ps_status
+put_ranges(read_source *src, const read_list *list, ps_buf *out, size_t ret_ends[3], ps_err *err)
+{
+    range *ranges = ps_arena_array(&src->arena, list->n_metrics + MDL_BUCKETS, sizeof(*ranges));
+    if (ranges == NULL)
+        return read_no_memory(src, err);
+    size_t n = find_ranges(list, ranges);
+    pg_put_array(out, PG_OID_INT4, n);
+    for (size_t i = 0; i < n; i++) {
+        pg_put_u32(out, 4);
+        pg_put_u32(out, (uint32_t)ranges[i].metric_id);
+    }
+    ret_ends[0] = out->len;
+    for (int high = 0; high < 2; high++) {
+        pg_put_array(out, PG_OID_INT8, n);
+        for (size_t i = 0; i < n; i++) {
+            pg_put_u32(out, 8);
+            pg_put_u64(out, (uint64_t)(high ? ranges[i].hi : ranges[i].lo));
+        }
+        ret_ends[1 + high] = out->len;
+    }
+    return PS_OK;
 }
 
 ps_status
 read_fetch_send(read_source *src, const read_list *list, PGconn *conn, bool *ret_sent, ps_err *err)
 {
-    static const Oid types[PARAMS] = {PG_OID_INT4_ARRAY,  PG_OID_TIMESTAMPTZ, PG_OID_TIMESTAMPTZ,
-                                      PG_OID_TIMESTAMPTZ, PG_OID_INT8,        PG_OID_INT8,
-                                      PG_OID_INT4};
     static const int formats[PARAMS] = {1, 1, 1, 1, 1, 1, 1};
+    const ev_selection *sel = &list->selection;
     const char *values[PARAMS];
-    int lengths[PARAMS] = {0, 8, 8, 8, 8, 8, 4};
+    int lengths[PARAMS] = {0, 0, 0, 8, 8, 8, 4};
+    size_t ends[3];
     ps_buf buf;
-    (void)src;
-    *ret_sent = list->found.n > 0 && list->selection.from_ms <= list->selection.to_ms;
+    *ret_sent = list->found.n > 0 && sel->from_ms <= sel->to_ms;
     if (!*ret_sent)
         return PS_OK;
-    int64_t lo = INT64_MAX, hi = INT64_MIN, from_ms = list->selection.from_ms;
-    for (size_t i = 0; i < list->found.n; i++) {
-        int64_t id = list->wanted[i].series_id;
-        lo = id < lo ? id : lo;
-        hi = id > hi ? id : hi;
-    }
+    int64_t day_ms =
+        sel->from_ms <= MDL_TIME_MIN_MS ? sel->from_ms : mdl_day_start_ms(sel->from_ms);
     ps_buf_init(&buf, &ps_malloc);
-    pg_put_u64(&buf, (uint64_t)timestamp_of(
-                         from_ms <= MDL_TIME_MIN_MS ? from_ms : mdl_day_start_ms(from_ms)));
-    pg_put_u64(&buf, (uint64_t)timestamp_of(list->selection.to_ms));
-    pg_put_u64(&buf, (uint64_t)timestamp_of(from_ms));
-    pg_put_u64(&buf, (uint64_t)hi);
-    pg_put_u64(&buf, (uint64_t)lo);
+    ps_status status = put_ranges(src, list, &buf, ends, err);
+    pg_put_u64(&buf, (uint64_t)timestamp_of(day_ms));
+    pg_put_u64(&buf, (uint64_t)timestamp_of(sel->to_ms));
+    pg_put_u64(&buf, (uint64_t)timestamp_of(sel->from_ms));
     pg_put_u32(&buf, (uint32_t)list->tenant_id);
-    put_metrics(&buf, list);
-    ps_status status = PS_OK;
-    if (buf.failed || buf.len > INT32_MAX) {
+    if (status == PS_OK && (buf.failed || buf.len > INT32_MAX))
         status = ps_fail(err, PS_ENOMEM, "out of memory");
-    } else {
-        values[0] = buf.ptr + PARAM_BYTES;
-        lengths[0] = (int)(buf.len - PARAM_BYTES);
-        for (int i = 1; i < PARAMS; i++)
-            values[i] = buf.ptr + (i - 1) * 8;
-        if (PQsendQueryParams(conn, blocks_sql, PARAMS, types, values, lengths, formats, 1) == 0)
+    if (status == PS_OK) {
+        for (int i = 0; i < 3; i++) {
+            values[i] = buf.ptr + (i == 0 ? 0 : ends[i - 1]);
+            lengths[i] = (int)(buf.ptr + ends[i] - values[i]);
+        }
+        for (int i = 3; i < PARAMS; i++)
+            values[i] = buf.ptr + ends[2] + (i - 3) * 8;
+        if (PQsendQueryPrepared(conn, "blocks", PARAMS, values, lengths, formats, 1) == 0)
             status = pg_fail_result(NULL, conn, err);
     }
     ps_buf_done(&buf);
