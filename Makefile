@@ -121,6 +121,12 @@ $(PROMQL_TEST): $(call obj,tests/promql/promqltest.c) $(PROMQL_TEST_OBJS) $(LIB_
 	@echo "  LINK  $@"
 	$(Q)$(CC) $(LDFLAGS) $^ $(LIB_LDLIBS) -lpthread -o $@
 
+# Answers many queries over a script's data; for tests/promql/differential.
+$(BUILD)/tests/promql-ask: $(call obj,tests/promql/differential/ask.c) $(PROMQL_TEST_OBJS) $(LIB_ARCHIVES)
+	@mkdir -p $(@D)
+	@echo "  LINK  $@"
+	$(Q)$(CC) $(LDFLAGS) $^ $(LIB_LDLIBS) -lpthread -o $@
+
 # With MODE=fuzz: real libFuzzer binaries. In every other mode: replay of the committed corpus.
 $(BUILD)/tests/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(if $(filter fuzz,$(MODE)),,$(BUILD)/obj/tests/fuzz/replay.o) $(LIB_ARCHIVES)
 	@mkdir -p $(@D)
@@ -140,7 +146,7 @@ $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o $(LIB_ARCHIVES)
 
 .PHONY: unit-bins fuzz-bins bench-bins promql-bins
 unit-bins: $(UNIT_BINS)
-promql-bins: $(PROMQL_TEST)
+promql-bins: $(PROMQL_TEST) $(BUILD)/tests/promql-ask
 fuzz-bins: $(FUZZ_BINS)
 bench-bins: $(BENCH_BINS)
 

@@ -103,12 +103,17 @@ typedef struct ev_join {
     ev_batch out, *in;
     size_t at; /* next pair */
     bool drained;
+    size_t twice_at; /* the first step with two results of equal labels, SIZE_MAX: none so far */
+    ev_matrix many;  /* where errors are certain: the many side, to find the first of them */
+    ev_batch many_view;
+    bool many_held;
     double *fill_many_v, *filled_v; /* [n_steps]: the fill value; a row of the one side with it */
     uint64_t *filled_has, *both, *ok;
 } ev_join;
 
 ps_status ev_join_plan(ev_join *j) PS_MUST_CHECK; /* kids are open, the one side is a matrix */
-/* Error of the first step at which the one side was not unique, if there is one. */
-ps_status ev_join_check_one(ev_join *j) PS_MUST_CHECK;
+/* The first step at which the one side was not unique, SIZE_MAX: there is none. */
+size_t ev_join_clash_at(const ev_join *j);
+ps_status ev_join_fail_clash(ev_join *j, size_t step);
 
 #endif

@@ -319,37 +319,42 @@ ev_join_plan(ev_join *j)
     return PS_OK;
 }
 
-ps_status
-ev_join_check_one(ev_join *j)
+size_t
+ev_join_clash_at(const ev_join *j)
 {
     bool fills = j->fill_one || j->fill_many;
     for (size_t w = 0; j->clash != NULL && w < j->op.n_words; w++) {
         uint64_t bits = j->clash[w] & (fills ? ~UINT64_C(0) : j->any_many[w]);
-        if (bits == 0)
-            continue;
-        size_t step = w * 64 + (size_t)__builtin_ctzll(bits);
-        mdl_labels a = j->one_kid->series[j->clash_of[step][0]].labels;
-        mdl_labels b = j->one_kid->series[j->clash_of[step][1]].labels, key;
-        PS_TRY(ev_match_key(j->node.c, &j->by, b, &key));
-        ps_buf text[3];
-        for (int i = 0; i < 3; i++)
-            ps_buf_init(&text[i], ev_alloc(j->node.c));
-        ev_labels_text(&text[0], key);
-        ev_labels_text(&text[1], a);
-        ev_labels_text(&text[2], b);
-        bool swap = ps_str_cmp(ps_buf_str(&text[1]), ps_buf_str(&text[2])) > 0;
-        ps_str t[3] = {ps_buf_str(&text[0]), ps_buf_str(&text[swap ? 2 : 1]),
-                       ps_buf_str(&text[swap ? 1 : 2])};
-        ps_status status = ev_fail(
-            j->node.c, PS_EINVAL,
-            "found duplicate series for the match group %.*s on the %s hand-side of the "
-            "operation: [%.*s, %.*s];many-to-many matching not allowed: matching labels must "
-            "be unique on one side",
-            (int)t[0].len, t[0].ptr, j->swapped ? "left" : "right", (int)t[1].len, t[1].ptr,
-            (int)t[2].len, t[2].ptr);
-        for (int i = 0; i < 3; i++)
-            ps_buf_done(&text[i]);
-        return status;
+        if (bits != 0)
+            return w * 64 + (size_t)__builtin_ctzll(bits);
     }
-    return PS_OK;
+    return SIZE_MAX;
+}
+
+ps_status
+ev_join_fail_clash(ev_join *j, size_t step)
+{
+    ev_ctx *c = j->node.c;
+    mdl_labels a = j->one_kid->series[j->clash_of[step][0]].labels;
+    mdl_labels b = j->one_kid->series[j->clash_of[step][1]].labels, key;
+    PS_TRY(ev_match_key(c, &j->by, b, &key));
+    ps_buf text[3];
+    for (int i = 0; i < 3; i++)
+        ps_buf_init(&text[i], ev_alloc(c));
+    ev_labels_text(&text[0], key);
+    ev_labels_text(&text[1], a);
+    ev_labels_text(&text[2], b);
+    bool swap = ps_str_cmp(ps_buf_str(&text[1]), ps_buf_str(&text[2])) > 0;
+    ps_str group = ps_buf_str(&text[0]), first = ps_buf_str(&text[swap ? 2 : 1]),
+           second = ps_buf_str(&text[swap ? 1 : 2]);
+    ps_status status = ev_fail(
+        c, PS_EINVAL,
+        "found duplicate series for the match group %.*s on the %s hand-side of the "
+        "operation: [%.*s, %.*s];many-to-many matching not allowed: matching labels must be "
+        "unique on one side",
+        (int)group.len, group.ptr, j->swapped ? "left" : "right", (int)first.len, first.ptr,
+        (int)second.len, second.ptr);
+    for (int i = 0; i < 3; i++)
+        ps_buf_done(&text[i]);
+    return status;
 }

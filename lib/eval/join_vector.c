@@ -4,10 +4,10 @@
  * The one side (right, or left with group_right) is held as a matrix; the many side streams, and each of
  * its rows meets the row of the one side that join_plan.c found for it. Fill values are laid into a copy
  * of that row; what the one side has where no one came for it is computed last, against a row of fill
- * values. Errors say what the first step at which they happen would say; the one about the one
- * side needs to know all of the many side and comes at the end.
+ * values. The error is that of the first step that has one: it is known when the many side is through,
+ * and nothing is handed on from where one was seen.
  *
- * Memory: see join_plan.c, and one batch.
+ * Memory: see join_plan.c, and one batch; the many side, too, where two of the one side meet.
  */
 #include "lib/eval/join.h"
 
@@ -38,23 +38,33 @@ one_row(ev_join *j, const ev_pair *p)
     return row;
 }
 
-/* Two results of a group with the same labels at a step. */
-static ps_status
+/* Notes two results of a group with the same labels at a step. */
+static void
 check_unique(ev_join *j, const ev_pair *p)
 {
-    uint64_t *matched = j->matched[p->group], twice = 0;
+    uint64_t *matched = j->matched[p->group];
     uint64_t *seen = j->m->card == PQL_ONE_TO_ONE ? matched : p->seen;
     for (size_t w = 0; w < j->op.n_words; w++) {
         if (seen != NULL) {
-            twice |= seen[w] & j->ok[w];
+            uint64_t twice = seen[w] & j->ok[w];
+            if (PS_UNLIKELY(twice != 0) && w * 64 + (size_t)__builtin_ctzll(twice) < j->twice_at)
+                j->twice_at = w * 64 + (size_t)__builtin_ctzll(twice);
             seen[w] |= j->ok[w];
         }
         if (matched != NULL && matched != seen)
             matched[w] |= j->ok[w];
     }
-    if (PS_LIKELY(twice == 0))
+}
+
+/* When the many side is through: the error of the first step that has one. */
+static ps_status
+check_errors(ev_join *j)
+{
+    size_t clash_at = ev_join_clash_at(j);
+    if (clash_at != SIZE_MAX && clash_at <= j->twice_at)
+        return ev_join_fail_clash(j, clash_at);
+    if (j->twice_at == SIZE_MAX)
         return PS_OK;
-    PS_TRY(ev_join_check_one(j));
     return ev_fail(j->node.c, PS_EINVAL, "multiple matches for labels: %s",
                    j->m->card == PQL_ONE_TO_ONE
                        ? "many-to-one matching must be explicit (group_left/group_right)"
@@ -70,7 +80,8 @@ run_pair(ev_join *j, const ev_pair *p, const ev_row *many, const ev_row *one, si
     PS_TRY(ev_binop_row(&j->op, j->swapped ? one : many, j->swapped ? many : one, j->both, &out,
                         j->ok));
     j->out.h[i] = out.h;
-    return check_unique(j, p);
+    check_unique(j, p);
+    return PS_OK;
 }
 
 static void
@@ -120,6 +131,22 @@ run_filled(ev_join *j, size_t *ret)
     return PS_OK;
 }
 
+/* The next batch of the many side; at its end errors are known. */
+static ps_status
+next_many(ev_join *j)
+{
+    if (!j->many_held)
+        PS_TRY(ev_next(j->many_kid, &j->in));
+    else
+        j->in = j->in == NULL && j->many_view.n > 0 ? &j->many_view : NULL;
+    if (j->in != NULL) {
+        note_many(j, j->in);
+        return PS_OK;
+    }
+    j->drained = true;
+    return check_errors(j);
+}
+
 static ps_status
 join_next(ev_node *n, ev_batch **ret)
 {
@@ -131,21 +158,18 @@ join_next(ev_node *n, ev_batch **ret)
             PS_TRY(run_batch(j, &made));
         else if (j->drained)
             PS_TRY(run_filled(j, &made));
-        if (made > 0) {
+        /* after an error nothing is handed on: others would find errors in it that come later */
+        if (made > 0 && j->twice_at == SIZE_MAX) {
             *ret = &j->out;
             return PS_OK;
         }
+        if (made > 0)
+            continue;
         if (j->drained) {
             ev_binop_finish(&j->op);
             return PS_OK;
         }
-        PS_TRY(ev_next(j->many_kid, &j->in));
-        if (j->in != NULL)
-            note_many(j, j->in);
-        else {
-            PS_TRY(ev_join_check_one(j));
-            j->drained = true;
-        }
+        PS_TRY(next_many(j));
     }
 }
 
@@ -187,12 +211,40 @@ group_series(ev_join *j)
     return PS_OK;
 }
 
+/*
+ * The one side is not unique somewhere: an error, unless the many side has nothing at those steps. So the
+ * many side is read as a whole; if there is an error, everything is computed to see which one is first.
+ */
+static ps_status
+hold_many(ev_join *j)
+{
+    size_t ignored;
+    PS_TRY(ev_matrix_pull(j->many_kid, &j->many));
+    j->many_held = true;
+    j->many_view = (ev_batch){.n = j->many.n,
+                              .cap = j->many.n,
+                              .n_steps = j->many.n_steps,
+                              .n_words = j->many.n_words,
+                              .v = j->many.v,
+                              .has = j->many.has,
+                              .h = j->many.h};
+    note_many(j, &j->many_view);
+    if (ev_join_clash_at(j) == SIZE_MAX || j->many.n == 0)
+        return ev_join_clash_at(j) == SIZE_MAX ? PS_OK : check_errors(j);
+    j->in = &j->many_view;
+    do
+        PS_TRY(run_batch(j, &ignored));
+    while (ignored > 0);
+    return check_errors(j);
+}
+
 static ps_status
 join_open(ev_node *n)
 {
     ev_join *j = (ev_join *)n;
     j->m = &n->expr->binary.matching;
     ev_binop_init(&j->op, n->c, n->expr, n->grid.n);
+    j->twice_at = SIZE_MAX;
     j->swapped = j->m->card == PQL_ONE_TO_MANY;
     j->drop_name = ev_binop_changes_metric(j->op.op) ||
                    (j->op.return_bool && !ev_query_options(n->c)->delayed_names);
@@ -209,7 +261,8 @@ join_open(ev_node *n)
     PS_TRY(group_series(j));
     PS_TRY(ev_matrix_pull(j->one_kid, &j->one));
     PS_TRY(ev_join_plan(j));
-    return alloc_rows(j);
+    PS_TRY(alloc_rows(j));
+    return j->clash != NULL ? hold_many(j) : PS_OK;
 }
 
 static void
@@ -219,6 +272,7 @@ join_close(ev_node *n)
     const ps_alloc *a = ev_alloc(n->c);
     ev_groups_free(j->groups);
     ev_matrix_done(&j->one, n->c);
+    ev_matrix_done(&j->many, n->c);
     ev_batch_done(&j->out, n->c);
     if (j->pairs != NULL)
         ps_alloc_free(a, j->pairs, j->cap_pairs * sizeof *j->pairs);

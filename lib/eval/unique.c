@@ -48,6 +48,23 @@ row_is_empty(const ev_row *row, size_t n_words)
     return any == 0;
 }
 
+static size_t
+first_step(const ev_row *row, size_t n_words)
+{
+    for (size_t w = 0; w < n_words; w++)
+        if (row->has[w] != 0)
+            return w * 64 + (size_t)__builtin_ctzll(row->has[w]);
+    return SIZE_MAX;
+}
+
+/* Is the first point of row b before that of row a? Then the name of b's series counts. */
+static bool
+begins_before(unique_node *u, size_t b, size_t a)
+{
+    ev_row rb = ev_matrix_row(&u->all, b), ra = ev_matrix_row(&u->all, a);
+    return first_step(&rb, u->all.n_words) < first_step(&ra, u->all.n_words);
+}
+
 /* Adds the cells of a row to an earlier one. */
 static ps_status
 merge_row(unique_node *u, size_t into, size_t from)
@@ -103,8 +120,9 @@ merge_all(unique_node *u, size_t n_groups)
             seen++;
             continue;
         }
+        if (begins_before(u, i, g))
+            n->series[g].drop_name = kid->series[i].drop_name;
         PS_TRY(merge_row(u, g, i));
-        n->series[g].drop_name |= kid->series[i].drop_name;
     }
     size_t rows = ev_batch_rows(n->grid.n);
     return ev_batch_init(&u->out, n->c, rows < n_groups ? rows : n_groups, n->grid.n);
