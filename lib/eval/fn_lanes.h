@@ -26,7 +26,7 @@ typedef struct ev_lanes {
 static inline bool
 ev_take_lanes(const ev_walk *w, size_t i, size_t least, ev_lanes *l)
 {
-    if (i + EV_LANES > w->n || w->mixed != 0)
+    if (i + EV_LANES > w->n || w->mixed != 0 || w->fw.hi[i] == 0) /* no floats: no arrays */
         return false;
     l->shortest = SIZE_MAX;
     for (size_t k = 0; k < EV_LANES; k++) {

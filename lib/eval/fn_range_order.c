@@ -299,7 +299,7 @@ over_ordered(const ev_range_call *call, const ev_samples *s, ev_row *out, bool m
         return PS_ENOMEM;
     }
     int64_t *block = o.keys;
-    o.spare = o.keys + o.most;
+    o.spare = o.most != 0 ? o.keys + o.most : NULL;
     while (w.f.n != 0 && ev_walk_next(&w)) {
         ev_walk_ignore_histograms(&w);
         for (size_t i = 0; i < w.n; i++) {
