@@ -202,6 +202,13 @@ combine(ps_arena *arena, const hst_hist *a, const hst_hist *b, double sign, hst_
     like.count = a->count + sign * b->count;
     like.sum = a->sum + sign * b->sum;
     like.schema = a->schema < b->schema ? a->schema : b->schema;
+    if (hst_alike(a, b)) {
+        bool collided = hst_join_hints(&like.hint, b->hint);
+        PS_TRY(hst_sum_alike(arena, &like, a, b, sign, ret));
+        if (notes != NULL)
+            notes->hint_collision |= collided;
+        return PS_OK;
+    }
     sum_of_two s = {.sign = sign, .join_b = true};
     s.positive.a = hst_walk_of(&a->positive, a->schema - like.schema);
     s.positive.b = hst_walk_of(&b->positive, b->schema - like.schema);

@@ -140,6 +140,17 @@ typedef void (*hst_fill)(const void *self, hst_out *positive, hst_out *negative)
 ps_status hst_build(ps_arena *arena, const hst_hist *like, bool keep_empty, hst_fill fill,
                     const void *self, const hst_hist **ret);
 
+/* ---- short ways (alike.c) ------------------------------------------------------------------------ */
+
+/* The same buckets on both sides, none of them within the zero bucket. */
+bool hst_alike(const hst_hist *a, const hst_hist *b);
+/* a + sign * b of two that are alike; scalar fields but the zero count are those of `like`. */
+ps_status hst_sum_alike(ps_arena *arena, const hst_hist *like, const hst_hist *a, const hst_hist *b,
+                        double sign, const hst_hist **ret);
+/* The buckets of h times `by` under the scalar fields of `like`. */
+ps_status hst_scale(ps_arena *arena, const hst_hist *like, const hst_hist *h, double by,
+                    const hst_hist **ret);
+
 /* ---- zero bucket, hints, bounds ----------------------------------------------------------------- */
 
 /*

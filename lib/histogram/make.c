@@ -102,7 +102,7 @@ hst_with_hint(ps_arena *arena, const hst_hist *h, hst_hint hint, const hst_hist 
 typedef struct one {
     const hst_hist *h;
     int32_t shift;
-    double factor, divisor;
+    double divisor;
 } one;
 
 static void
@@ -111,10 +111,8 @@ fill_side(const one *o, const hst_side *side, hst_out *out)
     hst_walk w = hst_walk_of(side, o->shift);
     int32_t index;
     w.divisor = o->divisor;
-    while (hst_peek(&w, &index)) {
-        double v = hst_take_all(&w, index);
-        hst_put(out, index, o->factor == 1 ? v : v * o->factor); /* 1 * NaN may have other bits */
-    }
+    while (hst_peek(&w, &index))
+        hst_put(out, index, hst_take_all(&w, index));
 }
 
 static void
@@ -144,7 +142,7 @@ hst_compact(ps_arena *arena, const hst_hist *h, const hst_hist **ret)
         *ret = h;
         return PS_OK;
     }
-    return hst_build(arena, h, false, fill_one, &(one){h, 0, 1, 1}, ret);
+    return hst_build(arena, h, false, fill_one, &(one){h, 0, 1}, ret);
 }
 
 ps_status
@@ -158,7 +156,7 @@ hst_reduce(ps_arena *arena, const hst_hist *h, int32_t schema, const hst_hist **
         return PS_EINVAL;
     hst_hist like = *h;
     like.schema = schema;
-    return hst_build(arena, &like, false, fill_one, &(one){h, h->schema - schema, 1, 1}, ret);
+    return hst_build(arena, &like, false, fill_one, &(one){h, h->schema - schema, 1}, ret);
 }
 
 ps_status
@@ -171,7 +169,7 @@ hst_mul(ps_arena *arena, const hst_hist *h, double by, const hst_hist **ret)
         like.zero_count *= by;
     if (by < 0)
         like.hint = HST_GAUGE;
-    return hst_build(arena, &like, false, fill_one, &(one){h, 0, by, 1}, ret);
+    return hst_scale(arena, &like, h, by, ret);
 }
 
 static void
@@ -192,7 +190,7 @@ hst_div(ps_arena *arena, const hst_hist *h, double by, const hst_hist **ret)
         return hst_build(arena, &like, false, fill_nothing, NULL, ret);
     if (by < 0)
         like.hint = HST_GAUGE;
-    return hst_build(arena, &like, false, fill_one, &(one){h, 0, 1, by}, ret);
+    return hst_build(arena, &like, false, fill_one, &(one){h, 0, by}, ret);
 }
 
 /* ---- equality ---------------------------------------------------------------------------------------- */

@@ -178,10 +178,37 @@ cells_merge(ps_arena *arena, cells *c, uint32_t at, hst_walk *w)
     return PS_OK;
 }
 
+/* Adds the spans to come that have their cells side by side, as they have unless something is new: plain
+ * loops. Returns the cell to go on with. */
+static uint32_t
+cells_add_spans(cells *c, hst_walk *w)
+{
+    uint32_t at = 0;
+    int32_t index;
+    if (w->shift != 0 || w->to != NULL || w->divisor != 1)
+        return 0;
+    while (hst_peek(w, &index)) {
+        uint32_t n = w->in_span;
+        while (at < c->n && c->index[at] < index)
+            at++;
+        if (n > c->n - at || c->index[at] != index ||
+            c->index[at + n - 1] != index + (int32_t)n - 1)
+            return at;
+        for (uint32_t i = 0; i < n; i++)
+            hst_kahan(w->count[i], &c->sum[at + i], &c->lost[at + i]);
+        w->count += n;
+        w->left -= n;
+        w->index += (int32_t)n;
+        w->in_span = 0;
+        at += n;
+    }
+    return at;
+}
+
 static ps_status
 cells_add(ps_arena *arena, cells *c, hst_walk *w)
 {
-    uint32_t at = 0;
+    uint32_t at = cells_add_spans(c, w);
     int32_t index;
     while (hst_peek(w, &index)) {
         while (at < c->n && c->index[at] < index)
