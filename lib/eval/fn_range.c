@@ -166,17 +166,12 @@ ev_walk_next(ev_walk *w)
 
 /* ---- annotations -------------------------------------------------------------------------------- */
 
-/*
- * A subquery takes the place of a selector that was never written, so that what is said about it
- * points to the start of the query.
- */
 const pql_expr *
 ev_range_position(const ev_range_call *call)
 {
-    static const pql_expr start_of_query = {.kind = PQL_SELECTOR};
     if (call->call->call.fn->id == PQL_FN_QUANTILE_OVER_TIME)
         return call->call->call.args[0]; /* the first argument of any kind */
-    return call->arg->kind == PQL_SUBQUERY ? &start_of_query : call->arg;
+    return call->arg;
 }
 
 void

@@ -1,10 +1,11 @@
 /*
  * notes.c - annotations: warnings and infos about a query's data.
  *
- * The same text is kept once. Where it is about several places of the query, the one that stands last
- * is shown, so that the answer does not depend on the order in which nodes are pulled. Two kinds are
- * gathered over many samples and worded at the end. Running out of memory here loses a note, not the
- * query; it is seen when texts are made.
+ * The same text is kept once. Where it is about several places of the query, that of the outermost
+ * call is shown, of several beside each other the last: the place that is evaluated last. So the answer
+ * does not depend on the order in which nodes are pulled. Two kinds are gathered over many samples and
+ * worded at the end. Running out of memory here loses a note, not the query; it is seen when texts are
+ * made.
  */
 #include <math.h>
 
@@ -56,7 +57,7 @@ add_note(ev_notes *n, bool info, ps_str text, const pql_expr *at)
     uint64_t hash = ps_hash64(text, 0);
     ev_note *note = find_note(n, info, text, hash);
     if (note != NULL) {
-        if (at->from > note->at->from)
+        if (at->to > note->at->to || (at->to == note->at->to && at->from < note->at->from))
             note->at = at;
         return note;
     }
@@ -297,7 +298,9 @@ word(ev_ctx *c, const ev_note *note, ps_str *ret)
     ps_buf_add_str(&text, note->text);
     if (note->kind != EV_NOTE_PLAIN)
         add_figures(&text, note);
-    pql_line_column(c->q->text, note->at->from, &line, &column);
+    /* A subquery takes the place of a selector that was never written. */
+    uint32_t from = note->at->kind == PQL_SUBQUERY ? 0 : note->at->from;
+    pql_line_column(c->q->text, from, &line, &column);
     ps_buf_addf(&text, " (%u:%u)", line, column);
     ps_status status = text.failed ? PS_ENOMEM : ps_arena_dup(ev_arena(c), ps_buf_str(&text), ret);
     ps_buf_done(&text);
