@@ -29,13 +29,12 @@ inside(const hst_hist *h, const hst_bucket *b, double fraction)
     return -exp2(upper + (lower - upper) * (1 - fraction));
 }
 
-/* Are there observations that no bucket counts? `count`: those counted so far. */
+/* Are there observations that no bucket counts? `count`: those counted so far; *b: the last bucket. */
 static bool
-misses_some(const hst_hist *h, hst_iter *it, double count)
+misses_some(const hst_hist *h, hst_iter *it, double count, hst_bucket *b)
 {
-    hst_bucket b;
-    while (hst_next(it, &b))
-        count += b.count;
+    while (hst_next(it, b))
+        count += b->count;
     return count < h->count;
 }
 
@@ -79,7 +78,10 @@ hst_quantile(const hst_hist *h, double q, hst_quantile_notes *notes)
         return NAN;
     }
     double into = up ? rank - (count - b.count) : count - rank;
-    if (isnan(h->sum) && misses_some(h, &it, count))
+    /* Prometheus looks for such observations with the same variable, and so goes on with the bounds and
+     * the population of the last bucket instead of those of the one that was found. Results that people
+     * compare have to be the same. */
+    if (isnan(h->sum) && misses_some(h, &it, count, &b))
         notes->skewed = true;
     return inside(h, &b, into / b.count);
 }
