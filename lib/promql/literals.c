@@ -272,23 +272,54 @@ bad_number(pql_parser *p, pql_token t)
                     text, is_decimal(text) ? "value out of range" : "invalid syntax");
 }
 
-/* Says what is wrong with a duration that could not be read: a unit, or their order or size. */
-static pql_expr *
-bad_duration(pql_parser *p, pql_token t)
+static bool
+unit_of(ps_str name, size_t *ret_place, uint64_t *ret_ms)
 {
-    static const char units[] = "ywdhms";
-    ps_str text = pql_token_text(p, t);
-    for (size_t i = 0, from; i < text.len;) {
-        while (i < text.len && is_digit(text.ptr[i]))
-            i++;
-        for (from = i; i < text.len && !is_digit(text.ptr[i]);)
-            i++;
-        ps_str unit = {text.ptr + from, i - from};
-        bool known = unit.len == 1 && memchr(units, unit.ptr[0], sizeof units - 1) != NULL;
-        if (unit.len > 0 && !known && !ps_str_eq_c(unit, "ms"))
-            return pql_fail(p, t.from, t.to, "unknown unit %q in duration %q", unit, text);
+    static const struct {
+        const char *name;
+        uint64_t ms;
+    } units[] = {{"y", 31536000000}, {"w", 604800000}, {"d", 86400000}, {"h", 3600000},
+                 {"m", 60000},       {"s", 1000},      {"ms", 1}};
+    for (size_t i = 0; i < PS_ARRAY_LEN(units); i++) {
+        if (ps_str_eq_c(name, units[i].name)) {
+            *ret_place = i + 1;
+            *ret_ms = units[i].ms;
+            return true;
+        }
     }
-    return pql_fail(p, t.from, t.to, "not a valid duration string: %q", text);
+    return false;
+}
+
+/* The part of a duration token at *i, added to *total (in ms); false and an error if it is wrong. */
+static bool
+add_part(pql_parser *p, pql_token t, size_t *i, size_t *last, uint64_t *total)
+{
+    ps_str text = pql_token_text(p, t);
+    uint64_t n = 0, ms;
+    size_t from, place;
+    bool valid = is_digit(text.ptr[*i]);
+    for (; *i < text.len && is_digit(text.ptr[*i]); ++*i)
+        valid &= !__builtin_mul_overflow(n, 10, &n) &&
+                 !__builtin_add_overflow(n, (uint64_t)(text.ptr[*i] - '0'), &n);
+    for (from = *i; *i < text.len && !is_digit(text.ptr[*i]);)
+        ++*i;
+    ps_str unit = {text.ptr + from, *i - from};
+    if (valid && !unit_of(unit, &place, &ms))
+        pql_fail(p, t.from, t.to, "unknown unit %q in duration %q", unit, text);
+    else if (!valid || place <= *last)
+        pql_fail(p, t.from, t.to, "not a valid duration string: %q", text);
+    else if (__builtin_mul_overflow(n, ms, &n) || __builtin_add_overflow(*total, n, total) ||
+             *total > INT64_MAX / 1000000)
+        pql_fail(p, t.from, t.to, "duration out of range");
+    else
+        *last = place;
+    return p->status == PS_OK;
+}
+
+static double
+seconds_of(uint64_t ms)
+{
+    return (double)(ms / 1000) + (double)(ms % 1000 * 1000000) / 1e9;
 }
 
 pql_expr *
@@ -296,17 +327,16 @@ pql_parse_literal(pql_parser *p)
 {
     pql_token t = pql_take(p);
     double value;
-    int64_t ms;
-    ps_str text = pql_token_text(p, t);
     if (t.type == T_NUMBER) {
-        if (pql_parse_number(text, &value) != PS_OK)
+        if (pql_parse_number(pql_token_text(p, t), &value) != PS_OK)
             return bad_number(p, t);
     } else {
-        if (ps_parse_duration(text, &ms) != PS_OK)
-            return bad_duration(p, t);
-        if (ms > INT64_MAX / 1000000)
-            return pql_fail(p, t.from, t.to, "duration out of range");
-        value = (double)(ms / 1000) + (double)(ms % 1000 * 1000000) / 1e9;
+        uint64_t ms = 0;
+        for (size_t i = 0, last = 0; i < t.to - t.from;) {
+            if (!add_part(p, t, &i, &last, &ms))
+                return NULL;
+        }
+        value = seconds_of(ms);
     }
     pql_expr *node = pql_new(p, PQL_NUMBER, t.from, t.to);
     if (node != NULL) {

@@ -118,6 +118,17 @@ static const wrong numbers_cases[] = {
      "1:1: parse error: not a valid duration string: \"99999999999999999999s\""},
     {"1.2.3", "1:1: parse error: bad number or duration syntax: \"1.2.\""},
     {"07_", "1:1: parse error: bad number or duration syntax: \"07_\""},
+    {"11362394455y", "1:1: parse error: duration out of range"},
+    {"292y300d", "1:1: parse error: duration out of range"},
+    {"99999999999999999999h",
+     "1:1: parse error: not a valid duration string: \"99999999999999999999h\""},
+    {"1h99999999999999999999m",
+     "1:1: parse error: not a valid duration string: \"1h99999999999999999999m\""},
+    {"1h1d", "1:1: parse error: not a valid duration string: \"1h1d\""},
+    {"5m5x", "1:1: parse error: bad number or duration syntax: \"5m5\""},
+    {".5m", "1:1: parse error: not a valid duration string: \".5m\""},
+    {"a offset .5m", "1:10: parse error: not a valid duration string: \".5m\""},
+    {".51h30m", "1:1: parse error: not a valid duration string: \".51h30m\""},
 };
 
 static void
