@@ -121,12 +121,6 @@ ev_query_options(const ev_ctx *c)
     return &c->q->options;
 }
 
-bool
-ev_is_range_query(const ev_ctx *c)
-{
-    return c->q->range;
-}
-
 /* ---- memory ---------------------------------------------------------------------------------- */
 
 static void *

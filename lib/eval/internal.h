@@ -55,7 +55,6 @@ void ev_note_start_overlap(ev_ctx *c, const pql_expr *at, ps_str metric, uint64_
 ps_arena *ev_arena(ev_ctx *c);
 const ps_alloc *ev_alloc(ev_ctx *c);
 const ev_options *ev_query_options(const ev_ctx *c); /* defaults filled in */
-bool ev_is_range_query(const ev_ctx *c);
 
 /* ---- grid, rows, batches ------------------------------------------------------------------------- */
 

@@ -4,8 +4,8 @@
  * The same text is kept once. Where it is about several places of the query, that of the outermost
  * call is shown, of several beside each other the last: the place that is evaluated last. So the answer
  * does not depend on the order in which nodes are pulled. Two kinds are gathered over many samples and
- * worded at the end. Running out of memory here loses a note, not the query; it is seen when texts are
- * made.
+ * worded at the end; they show the first place. Running out of memory here loses a note, not the
+ * query; it is seen when texts are made.
  */
 #include <math.h>
 
@@ -52,12 +52,14 @@ find_note(ev_notes *n, bool info, ps_str text, uint64_t hash)
 }
 
 static ev_note *
-add_note(ev_notes *n, bool info, ps_str text, const pql_expr *at)
+add_note(ev_notes *n, bool info, ps_str text, const pql_expr *at, bool gathered)
 {
     uint64_t hash = ps_hash64(text, 0);
     ev_note *note = find_note(n, info, text, hash);
     if (note != NULL) {
-        if (at->to > note->at->to || (at->to == note->at->to && at->from < note->at->from))
+        bool later = at->to > note->at->to ||
+                     (at->to == note->at->to && at->from < note->at->from);
+        if (gathered ? at->from < note->at->from : later)
             note->at = at;
         return note;
     }
@@ -100,7 +102,7 @@ ev_note_end(ev_ctx *c, bool info, const pql_expr *at)
     if (n->text.failed)
         n->failed = true;
     else
-        add_note(n, info, ps_buf_str(&n->text), at);
+        add_note(n, info, ps_buf_str(&n->text), at, false);
 }
 
 void
@@ -160,7 +162,7 @@ add_gathered(ev_ctx *c, bool info, const pql_expr *at, const char *head, const c
         ps_buf_add_c(text, before_metric);
         pql_quote(text, metric);
     }
-    ev_note *note = text->failed ? NULL : add_note(c->notes, info, ps_buf_str(text), at);
+    ev_note *note = text->failed ? NULL : add_note(c->notes, info, ps_buf_str(text), at, true);
     if (note != NULL)
         merge_figures(note, figures);
     c->notes->failed |= text->failed;
@@ -198,8 +200,9 @@ ev_notes_take(ev_notes *into, const ev_notes *from)
     into->failed |= from->failed;
     for (size_t i = 0; i < from->n; i++) {
         const ev_note *more = &from->items[i];
-        ev_note *note = add_note(into, more->info, more->text, more->at);
-        if (note != NULL && more->kind != EV_NOTE_PLAIN)
+        bool gathered = more->kind != EV_NOTE_PLAIN;
+        ev_note *note = add_note(into, more->info, more->text, more->at, gathered);
+        if (note != NULL && gathered)
             merge_figures(note, more);
     }
 }

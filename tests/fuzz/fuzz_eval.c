@@ -329,9 +329,13 @@ static bool
 knows_its_range(ps_str text)
 {
     static const char *const words[] = {"start", "end", "range", "step"};
-    for (size_t i = 0; i < 4; i++)
-        if (memmem(text.ptr, text.len, words[i], strlen(words[i])) != NULL)
-            return true;
+    for (size_t at = 0; at < text.len; at++)
+        for (size_t i = 0; i < 4; i++) {
+            ps_str word = ps_str_c(words[i]);
+            if (text.len - at >= word.len &&
+                ps_str_eq_nocase((ps_str){text.ptr + at, word.len}, word))
+                return true;
+        }
     return false;
 }
 
