@@ -16,6 +16,7 @@
 #include "connector/ops/recent.h"
 #include "connector/ops/self_scrape.h"
 #include "connector/pg/maintenance.h"
+#include "connector/query/query.h"
 #include "connector/read/read.h"
 #include "connector/write/write.h"
 
@@ -33,6 +34,7 @@ typedef struct connector {
     facts *facts;
     write_path *write;
     read_store *read;
+    query_api *query;
     recent *recent;
     http_server *http;
     self_scrape *self_scrape;

@@ -88,6 +88,15 @@ start_http(connector *c, ps_err *err)
     return http_server_start(&config, &c->http, err);
 }
 
+static ps_status
+start_queries(connector *c, ps_err *err)
+{
+    query_api_config qc = {
+        .settings = c->settings, .store = c->read, .log = c->log, .metrics = c->metrics};
+
+    return query_api_start(&qc, &c->query, err);
+}
+
 /* Everything behind a database that is there and has the extension. */
 static ps_status
 start_parts(connector *c, ps_err *err)
@@ -106,6 +115,7 @@ start_parts(connector *c, ps_err *err)
     PS_TRY(facts_start(c->conninfo, c->log, &c->facts, err));
     PS_TRY(write_path_start(&wc, &c->write, err));
     PS_TRY(read_store_start(&rc, &c->read, err));
+    PS_TRY(start_queries(c, err));
     PS_TRY(recent_start(c->metrics, c->log, s->log_throughput_interval_ms, &c->recent, err));
     c->sql_command = ops_sql_command(c);
     if (c->sql_command == NULL)
@@ -146,12 +156,14 @@ stop_parts(connector *c)
         patient = drain(c);
     }
     maintenance_stop(c->maintenance);
-    read_store_stop(c->read);
     if (c->write != NULL)
         write_path_stop(c->write, patient ? HTTP_STOP_MS : 0);
+    query_api_stop(c->query);
+    read_store_stop(c->read);
     self_scrape_stop(c->self_scrape);
     http_server_stop(c->http, HTTP_STOP_MS);
     recent_stop(c->recent);
+    query_api_free(c->query);
     facts_stop(c->facts);
     if (c->write != NULL)
         write_path_free(c->write);

@@ -53,6 +53,15 @@ typedef struct settings {    /* strings are owned by the struct, never NULL; "" 
     int64_t query_connections;     /* query.connections, 8: to the database, for reading */
     int64_t query_max_bytes;       /* query.max-bytes, 1GB: blocks and labels of one query */
     int64_t query_index_max_bytes; /* query.index-max-bytes, 1GB: the label index */
+    const char *enable_feature;      /* enable-feature: comma list, "" = none */
+    int64_t promql_timeout_ms;       /* metrics.promql.query-timeout, 2m */
+    int64_t promql_subquery_step_ms; /* metrics.promql.default-subquery-step-interval, 1m */
+    int64_t promql_lookback_ms;      /* metrics.promql.lookback-delta, 5m */
+    int64_t promql_max_samples;      /* metrics.promql.max-samples, 50 million, per query */
+    int64_t promql_max_points;       /* metrics.promql.max-points-per-ts, 11000 */
+    int64_t promql_max_bytes;        /* metrics.promql.max-bytes, 1GB, per query */
+    int64_t promql_max_concurrency;  /* metrics.promql.max-concurrency, 20 */
+    int64_t promql_workers;          /* metrics.promql.workers, 0 = one per core */
 
     bool self_scrape;                /* self-scrape, true */
     int64_t self_scrape_interval_ms; /* self-scrape-interval, 15s */

@@ -36,6 +36,7 @@ static const char yours[] = "A PostgreSQL of your own";
 static const char web[] = "HTTP";
 static const char ingest[] = "Ingest";
 static const char query[] = "Queries";
+static const char promql[] = "PromQL";
 static const char self[] = "Self-monitoring";
 static const char startup[] = "Start and stop";
 static const char logging[] = "Logging";
@@ -125,6 +126,26 @@ const setting settings_table[] = {
     SIZE("query.index-max-bytes", query_index_max_bytes, "1GB", 1 * MB, 16 * TB, query,
          "Memory for the index from labels to series, about 130 bytes a series. Without room for all series "
          "no query is answered."),
+    STRING("enable-feature", enable_feature, "", "LIST", promql,
+           "Parts of the language that Prometheus has behind feature flags, by its names, separated by commas: "
+           "promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, "
+           "promql-delayed-name-removal, promql-per-step-stats, use-start-timestamps, type-and-unit-labels."),
+    DURATION("metrics.promql.query-timeout", promql_timeout_ms, "2m", 1, 1 * DAY, promql,
+             "A query that has no answer by then ends with an error; the time in the queue counts."),
+    DURATION("metrics.promql.default-subquery-step-interval", promql_subquery_step_ms, "1m", 1, 365 * DAY, promql,
+             "Step of subqueries that name none."),
+    DURATION("metrics.promql.lookback-delta", promql_lookback_ms, "5m", 1, 365 * DAY, promql,
+             "How far back an instant selector looks for the newest sample."),
+    INT("metrics.promql.max-samples", promql_max_samples, "50000000", 1, INT64_C(1000000000000), promql,
+        "Samples that one query may hold at the same time."),
+    INT("metrics.promql.max-points-per-ts", promql_max_points, "11000", 1, 100000000, promql,
+        "Steps of a range query, after which it is refused."),
+    SIZE("metrics.promql.max-bytes", promql_max_bytes, "1GB", 1 * MB, 1 * TB, promql,
+         "Memory that one query may use to evaluate, and the size of its answer."),
+    INT("metrics.promql.max-concurrency", promql_max_concurrency, "20", 1, 1000, promql,
+        "Queries that run at once; further ones wait."),
+    INT("metrics.promql.workers", promql_workers, "0", 0, 256, promql,
+        "Threads that share the work of running queries. 0: one per core."),
 
     BOOL("self-scrape", self_scrape, "true", self, "Store the connector's own metrics (job=\"promscale\")."),
     DURATION("self-scrape-interval", self_scrape_interval_ms, "15s", 1 * SEC, 1 * HOUR, self, "How often."),

@@ -79,6 +79,8 @@ ops_routes(connector *c, http_route routes[OPS_MAX_ROUTES])
         {"/-/healthy", HTTP_GET, serve_healthy, c, 0},
         {"/-/ready", HTTP_GET, serve_ready, c, 0},
         {"/", HTTP_GET, ops_status_page, c, 0},
+        {"/api/v1/query", HTTP_GET | HTTP_POST, query_instant, c->query, QUERY_MAX_BODY_BYTES},
+        {"/api/v1/query_range", HTTP_GET | HTTP_POST, query_range, c->query, QUERY_MAX_BODY_BYTES},
         {"/api/v1/*", any, not_in_this_version, c, small},
         {"/read", any, not_in_this_version, c, small},
     };
