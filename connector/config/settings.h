@@ -50,9 +50,9 @@ typedef struct settings {    /* strings are owned by the struct, never NULL; "" 
         ingest_flush_min_parallel;  /* ingest.flush-min-parallel, 20000: a second flush may start */
     int64_t cache_series_max_bytes; /* metrics.cache.series.max-bytes, 256MB */
 
-    int64_t query_connections;     /* query.connections, 8: to the database, for reading */
-    int64_t query_max_bytes;       /* query.max-bytes, 1GB: blocks and labels of one query */
-    int64_t query_index_max_bytes; /* query.index-max-bytes, 1GB: the label index */
+    int64_t query_connections;       /* query.connections, 8: to the database, for reading */
+    int64_t query_max_bytes;         /* query.max-bytes, 1GB: blocks and labels of one query */
+    int64_t query_index_max_bytes;   /* query.index-max-bytes, 1GB: the label index */
     const char *enable_feature;      /* enable-feature: comma list, "" = none */
     int64_t promql_timeout_ms;       /* metrics.promql.query-timeout, 2m */
     int64_t promql_subquery_step_ms; /* metrics.promql.default-subquery-step-interval, 1m */
