@@ -60,6 +60,9 @@ void
 hst_skip_upto(hst_walk *w, int32_t schema, double threshold)
 {
     int32_t index;
+    bool fresh = w->left > 0 && w->in_span == 0 && w->index == 0;
+    if (fresh && threshold < 1 && w->span->length > 0 && w->span->offset >= 0)
+        return; /* its first bucket ends at 1 or above: the usual case */
     while (hst_peek(w, &index) && hst_exponential_bound(schema, index) <= threshold)
         hst_take(w);
 }
@@ -215,6 +218,7 @@ combine(ps_arena *arena, const hst_hist *a, const hst_hist *b, double sign, hst_
     s.negative.a = hst_walk_of(&a->negative, a->schema - like.schema);
     s.negative.b = hst_walk_of(&b->negative, b->schema - like.schema);
     bool mapped = false;
+    like.zero_count = 0;
     if (!hst_is_custom(a))
         reconcile_zero(a, b, &like, &s);
     else if (!hst_same_bounds(a->bounds, a->n_bounds, b->bounds, b->n_bounds)) {

@@ -132,7 +132,7 @@ hst_sum_alike(ps_arena *arena, const hst_hist *like, const hst_hist *a, const hs
               double sign, const hst_hist **ret)
 {
     hst_hist both = *like;
-    both.zero_count = a->zero_count + sign * b->zero_count;
+    both.zero_count = hst_is_custom(a) ? 0 : a->zero_count + sign * b->zero_count;
     const values v[2] = {{&a->positive, a->positive.counts, b->positive.counts, sign},
                          {&a->negative, a->negative.counts, b->negative.counts, sign}};
     return build(arena, &both, v, ret);

@@ -40,7 +40,8 @@ check_custom(const hst_hist *h, ps_err *err)
         if (i > 0 && h->bounds[i] <= h->bounds[i - 1])
             return ps_fail(err, PS_EINVAL, "custom bounds do not ascend at %u", i + 1);
     }
-    if (h->zero_count != 0 || h->zero_threshold != 0)
+    /* NaN is what comes of dividing the population of 0 by 0; everyone takes it for 0. */
+    if ((h->zero_count != 0 && !isnan(h->zero_count)) || h->zero_threshold != 0)
         return ps_fail(err, PS_EINVAL, "custom buckets have no zero bucket");
     if (h->negative.n_counts != 0 || h->negative.n_spans != 0)
         return ps_fail(err, PS_EINVAL, "custom buckets have no negative side");

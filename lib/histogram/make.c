@@ -165,8 +165,7 @@ hst_mul(ps_arena *arena, const hst_hist *h, double by, const hst_hist **ret)
     hst_hist like = *h;
     like.count *= by;
     like.sum *= by;
-    if (!hst_is_custom(h)) /* those have no zero bucket: 0 times infinity stays 0 */
-        like.zero_count *= by;
+    like.zero_count *= by;
     if (by < 0)
         like.hint = HST_GAUGE;
     return hst_scale(arena, &like, h, by, ret);
@@ -184,8 +183,7 @@ hst_div(ps_arena *arena, const hst_hist *h, double by, const hst_hist **ret)
     hst_hist like = *h;
     like.count /= by;
     like.sum /= by;
-    if (!hst_is_custom(h))
-        like.zero_count /= by;
+    like.zero_count /= by;
     if (by == 0)
         return hst_build(arena, &like, false, fill_nothing, NULL, ret);
     if (by < 0)

@@ -391,7 +391,7 @@ hst_sum_reset(hst_sum *s, const hst_hist *first)
     }
     now->count = (field){first->count, 0};
     now->total = (field){first->sum, 0};
-    now->zero = (field){first->zero_count, 0};
+    now->zero = (field){hst_is_custom(first) ? 0 : first->zero_count, 0};
     s->n = 1;
     s->reach = reach_of(first);
     s->compensated = s->incremental = s->seen_reset = s->seen_not_reset = false;

@@ -34,7 +34,7 @@ hst_format(ps_buf *out, const hst_hist *h)
     put_number(out, h->sum);
     whole.zero_threshold = whole.zero_count = 0;
     hst_iter_up(&it, &whole);
-    bool zero_shown = h->zero_count == 0;
+    bool zero_shown = h->zero_count == 0 || hst_is_custom(h);
     hst_bucket zero = {-h->zero_threshold, h->zero_threshold, h->zero_count, true, true, 0};
     while (hst_next(&it, &b)) {
         if (b.count == 0)
