@@ -150,7 +150,10 @@ read_blocks_add(read_source *src, read_list *list, const read_block *row, ps_str
     } else if (ps_arena_dup(&src->arena, data, &data) != PS_OK) {
         return read_no_memory(src, err);
     }
-    ps_status status = blk_reader_open_lazy(&src->alloc, data, &b.meta, &b.reader, err);
+    const bool head = list->selection.newest_only && b.meta.format == BLK_FORMAT_COLUMNS &&
+                      b.meta.t_max_ms <= list->selection.to_ms; /* as in fetch.c */
+    ps_status status = head ? blk_reader_open_head(&src->alloc, data, &b.meta, &b.reader, err)
+                            : blk_reader_open_lazy(&src->alloc, data, &b.meta, &b.reader, err);
     if (status == PS_OK)
         status = find_hits(src, list, b.reader, err);
     if (status != PS_OK || list->n_hits == hits) {

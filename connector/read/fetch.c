@@ -9,6 +9,9 @@
  * index scans of the primary keys; pool.c sees to it): planning would take four times as long as running it does, partitions are
  * pruned when it starts.
  *
+ * Where only the newest sample of each series is wanted, the heads of blocks that end in time are
+ * enough: their directories know it.
+ *
  * Rows come one by one (single-row mode): each is opened while the server sends the next, and the
  * bytes are counted before there are too many. A large row's bytes stay in its result, small ones are
  * copied, since a result of its own costs more than they are worth.
@@ -17,13 +20,15 @@
 
 #include "connector/read/internal.h"
 
-enum { COLUMNS = 14, PARAMS = 7, SMALL_BYTES = 2048 };
+enum { COLUMNS = 14, PARAMS = 8, SMALL_BYTES = 2048 };
 
 /* OFFSET 0 keeps the order of the loops: metric by metric. */
 #define FROM_TABLE(t)                                                                              \
     "SELECT b.* FROM unnest($1, $2, $3) w (metric_id, lo, hi), LATERAL ("                          \
     "SELECT id, tenant_id, metric_id, dist_key, level, kind, format, series_lo, series_hi,"        \
-    " t_min, t_max, n_series, n_samples, data FROM _prom_data." t                                  \
+    " t_min, t_max, n_series, n_samples,"                                                          \
+    " CASE WHEN $8 AND t_max <= $5 THEN _prom_ext.block_head(data) ELSE data END"                  \
+    " FROM _prom_data." t                                                                          \
     " WHERE metric_id = w.metric_id AND series_lo <= w.hi AND series_hi >= w.lo"                   \
     " AND t_min >= $4 AND t_min <= $5 AND t_max >= $6 AND tenant_id = $7 OFFSET 0) b"
 
@@ -52,7 +57,8 @@ read_fetch_prepare(PGconn *conn, const pg_wait *wait, ps_err *err)
 {
     PS_TRY(prepare(conn, "follow (pg_snapshot)", follow_sql, wait, err));
     return prepare(conn,
-                   "blocks (int4[], int8[], int8[], timestamptz, timestamptz, timestamptz, int4)",
+                   "blocks (int4[], int8[], int8[], timestamptz, timestamptz, timestamptz, int4,"
+                   " bool)",
                    blocks_sql, wait, err);
 }
 
@@ -132,10 +138,10 @@ put_ranges(read_source *src, const read_list *list, ps_buf *out, size_t ret_ends
 ps_status
 read_fetch_send(read_source *src, const read_list *list, PGconn *conn, bool *ret_sent, ps_err *err)
 {
-    static const int formats[PARAMS] = {1, 1, 1, 1, 1, 1, 1};
+    static const int formats[PARAMS] = {1, 1, 1, 1, 1, 1, 1, 1};
     const ev_selection *sel = &list->selection;
     const char *values[PARAMS];
-    int lengths[PARAMS] = {0, 0, 0, 8, 8, 8, 4};
+    int lengths[PARAMS] = {0, 0, 0, 8, 8, 8, 4, 1};
     size_t ends[3];
     ps_buf buf;
     *ret_sent = list->found.n > 0 && sel->from_ms <= sel->to_ms;
@@ -156,8 +162,9 @@ read_fetch_send(read_source *src, const read_list *list, PGconn *conn, bool *ret
             values[i] = buf.ptr + (i == 0 ? 0 : ends[i - 1]);
             lengths[i] = (int)(buf.ptr + ends[i] - values[i]);
         }
-        for (int i = 3; i < PARAMS; i++)
+        for (int i = 3; i < PARAMS - 1; i++)
             values[i] = buf.ptr + ends[2] + (i - 3) * 8;
+        values[PARAMS - 1] = sel->newest_only ? "\1" : "\0";
         if (PQsendQueryPrepared(conn, "blocks", PARAMS, values, lengths, formats, 1) == 0)
             status = pg_fail_result(NULL, conn, err);
     }

@@ -201,18 +201,17 @@ source_select(void *self, const ev_selection *selections, size_t n, ev_series_li
 }
 
 static ps_status
-read_newest(const read_list *list, const blk_run *runs, size_t n, ev_samples *into, bool *ret_done,
-            ps_err *err)
+read_newest(blk_bench *bench, const read_list *list, const blk_run *runs, size_t n,
+            ev_samples *into, ps_err *err)
 {
-    bool known;
-    int64_t t_ms = 0;
-    double value = 0;
-    blk_runs_newest(runs, n, list->selection.from_ms, list->selection.to_ms, &known, &t_ms, &value);
-    *ret_done = known;
-    if (!known)
+    const ev_selection *sel = &list->selection;
+    bool any;
+    int64_t t_ms;
+    double value;
+    PS_TRY(blk_runs_newest(bench, runs, n, sel->from_ms, sel->to_ms, &any, &t_ms, &value, err));
+    if (!any)
         return PS_OK;
-    if (ev_samples_reserve(into, into->n + 1, false, false) != PS_OK)
-        return ps_fail(err, PS_ENOMEM, "out of memory");
+    PS_TRY(ev_samples_reserve(into, into->n + 1, false, false));
     into->t_ms[into->n] = t_ms;
     into->v[into->n++] = value;
     return PS_OK;
@@ -224,16 +223,10 @@ read_runs(blk_bench *bench, const read_list *list, const blk_run *runs, size_t n
 {
     const ev_selection *sel = &list->selection;
     size_t room = blk_runs_samples(runs, n, sel->from_ms, sel->to_ms), got;
-    if (ev_samples_reserve(into, into->n + room, false, false) != PS_OK)
-        return ps_fail(err, PS_ENOMEM, "out of memory");
+    PS_TRY(ev_samples_reserve(into, into->n + room, false, false));
     int64_t *t_ms = into->t_ms + into->n;
     double *v = into->v + into->n;
     PS_TRY(blk_runs_decode(bench, runs, n, sel->from_ms, sel->to_ms, t_ms, v, &got, err));
-    if (sel->newest_only && got > 1) {
-        t_ms[0] = t_ms[got - 1];
-        v[0] = v[got - 1];
-        got = 1;
-    }
     into->n += got;
     return PS_OK;
 }
@@ -246,7 +239,6 @@ source_read(void *self, const ev_series_list *found, size_t series, size_t worke
     const read_list *list = found->impl;
     const blk_run *runs = list->runs + list->first_run[series];
     size_t n = list->first_run[series + 1] - list->first_run[series];
-    bool done = false;
     if (atomic_load_explicit(&src->cancelled, memory_order_relaxed))
         return ps_fail(err, PS_ECANCELED, "the query was canceled");
     if (n == 0)
@@ -256,9 +248,8 @@ source_read(void *self, const ev_series_list *found, size_t series, size_t worke
     blk_bench *bench = src->benches[worker];
     if (bench == NULL)
         return read_no_memory(src, err);
-    if (list->selection.newest_only)
-        PS_TRY(read_newest(list, runs, n, into, &done, err));
-    ps_status status = done ? PS_OK : read_runs(bench, list, runs, n, into, err);
+    ps_status status = list->selection.newest_only ? read_newest(bench, list, runs, n, into, err)
+                                                   : read_runs(bench, list, runs, n, into, err);
     return status == PS_ENOMEM ? read_no_memory(src, err) : status;
 }
 

@@ -5,6 +5,9 @@
 -- All views are security_invoker: rights and row policies of the reader decide. Joins that only bring
 -- figures are LEFT JOINs to one row each, which the planner leaves out where no column is asked for.
 
+-- The part of a block that is enough for the newest samples.
+CREATE FUNCTION _prom_ext.block_head(data bytea) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'block_head' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 -- What a small metric shares rows with: contents of a block, metric by metric.
 CREATE FUNCTION _prom_ext.block_parts(data bytea, OUT metric_id int4, OUT n_samples int8,
                                       OUT t_min timestamptz, OUT t_max timestamptz)

@@ -31,7 +31,7 @@ BEGIN
                'is_normal_nan', 'time_bucket', 'first', 'last', 'promql', 'promql_range')
            OR n.nspname = '_prom_ext' AND p.provolatile <> 'v' AND p.proname IN (
                'text_digest', 'label_digest', 'series_digest', 'dist_key', 'bucket', 'label_set',
-               'labels_match', 'labels_contain', 'tag_ids', 'label_ids', 'block_parts', 'fresh_figures',
+               'labels_match', 'labels_contain', 'tag_ids', 'label_ids', 'block_parts', 'block_head', 'fresh_figures',
                'chunk_counts')
            OR n.nspname = '_prom_catalog' AND p.proname IN ('setting', 'generation', 'feed', 'follow',
                'chunk_width', 'metric_id', 'check_metric_schema', 'no_such_metric',

@@ -74,6 +74,22 @@ block_parts(PG_FUNCTION_ARGS)
     return (Datum)0;
 }
 
+/* block_head(data): the first bytes of a block, which say which series it holds, and of each its bounds
+ * and last value. A flush block has no such part: all of it. */
+PG_FUNCTION_INFO_V1(block_head);
+Datum
+block_head(PG_FUNCTION_ARGS)
+{
+    enum { PREFIX = 64 };
+    Datum data = PG_GETARG_DATUM(0);
+    bytea *prefix = PG_DETOAST_DATUM_SLICE(data, 0, PREFIX);
+    size_t n = blk_head_bytes((ps_str){VARDATA_ANY(prefix), VARSIZE_ANY_EXHDR(prefix)});
+
+    if (n == 0 || n > BLK_MAX_BYTES)
+        PG_RETURN_DATUM(data);
+    PG_RETURN_BYTEA_P(PG_DETOAST_DATUM_SLICE(data, 0, (int32)n));
+}
+
 PG_FUNCTION_INFO_V1(block_bucket);
 Datum
 block_bucket(PG_FUNCTION_ARGS)

@@ -191,9 +191,11 @@ size_t blk_runs_samples(const blk_run *runs, size_t n, int64_t from_ms, int64_t 
 ps_status blk_runs_decode(blk_bench *b, const blk_run *runs, size_t n, int64_t from_ms,
                           int64_t to_ms, int64_t *t_ms, double *values, size_t *ret_n,
                           ps_err *err) PS_MUST_CHECK;
-/* The newest of them. *ret_known false: there is none, or it takes decoding to tell. */
-void blk_runs_newest(const blk_run *runs, size_t n, int64_t from_ms, int64_t to_ms, bool *ret_known,
-                     int64_t *ret_t_ms, double *ret_value);
+/* The newest of them; *ret_any false: there is none. Runs that end in the range may be of readers that
+ * were opened by blk_reader_open_head. */
+ps_status blk_runs_newest(blk_bench *b, const blk_run *runs, size_t n, int64_t from_ms,
+                          int64_t to_ms, bool *ret_any, int64_t *ret_t_ms, double *ret_value,
+                          ps_err *err) PS_MUST_CHECK;
 
 /* ---- merge -------------------------------------------------------------------------------- */
 

@@ -63,30 +63,51 @@ blk_runs_samples(const blk_run *runs, size_t n, int64_t from_ms, int64_t to_ms)
     return sum;
 }
 
-void
-blk_runs_newest(const blk_run *runs, size_t n, int64_t from_ms, int64_t to_ms, bool *ret_known,
-                int64_t *ret_t_ms, double *ret_value)
+/* Newest sample in the range of a run that goes on after it, or whose last value is not decoded. */
+static ps_status
+decode_newest(blk_bench *b, const blk_run *run, const blk_series *s, int64_t from_ms, int64_t to_ms,
+              bool *ret_any, int64_t *ret_t_ms, double *ret_value, ps_err *err)
+{
+    size_t lo, n;
+    int64_t *t_ms = blk_scratch_get(&b->alloc, &b->marks, s->n_samples, sizeof *t_ms);
+    if (t_ms == NULL)
+        return no_memory(err);
+    PS_TRY(blk_bench_times(b, run->reader, run->index, from_ms, to_ms, t_ms, &lo, &n, err));
+    *ret_any = n > 0;
+    if (n == 0)
+        return PS_OK;
+    *ret_t_ms = t_ms[n - 1];
+    return blk_bench_values(b, run->reader, run->index, lo + n - 1, 1, ret_value, err);
+}
+
+ps_status
+blk_runs_newest(blk_bench *b, const blk_run *runs, size_t n, int64_t from_ms, int64_t to_ms,
+                bool *ret_any, int64_t *ret_t_ms, double *ret_value, ps_err *err)
 {
     const blk_run *best = NULL;
-    blk_series newest = {0};
-    *ret_known = false;
+    int64_t best_ms = from_ms;
+    double best_value = 0;
     for (size_t i = 0; i < n; i++) {
         blk_series s;
-        if (!reaches(&runs[i], from_ms, to_ms, &s))
+        bool any = true;
+        int64_t t_ms;
+        double value;
+        if (!reaches(&runs[i], best_ms, to_ms, &s)) /* the best so far is newer, or nothing is */
             continue;
-        if (s.t_last_ms > to_ms) /* which one is the last before it, the directory does not tell */
-            return;
-        if (best == NULL || s.t_last_ms > newest.t_last_ms ||
-            (s.t_last_ms == newest.t_last_ms && precedes(&runs[i], best))) {
+        t_ms = s.t_last_ms;
+        value = s.last_value;
+        if (s.t_last_ms > to_ms || !s.last_known)
+            PS_TRY(decode_newest(b, &runs[i], &s, best_ms, to_ms, &any, &t_ms, &value, err));
+        if (any && (best == NULL || t_ms > best_ms || precedes(&runs[i], best))) {
             best = &runs[i];
-            newest = s;
+            best_ms = t_ms;
+            best_value = value;
         }
     }
-    if (best == NULL || !newest.last_known)
-        return;
-    *ret_known = true;
-    *ret_t_ms = newest.t_last_ms;
-    *ret_value = newest.last_value;
+    *ret_any = best != NULL;
+    *ret_t_ms = best_ms;
+    *ret_value = best_value;
+    return PS_OK;
 }
 
 /* ---- order ------------------------------------------------------------------------------------ */

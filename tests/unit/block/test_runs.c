@@ -152,11 +152,12 @@ check_series(const world *w, blk_bench *bench, int series, int64_t from_ms, int6
         any = true;
     }
     wrong += at != n;
-    blk_runs_newest(runs, w->n, from_ms, to_ms, &known, &newest_ms, &newest);
-    if (known)
-        wrong += !any || newest_ms != t_ms[n - 1] || newest != v[n - 1];
-    else /* it said so only where it may */
-        wrong += any && to_ms >= SPAN * 1000;
+    if (blk_runs_newest(bench, runs, w->n, from_ms, to_ms, &known, &newest_ms, &newest, &err) !=
+        PS_OK)
+        wrong++;
+    wrong += known != any;
+    if (known && any)
+        wrong += newest_ms != t_ms[n - 1] || newest != v[n - 1];
     free(t_ms);
     free(v);
     return wrong;
