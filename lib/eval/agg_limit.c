@@ -138,10 +138,10 @@ limit_open(ev_node *n)
     else
         PS_TRY(limit_ratio_open(l));
     n->distinct = n->kids[0]->distinct;
-    if (!l->nothing) {
-        n->series = n->kids[0]->series;
-        n->n_series = n->kids[0]->n_series;
-    }
+    if (l->nothing) /* nobody pulls a node without series */
+        return ev_agg_drain(n->kids[0]);
+    n->series = n->kids[0]->series;
+    n->n_series = n->kids[0]->n_series;
     return PS_OK;
 }
 
@@ -151,7 +151,7 @@ limit_next(ev_node *n, ev_batch **ret)
     limit_node *l = (limit_node *)n;
     *ret = NULL;
     if (l->nothing)
-        return ev_agg_drain(n->kids[0]);
+        return PS_OK;
     PS_TRY(ev_next(n->kids[0], ret));
     ev_batch *b = *ret;
     for (size_t i = 0; b != NULL && i < b->n; i++) {

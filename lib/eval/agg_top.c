@@ -4,8 +4,8 @@
  * Every step of a group has a heap of at most k entries with the least welcome one on top; rows are played
  * against the heaps as they come in, so the input is never held. Heaps work as those of Go's
  * container/heap, since that decides which of equal values stay. Which series come out depends on values:
- * so everything happens when the node is opened. An instant query gets its groups one after the other and
- * the values of each in order; otherwise series keep the order of the input.
+ * so everything happens when the node is opened. An instant query gets its groups one after the other, as
+ * they were seen first, and the values of each in order; otherwise series keep the order of the input.
  *
  * Memory: for each group and step min(k, size of the group) x 12 bytes and 4 more; then 12 for each point
  * of the result.
@@ -30,6 +30,9 @@ typedef struct top_node {
     size_t *first;
     uint32_t *cap; /* of each heap of a group */
     size_t n_cells, n_heaps;
+    uint32_t *seen; /* groups in the order in which anything came of them */
+    size_t n_seen;
+    uint8_t *is_seen;
     agg_points points;
     int64_t held;
     agg_output output;
@@ -95,7 +98,9 @@ new_heaps(top_node *t)
     size_t n_groups = t->groups.n, n_steps = t->base.grid.n;
     t->first = ps_arena_array(ev_arena(c), n_groups + 1, sizeof *t->first);
     t->cap = ps_arena_array(ev_arena(c), n_groups + 1, sizeof *t->cap);
-    if (t->first == NULL || t->cap == NULL)
+    t->seen = ps_arena_array(ev_arena(c), n_groups + 1, sizeof *t->seen);
+    t->is_seen = ps_arena_array(ev_arena(c), n_groups + 1, sizeof *t->is_seen);
+    if (t->first == NULL || t->cap == NULL || t->seen == NULL || t->is_seen == NULL)
         return ev_no_memory(c);
     for (size_t g = 0; g < n_groups; g++) {
         uint32_t size = t->groups.sizes[g];
@@ -158,12 +163,16 @@ top_pull(top_node *t)
             return PS_OK;
         int64_t before = t->held;
         for (size_t i = 0; i < b->n; i++) {
-            size_t series = b->first + i;
+            size_t series = b->first + i, group = t->groups.of[series];
             ev_row row = ev_batch_row(b, i);
+            if (!t->is_seen[group] && ev_agg_next_set(row.has, 0, n_steps) < n_steps) {
+                t->is_seen[group] = 1;
+                t->seen[t->n_seen++] = (uint32_t)group;
+            }
             for (size_t s = ev_agg_next_set(row.has, 0, n_steps); s < n_steps;
                  s = ev_agg_next_set(row.has, s + 1, n_steps)) {
                 if (row.h == NULL || row.h[s] == NULL)
-                    top_add(t, t->groups.of[series], s, row.v[s], (uint32_t)series);
+                    top_add(t, group, s, row.v[s], (uint32_t)series);
                 else if (t->param.at[s] >= 1)
                     ev_agg_ignored_histogram(t->base.c, t->base.expr);
             }
@@ -192,7 +201,8 @@ rows_by_rank(top_node *t, uint32_t *row_of, size_t *ret_n)
     uint32_t *order = ps_alloc_array(ev_alloc(c), most + 1, 2 * sizeof *order);
     if (order == NULL)
         return ev_no_memory(c);
-    for (size_t g = 0; g < t->groups.n; g++) {
+    for (size_t k = 0; k < t->n_seen; k++) {
+        size_t g = t->seen[k];
         heap h = heap_of(t, g, 0);
         for (uint32_t i = 0; i < t->n[g]; i++)
             order[i] = i;

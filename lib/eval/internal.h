@@ -40,7 +40,7 @@ ps_status ev_hold(ev_ctx *c, int64_t samples) PS_MUST_CHECK;
 void ev_release(ev_ctx *c, int64_t samples);
 
 /* Annotations: text without "PromQL warning: " and position; `at` is the part of the query it is
- * about. The same text is kept once, with the first position. */
+ * about. The same text is kept once, with the outermost, then last position. */
 void ev_warn(ev_ctx *c, const pql_expr *at, const char *fmt, ...) PS_PRINTF(3, 4);
 void ev_info(ev_ctx *c, const pql_expr *at, const char *fmt, ...) PS_PRINTF(3, 4);
 /* The same for texts that are put together: an empty buffer to write into, then end. */

@@ -296,10 +296,20 @@ test_histograms_are_counted_or_ignored(void **state)
         bool told;
         double value; /* of the only result; NaN: there is none */
     } cases[] = {
-        {"count(m)", false, 3},        {"group(m)", false, 1},  {"min(m)", true, 4},
-        {"max(m)", true, 4},           {"stddev(m)", true, 0},  {"stdvar(m)", true, 0},
-        {"quantile(0.5, m)", true, 4}, {"topk(3, m)", true, 4}, {"bottomk(3, m)", true, 4},
-        {"sum(m)", true, NAN},         {"avg(m)", true, NAN},   {"sort(m)", false, 4},
+        {"count(m)", false, 3},
+        {"group(m)", false, 1},
+        {"min(m)", true, 4},
+        {"max(m)", true, 4},
+        {"stddev(m)", true, 0},
+        {"stdvar(m)", true, 0},
+        {"quantile(0.5, m)", true, 4},
+        {"topk(3, m)", true, 4},
+        {"bottomk(3, m)", true, 4},
+        {"sum(m)", true, NAN},
+        {"avg(m)", true, NAN},
+        {"sort(m)", false, 4},
+        {"max_over_time(limitk(0, min(m))[1s:1s])", true, NAN},
+        {"max_over_time(topk(0, min(m))[1s:1s])", true, NAN},
         {"sort_desc(m)", false, 4},
     };
     world w;
