@@ -221,6 +221,7 @@ bool pql_is_label_name(pql_token_type t);
 bool pql_parse_label_list(pql_parser *p, ps_str **ret, size_t *ret_n, uint32_t *ret_to);
 /* The text of a string token. */
 bool pql_string(pql_parser *p, pql_token t, ps_str *ret);
+double pql_seconds_of(int64_t ms);
 /* True if the literal (seconds) does not fit in Prometheus's nanoseconds. */
 bool pql_seconds_out_of_range(double seconds);
 /* A literal in milliseconds. As Prometheus counts: rounded to nanoseconds, then cut. */

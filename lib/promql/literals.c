@@ -191,10 +191,17 @@ pql_parse_number(ps_str s, double *ret)
     } else {
         int64_t ms;
         PS_TRY(ps_parse_duration(digits, &ms));
-        value = (double)(ms / 1000) + (double)(ms % 1000 * 1000000) / 1e9;
+        value = pql_seconds_of(ms);
     }
     *ret = negative ? -value : value;
     return PS_OK;
+}
+
+/* Whole seconds and the rest apart, as Go does it. */
+double
+pql_seconds_of(int64_t ms)
+{
+    return (double)(ms / 1000) + (double)(ms % 1000 * 1000000) / 1e9;
 }
 
 bool
@@ -316,12 +323,6 @@ add_part(pql_parser *p, pql_token t, size_t *i, size_t *last, uint64_t *total)
     return p->status == PS_OK;
 }
 
-static double
-seconds_of(uint64_t ms)
-{
-    return (double)(ms / 1000) + (double)(ms % 1000 * 1000000) / 1e9;
-}
-
 pql_expr *
 pql_parse_literal(pql_parser *p)
 {
@@ -336,7 +337,7 @@ pql_parse_literal(pql_parser *p)
             if (!add_part(p, t, &i, &last, &ms))
                 return NULL;
         }
-        value = seconds_of(ms);
+        value = pql_seconds_of((int64_t)ms);
     }
     pql_expr *node = pql_new(p, PQL_NUMBER, t.from, t.to);
     if (node != NULL) {

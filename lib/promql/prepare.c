@@ -3,8 +3,8 @@
  * are computed, @ start() and @ end(), calls of start(), end(), range() and step().
  *
  * Durations are seconds while they are computed and are cut to milliseconds at the end. Of several
- * faults the one of the outermost node is reported. Expressions stay beside their numbers, so a tree
- * can be prepared again for another time and still prints as it was written.
+ * faults the one of the outermost node is reported. Expressions stay beside their numbers, so that a
+ * tree still prints as it was written and can be prepared again for another time; calls do not stay.
  */
 #include "lib/promql/internal.h"
 
@@ -16,12 +16,6 @@ typedef struct moment {
     double step, range; /* seconds */
     pql_error *error;
 } moment;
-
-static double
-seconds_of(int64_t ms)
-{
-    return (double)(ms / 1000) + (double)(ms % 1000 * 1000000) / 1e9;
-}
 
 static ps_status
 fail(const moment *m, const pql_expr *e, const char *what)
@@ -208,8 +202,8 @@ pql_prepare(ps_arena *arena, pql_expr *expr, int64_t start_ms, int64_t end_ms, i
         .arena = arena,
         .start_ms = start_ms,
         .end_ms = end_ms,
-        .step = seconds_of(step_ms),
-        .range = seconds_of(range_ms),
+        .step = pql_seconds_of(step_ms),
+        .range = pql_seconds_of(range_ms),
         .error = error,
     };
     return prepare(&m, expr);
