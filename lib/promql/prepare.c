@@ -17,18 +17,33 @@ typedef struct moment {
     pql_error *error;
 } moment;
 
+/* Messages name the place by its bytes, as Prometheus does: that of a call is that of its arguments. */
+static void
+place_of(const pql_expr *e, uint32_t *ret_from, uint32_t *ret_to)
+{
+    uint32_t unused;
+    *ret_from = e->from;
+    *ret_to = e->to;
+    if (e->kind == PQL_DURATION && e->duration.lhs != NULL)
+        place_of(e->duration.lhs, ret_from, &unused);
+    if (e->kind == PQL_DURATION && e->duration.rhs != NULL)
+        place_of(e->duration.rhs, &unused, ret_to);
+}
+
 static ps_status
 fail(const moment *m, const pql_expr *e, const char *what)
 {
+    uint32_t from, to;
+    place_of(e, &from, &to);
     ps_buf text;
     ps_alloc alloc = ps_arena_as_alloc(m->arena);
     ps_buf_init(&text, &alloc);
-    ps_buf_addf(&text, "%u:%u: %s", (unsigned)e->from, (unsigned)e->to, what);
+    ps_buf_addf(&text, "%u:%u: %s", (unsigned)from, (unsigned)to, what);
     if (text.failed) {
-        pql_set_error(m->error, e->from, e->to, PS_STR("not enough memory to prepare the query"));
+        pql_set_error(m->error, from, to, PS_STR("not enough memory to prepare the query"));
         return PS_ENOMEM;
     }
-    pql_set_error(m->error, e->from, e->to, ps_buf_str(&text));
+    pql_set_error(m->error, from, to, ps_buf_str(&text));
     return PS_EINVAL;
 }
 

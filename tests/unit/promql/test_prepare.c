@@ -81,6 +81,7 @@ durations_that_cannot_be(void **state)
         {"m[1h:range()]", "5:12: duration must be greater than 0"},
         {"m[1e9 * 100]", "2:11: duration is out of range"},
         {"m offset (-100 * 1e9)", "10:20: duration is out of range"},
+        {"m[min_of(1, 0)]", "9:13: duration must be greater than 0"},
         {"m[2 ^ 2000]", "2:10: duration is NaN or infinite"},
         {"m offset (-1 ^ 0.5)", NULL},
         {"m offset ((0 - 1) ^ 0.5)", "11:23: duration is NaN or infinite"},
