@@ -64,7 +64,15 @@ def error_text(answer):
 
 
 def difference(a, b):
-    """None, or what differs between two results (dicts with resultType and result, or error)."""
+    """None, or what differs between two answers (dicts with resultType, result and annotations, or error)."""
+    problem = result_difference(a, b)
+    notes = [set(x.get("warnings", []) + x.get("infos", [])) for x in (a, b)]
+    if problem is None and "error" not in b and notes[0] != notes[1]:
+        return f"notes: {notes[0]} and {notes[1]}"
+    return problem
+
+
+def result_difference(a, b):
     if ("error" in a) != ("error" in b):
         return f"one fails: {a.get('error')!r} and {b.get('error')!r}"
     if "error" in a:
@@ -84,11 +92,3 @@ def difference(a, b):
         if problem:
             return f"{dict(labels)} {problem}"
     return None
-
-
-def notes(answer):
-    """Warnings and infos without the part that says at which place, and how many samples."""
-    out = set()
-    for text in answer.get("warnings", []) + answer.get("infos", []):
-        out.add(re.sub(r" \(\d+:\d+\)$", "", text))
-    return out

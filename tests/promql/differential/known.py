@@ -20,6 +20,10 @@ def native_rate(q, theirs, mine, problem):
     return re.search(r"(rate|increase)\(sizes", q.text) is not None
 
 
+def native_subquery(q, theirs, mine, problem):
+    return re.search(r"sizes.*\[[^\]]*:", q.text) is not None and "buckets" in problem
+
+
 def filtered_pairs(q, theirs, mine, problem):
     return (str(mine.get("error")).startswith("multiple matches for labels") and "error" not in theirs
             and re.search(r"[<>]|==|!=", q.text) is not None)
@@ -59,10 +63,15 @@ def coincidence(q, theirs, mine, problem):
     return q.start == 0 and re.search(r"@.*\[[^\]]*:", q.text) is not None
 
 
+def last_bit(q, theirs, mine, problem):
+    return "%" in q.text and re.search(r"\^|exp|sinh|cosh", q.text) is not None and re.search(r" at [\d.]+: ", problem)
+
+
 ALWAYS = (1000, 0)
 # (the first version without the difference, what it is, how it is told)
 DIFFERENCES = [
     ((3, 6), "rates of native histograms reach beyond the time at which they were zero", native_rate),
+    ((3, 6), "subqueries over native histograms mix up their buckets", native_subquery),
     ((3, 8), "histogram_fraction of classic histograms from within the first bucket", classic_fraction),
     ((3, 9), "filtered pairs do not count as matches", filtered_pairs),
     ((3, 9), "series whose labels become equal are an error though they never meet", equal_labels),
@@ -74,6 +83,7 @@ DIFFERENCES = [
     ((3, 14), "histograms of which only count and sum are read differ from themselves now and then", stats_equality),
     ((3, 14), "no warning of resets that meet where only counts and sums are read", stats_only),
     (ALWAYS, "a selector with @ in a subquery that begins when the query does", coincidence),
+    (ALWAYS, "the remainder of a number so large that its last bit is all that counts", last_bit),
     (ALWAYS, "timestamp() with @ and offset: Prometheus looks where it has not selected", moved_timestamp),
 ]
 
