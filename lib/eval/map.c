@@ -100,15 +100,6 @@ ev_build_timestamp(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **
     if (arg->kind != PQL_SELECTOR || (start && !ev_query_options(c)->start_timestamps))
         return ev_build_map(c, e, start ? &no_start_timestamp : &timestamp_of_expression, grid,
                             ret);
-    if (arg->selector.when.at != PQL_AT_NONE) {
-        /* as in Prometheus, an @ leaves no room for an offset here */
-        pql_expr *fixed = ps_arena_array(ev_arena(c), 1, sizeof *fixed);
-        if (fixed == NULL)
-            return ev_no_memory(c);
-        *fixed = *arg;
-        fixed->selector.when.offset_ms = 0;
-        arg = fixed;
-    }
     PS_TRY(ev_build_selector(c, arg, arg->selector.matchers, arg->selector.n_matchers,
                              start ? EV_STARTS : EV_TIMES, grid, &n));
     ev_leaf *l = (ev_leaf *)n;
