@@ -50,6 +50,7 @@ typedef struct hq_node {
     size_t n_variants;
     ev_bucket *scratch;
     size_t next;
+    bool no_memory; /* for the text of an annotation */
 } hq_node;
 
 static bool
@@ -87,7 +88,9 @@ annotate(hq_node *n, bool info, const char *text, const ps_str *value, mdl_label
         ps_buf_add_c(&buf, " for metric name ");
         pql_quote(&buf, name);
     }
-    if (info)
+    if (buf.failed)
+        n->no_memory = true;
+    else if (info)
         ev_info(c, n->of, "%.*s", (int)buf.len, buf.ptr);
     else
         ev_warn(c, n->of, "%.*s", (int)buf.len, buf.ptr);
@@ -228,7 +231,7 @@ make_groups(hq_node *n)
         status = fill_groups(n, groups, native);
     }
     ev_groups_free(groups);
-    return status;
+    return status == PS_OK && n->no_memory ? ev_no_memory(c) : status;
 }
 
 /* ---- what is asked: quantiles ---------------------------------------------------------------------- */
@@ -433,6 +436,8 @@ hq_next(ev_node *node, ev_batch **ret)
             PS_TRY(ev_poll(node->c));
         fill_row(n, &n->groups[at % n->n_groups], &n->variants[at / n->n_groups], &out);
     }
+    if (n->no_memory)
+        return ev_no_memory(node->c);
     n->next += rows;
     *ret = &n->batch;
     return PS_OK;

@@ -241,6 +241,7 @@ add_two_digits(ps_buf *out, double v)
         ps_format_double_go(text, rounded);
         ps_buf_add_c(out, text);
     }
+    out->failed |= decimal.failed;
     ps_buf_done(&decimal);
 }
 

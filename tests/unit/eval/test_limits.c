@@ -24,8 +24,17 @@ setup(void **state)
         ps_buf_done(&text);
         store_add(&s, name, (i % 5) * 1000, 10000 + i % 3, 100, NULL, 0.1 * (i + 1));
     }
-    store_add_hists(&s, "h", 0, 10000, 100,
-                    "schema:1 count:9 sum:5 z_bucket:1 z_bucket_w:0.01 buckets:[1 2 1] n_buckets:[4]");
+    store_add_hists(
+        &s, "h", 0, 10000, 100,
+        "schema:1 count:9 sum:5 z_bucket:1 z_bucket_w:0.01 buckets:[1 2 1] n_buckets:[4]");
+    store_add(&s, "b_bucket{j=\"1\",le=\"1\"}", 0, 10000, 100, NULL, 1);
+    store_add(&s, "b_bucket{j=\"1\",le=\"2\"}", 0, 10000, 100, NULL, 0.5); /* falls */
+    store_add(&s, "b_bucket{j=\"1\",le=\"+Inf\"}", 0, 10000, 100, NULL, 3);
+    store_add(&s, "b_bucket{j=\"1\",le=\"what\"}", 0, 10000, 100, NULL, 3);
+    store_add_hists(&s, "c{l=\"1\"}", 0, 10000, 50,
+                    "schema:-53 custom_values:[1 2 4] count:4 buckets:[1 3]");
+    store_add_hists(&s, "c{l=\"2\"}", 0, 10000, 50,
+                    "schema:-53 custom_values:[1 3 4] count:5 buckets:[1 3 0 1]");
     static const double odd[] = {3, 1, 5};
     store_add(&s, "h{mixed=\"yes\"}", 500000, 10000, 3, odd, 0);
     return 0;
@@ -71,6 +80,14 @@ static const char *const queries[] = {
     "h smoothed",
     "label_replace(x_total, \"j\", \"$1\", \"i\", \"(.).*\")",
     "histogram_quantile(0.9, h)",
+    "histogram_quantile(0.9, rate(b_bucket[1m]))",
+    "histogram_quantiles({__name__=~\"b_bucket|h\"}, \"q\", 0.551, time() / 900)",
+    "histogram_fraction(0, 1.5, {__name__=~\"b_bucket|h|c\"})",
+    "histogram_count(sum(rate(h[1m])))",
+    "histogram_sum(c)",
+    "avg(c)",
+    "sum_over_time(h[1m]) </ 1",
+    "c{l=\"1\"} + on () c{l=\"2\"}",
     "count_values(\"v\", x_total)",
     "quantile(0.3, x_total)",
     "absent(nothing)",
