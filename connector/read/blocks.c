@@ -17,31 +17,63 @@ compare_ids(int32_t m1, int64_t s1, int32_t m2, int64_t s2)
     return m1 != m2 ? (m1 > m2) - (m1 < m2) : (s1 > s2) - (s1 < s2);
 }
 
-static int
-compare_wanted(const void *a, const void *b)
+/* Byte `shift` / 8 of what is sorted by: the series, then the metric. */
+static unsigned
+digit(const read_wanted *w, unsigned shift)
 {
-    const read_wanted *x = a, *y = b;
-    return compare_ids(x->metric_id, x->series_id, y->metric_id, y->series_id);
+    return shift < 64 ? (uint64_t)w->series_id >> shift & 255
+                      : (uint32_t)w->metric_id >> (shift - 64) & 255;
+}
+
+/* By metric and series, both positive: byte by byte, without those that are the same in all. Returns
+ * where the result is. */
+static read_wanted *
+sort_wanted(read_wanted *items, read_wanted *scratch, size_t n)
+{
+    uint64_t differ_series = 0;
+    uint32_t differ_metric = 0;
+    for (size_t i = 1; i < n; i++) {
+        differ_series |= (uint64_t)(items[i].series_id ^ items[0].series_id);
+        differ_metric |= (uint32_t)(items[i].metric_id ^ items[0].metric_id);
+    }
+    for (unsigned shift = 0; shift < 96; shift += 8) {
+        size_t at[256] = {0}, sum = 0;
+        if ((shift < 64 ? differ_series >> shift & 255 : differ_metric >> (shift - 64) & 255) == 0)
+            continue;
+        for (size_t i = 0; i < n; i++)
+            at[digit(&items[i], shift)]++;
+        for (unsigned k = 0; k < 256; k++) {
+            size_t count = at[k];
+            at[k] = sum;
+            sum += count;
+        }
+        for (size_t i = 0; i < n; i++)
+            scratch[at[digit(&items[i], shift)]++] = items[i];
+        read_wanted *other = items;
+        items = scratch;
+        scratch = other;
+    }
+    return items;
 }
 
 ps_status
 read_blocks_want(read_source *src, read_list *list, ps_err *err)
 {
     size_t n = list->found.n;
-    bool sorted = true;
     list->n_metrics = 0;
     if (n == 0)
         return PS_OK;
-    list->wanted = ps_arena_new(&src->arena, n * sizeof(*list->wanted));
-    if (list->wanted == NULL)
+    read_wanted *items = ps_arena_new(&src->arena, n * 2 * sizeof(*items));
+    if (items == NULL)
         return read_no_memory(src, err);
     for (size_t i = 0; i < n; i++) {
         const idx_series *s = &list->found.items[i];
-        list->wanted[i] = (read_wanted){s->metric_id, (uint32_t)i, s->series_id};
-        sorted = sorted && (i == 0 || compare_wanted(&list->wanted[i - 1], &list->wanted[i]) < 0);
+        if (s->metric_id <= 0 || s->series_id <= 0)
+            return ps_fail(err, PS_ECORRUPT, "series %lld of metric %d: no such numbers are given",
+                           (long long)s->series_id, s->metric_id);
+        items[i] = (read_wanted){s->metric_id, (uint32_t)i, s->series_id};
     }
-    if (!sorted)
-        qsort(list->wanted, n, sizeof(*list->wanted), compare_wanted);
+    list->wanted = sort_wanted(items, items + n, n);
     size_t n_metrics = 1;
     for (size_t i = 1; i < n; i++)
         n_metrics += list->wanted[i].metric_id != list->wanted[i - 1].metric_id;

@@ -236,7 +236,7 @@ rounds(read_source *src, read_conn *c, ps_str cursor, ps_err *err)
 static ps_status
 with_cursor(read_source *src, ps_buf *cursor, ps_err *err)
 {
-    for (;;) {
+    for (bool again = true;; again = false) {
         read_conn *c;
         ps_buf_clear(cursor);
         PS_TRY(label_view_cursor(src->view, cursor, err));
@@ -247,7 +247,7 @@ with_cursor(read_source *src, ps_buf *cursor, ps_err *err)
         if (status == PS_ETIMEOUT || status == PS_ECANCELED || status == PS_ELIMIT)
             pg_cancel(c->pg);
         read_conn_put(src->store, c, status == PS_OK || status == PS_ECONFLICT);
-        if (status != PS_EUNAVAILABLE || !used)
+        if (status != PS_EUNAVAILABLE || !used || !again)
             return status;
         drop_blocks(src);
         read_conns_close_idle(src->store);
