@@ -97,7 +97,11 @@ ps_status
 ev_build_scalar_scalar(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
 {
     const pql_expr *of[2] = {e->binary.lhs, e->binary.rhs};
-    return build_over(c, &scalars_ops, e, grid, of, 2, ret);
+    PS_TRY(build_over(c, &scalars_ops, e, grid, of, 2, ret));
+    if (e->binary.op == PQL_TRIM_UPPER || e->binary.op == PQL_TRIM_LOWER)
+        return ev_fail(c, PS_EINVAL, "operator \"%s\" not allowed for Scalar operations",
+                       pql_op_text(e->binary.op));
+    return PS_OK;
 }
 
 /* ---- vector op scalar -------------------------------------------------------------------------------- */

@@ -51,6 +51,7 @@ numbers_strings_and_times_need_no_data(void **state)
     expect_at("max_of(NaN, Inf)", 0, "{} 0:+Inf\n");
     expect_at("max_of(NaN, 1)", 0, "{} 0:NaN\n");
     expect_at("min_of(NaN, 1)", 0, "{} 0:NaN\n");
+    expect_at("1 </ 2", 0, "operator \"</\" not allowed for Scalar operations");
 }
 
 static void
