@@ -100,9 +100,22 @@ ev_build_timestamp(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **
     if (arg->kind != PQL_SELECTOR || (start && !ev_query_options(c)->start_timestamps))
         return ev_build_map(c, e, start ? &no_start_timestamp : &timestamp_of_expression, grid,
                             ret);
+    /* Beside an @ t Prometheus looks for the newest sample up to t among those selected for t - offset:
+     * both windows count. */
+    int64_t offset_ms = arg->selector.when.at != PQL_AT_NONE ? arg->selector.when.offset_ms : 0;
+    if (offset_ms < 0) {
+        pql_expr *at = ps_arena_array(ev_arena(c), 1, sizeof *at);
+        if (at == NULL)
+            return ev_no_memory(c);
+        *at = *arg;
+        at->selector.when.offset_ms = 0;
+        arg = at;
+    }
     PS_TRY(ev_build_selector(c, arg, arg->selector.matchers, arg->selector.n_matchers,
                              start ? EV_STARTS : EV_TIMES, grid, &n));
     ev_leaf *l = (ev_leaf *)n;
+    int64_t both_ms = l->lookback_ms - (offset_ms < 0 ? -offset_ms : offset_ms);
+    l->lookback_ms = both_ms > 0 ? both_ms : 0;
     l->divisor = 1000;
     l->float_times = false;
     if (ev_query_options(c)->delayed_names)

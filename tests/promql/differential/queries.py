@@ -3,8 +3,8 @@
 What has no single right answer is left out: topk & co. among equal values, limitk over anything but plain series.
 """
 
-MATH = ["abs", "ceil", "floor", "exp", "sqrt", "ln", "log2", "log10", "sgn", "deg", "rad", "asin", "acos", "atan", "sinh",
-        "cosh", "tanh", "asinh", "acosh", "atanh"]
+MATH = ["abs", "ceil", "floor", "exp", "sqrt", "ln", "log2", "log10", "sgn", "deg", "rad", "asin", "acos", "atan",
+        "sinh", "cosh", "tanh", "asinh", "acosh", "atanh"]
 PERIODIC = ["sin", "cos", "tan"]  # of large numbers the last bit of the argument is all that counts
 DATES = ["minute", "hour", "day_of_week", "day_of_month", "day_of_year", "days_in_month", "month", "year"]
 RANGE = ["rate", "increase", "delta", "irate", "idelta", "resets", "changes", "deriv", "avg_over_time",
@@ -154,7 +154,8 @@ class Generator:
         if pick < 0.12:
             return f"quantile{self.by()} ({self.r.choice(['0.5', '0.9', '0', '1', '-1', 'NaN'])}, {self.vector(d)})"
         if pick < 0.2:
-            return f'{self.r.choice(["topk", "bottomk"])}{self.by()} ({self.r.choice(["1", "2", "5"])}, {self.selector()})'
+            op, k = self.r.choice(["topk", "bottomk"]), self.r.choice(["1", "2", "5"])
+            return f"{op}{self.by()} ({k}, {self.selector()})"
         if pick < 0.25:
             return f'count_values{self.by()} ("value", {self.selector()})'
         if pick < 0.3 and self.experimental:
@@ -191,7 +192,8 @@ class Generator:
         return self.r.choice(["limit_bytes", "temperature", "target_info", "sum by (job, instance) (errors_total)"])
 
     def fn_of(self, metric):
-        return self.r.choice([metric, f"rate({metric}[{self.duration()}])", f"sum by (job, code) ({metric})", f"-{metric}"])
+        return self.r.choice([metric, f"rate({metric}[{self.duration()}])", f"sum by (job, code) ({metric})",
+                              f"-{metric}"])
 
     def set_operation(self, d):
         op = self.r.choice(["and", "or", "unless"])
@@ -205,7 +207,8 @@ class Generator:
         v = self.r.choice(["latency_bucket", f"rate(latency_bucket[{self.duration()}])", "sizes",
                            f"rate(sizes[{self.duration()}])", f"sum by (le) (rate(latency_bucket[{self.duration()}]))"])
         if self.r.random() < 0.3:
-            return f"histogram_fraction({self.r.choice(['0', '-1', '0.2', '-Inf'])}, {self.r.choice(['1', '5', '0', 'Inf'])}, {v})"
+            lower, upper = self.r.choice(["0", "-1", "0.2", "-Inf"]), self.r.choice(["1", "5", "0", "Inf"])
+            return f"histogram_fraction({lower}, {upper}, {v})"
         return f"histogram_quantile({q}, {v})"
 
     def native(self, d):
