@@ -121,8 +121,9 @@ subquery_next(ev_node *n, ev_batch **ret)
     size_t rows = 0;
     ev_release(n->c, q->held);
     q->held = 0;
-    if (n->n_series == 0)
+    if (!q->opened)
         return PS_OK;
+    /* without a series, too: what is below has its annotations */
     ev_batch_clear(&q->out, q->out.first + q->out.n, q->out.cap);
     while (!q->ended) {
         /* at once when its last row is done, so that the kid lets go of what it holds */
