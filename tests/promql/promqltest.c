@@ -11,6 +11,7 @@
 static const char usage[] =
     "promqltest [--no-rewrites] [-v] [--only LINE] [--engine-threads N] FILE...\n"
     "promqltest --print QUERY [--at T | --from T --to T --step T] [--engine-threads N] FILE...\n"
+    "promqltest --export FILE...\n"
     "\n"
     "Runs test scripts: a line for each case that fails, \"N passed, N failed\" at the end.\n"
     "With --print: loads what the scripts load, evaluates QUERY and prints its result as JSON. Times\n"
@@ -19,6 +20,7 @@ static const char usage[] =
 typedef struct program {
     run_options run;
     const char *query;
+    bool export;
     int64_t at_ms, from_ms, to_ms, step_ms;
     size_t threads;
     int first_file;
@@ -73,6 +75,10 @@ parse_options(program *p, int argc, char **argv)
             p->run.rewrites = false;
             continue;
         }
+        if (strcmp(option, "--export") == 0) {
+            p->export = true;
+            continue;
+        }
         if (strcmp(option, "-v") == 0) {
             p->run.verbose = true;
             continue;
@@ -120,6 +126,23 @@ run_files(const program *p, int argc, char **argv)
     }
     printf("%zu passed, %zu failed\n", counts.passed, counts.failed);
     return counts.failed == 0 ? 0 : 1;
+}
+
+static int
+export_files(const program *p, int argc, char **argv)
+{
+    int code = 0;
+    for (int i = p->first_file; i < argc; i++) {
+        ps_buf text;
+        ps_err err = {.text = "cannot be read"};
+        ps_buf_init(&text, &ps_malloc);
+        if (!read_file(argv[i], &text) || run_export(ps_buf_str(&text), stdout, &err) != PS_OK) {
+            fprintf(stderr, "%s: %s\n", argv[i], err.text);
+            code = 2;
+        }
+        ps_buf_done(&text);
+    }
+    return code;
 }
 
 static int
@@ -178,7 +201,9 @@ main(int argc, char **argv)
         executor = pool_executor(threads);
         p.run.executor = &executor;
     }
-    int code = p.query != NULL ? print_query(&p, argc, argv) : run_files(&p, argc, argv);
+    int code = p.query != NULL ? print_query(&p, argc, argv)
+               : p.export      ? export_files(&p, argc, argv)
+                               : run_files(&p, argc, argv);
     pool_free(threads);
     return code;
 }

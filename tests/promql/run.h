@@ -26,6 +26,9 @@ void run_script(const char *file, ps_str text, const run_options *options, memor
 /* Only what the load and clear commands say. */
 ps_status run_loads(ps_str text, memory_store *store, ps_err *err) PS_MUST_CHECK;
 
+/* The script as lines of JSON, with the engine's answers (export.c). */
+ps_status run_export(ps_str text, FILE *to, ps_err *err) PS_MUST_CHECK;
+
 /* One evaluation with the settings that scripts are made for. */
 typedef struct run_query {
     ps_arena arena;
