@@ -149,18 +149,19 @@ select_all(void *self, const ev_selection *selections, size_t n, ev_series_list 
 static inline ps_status
 read_blocks(source *src, const found *f, const series *s, ev_samples *into, ps_err *err)
 {
-    bool known;
+    bool any;
     int64_t t;
     double v;
     size_t n;
     if (f->newest_only) {
-        blk_runs_newest(s->runs, s->n_runs, f->from_ms, f->to_ms, &known, &t, &v);
-        if (known) {
-            PS_TRY(ev_samples_reserve(into, into->n + 1, false, false));
-            into->t_ms[into->n] = t;
-            into->v[into->n++] = v;
+        PS_TRY(blk_runs_newest(src->bench, s->runs, s->n_runs, f->from_ms, f->to_ms, &any, &t, &v,
+                               err));
+        if (!any)
             return PS_OK;
-        }
+        PS_TRY(ev_samples_reserve(into, into->n + 1, false, false));
+        into->t_ms[into->n] = t;
+        into->v[into->n++] = v;
+        return PS_OK;
     }
     size_t room = blk_runs_samples(s->runs, s->n_runs, f->from_ms, f->to_ms);
     PS_TRY(ev_samples_reserve(into, into->n + room, false, false));
