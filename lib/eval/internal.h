@@ -59,7 +59,7 @@ const ev_options *ev_query_options(const ev_ctx *c); /* defaults filled in */
 /* ---- grid, rows, batches ------------------------------------------------------------------------- */
 
 typedef struct ev_grid {
-    int64_t start_ms, step_ms; /* step 0 only with n == 1 */
+    int64_t start_ms, step_ms; /* step 0: asked for one instant; a range may have n == 1, too */
     size_t n;
 } ev_grid;
 

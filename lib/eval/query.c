@@ -57,7 +57,7 @@ set_grid(ev_query *q)
         return ev_fail(c, PS_ELIMIT, "query processing would load too many samples into memory in "
                                      "query execution");
     q->grid.n = (size_t)steps;
-    q->grid.step_ms = steps > 1 ? q->step_ms : 0;
+    q->grid.step_ms = q->start_ms != q->end_ms ? q->step_ms : 0;
     return PS_OK;
 }
 

@@ -149,7 +149,7 @@ sort_open(ev_node *n)
     sort_node *s = (sort_node *)n;
     PS_TRY(ev_open(n->kids[0]));
     n->distinct = n->kids[0]->distinct;
-    if (n->grid.n == 1)
+    if (n->grid.step_ms == 0)
         return sort_rows(s);
     ev_warn(n->c, n->expr,
             "sort is ineffective for range queries since results are always ordered by labels");

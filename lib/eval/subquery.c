@@ -33,6 +33,8 @@ ev_subquery_grid(ev_ctx *c, const pql_expr *e, const ev_grid *outer)
     int64_t last = first_end + (int64_t)(outer->n - 1) * end_step;
     g.start_ms = (multiple + 1) * g.step_ms;
     g.n = last < g.start_ms ? 0 : (size_t)((last - g.start_ms) / g.step_ms) + 1;
+    if (last == g.start_ms)
+        g.step_ms = 0;
     return g;
 }
 
