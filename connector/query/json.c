@@ -150,7 +150,8 @@ add_histogram(ps_buf *out, const hst_hist *h)
     add_value(out, h->sum);
     hst_iter_up(&it, h);
     while (hst_next(&it, &b)) {
-        if (b.count == 0)
+        bool zero_bucket = b.lower_in && b.upper_in;
+        if (b.count == 0 || (zero_bucket && !(b.count > 0))) /* as Prometheus has it */
             continue;
         ps_buf_add_c(out, any ? "," : ",\"buckets\":[");
         any = true;
