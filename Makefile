@@ -38,7 +38,8 @@ LDOPT_fuzz := -fsanitize=address,undefined
 
 PQ_CFLAGS = -isystem $(shell $(PG_CONFIG) --includedir)
 CPPFLAGS := -I. -D_GNU_SOURCE -DPROMSCALE_VERSION='"$(VERSION)"'
-CFLAGS := -std=gnu17 -fPIC -fvisibility=hidden $(WARN) $(OPT_$(MODE))
+# Sums must have the same bits on every processor: no fused multiply-add.
+CFLAGS := -std=gnu17 -ffp-contract=off -fPIC -fvisibility=hidden $(WARN) $(OPT_$(MODE))
 LDFLAGS := $(LDOPT_$(MODE)) -Wl,--as-needed
 LIB_LDLIBS := -lsnappy -llz4 -lzstd -lre2 -lstdc++ -lm
 CONNECTOR_LDLIBS = -L$(shell $(PG_CONFIG) --libdir) -lpq -lmicrohttpd -lyaml -lz -lpthread

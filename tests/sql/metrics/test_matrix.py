@@ -14,13 +14,13 @@ CALLERS = {
         prom_api: val jsonb labels labels_info key_value_array label_cardinality label_key_position eq matcher
             get_default_metric_retention_period get_metric_retention_period get_metric_metadata
             get_multiple_metric_metadata
-            is_stale_marker is_normal_nan time_bucket first last
+            is_stale_marker is_normal_nan time_bucket first last promql promql_range
         ps_tag: equals not_equals regexp_matches regexp_not_matches
-        _prom_catalog: setting generation feed chunk_width metric_id check_metric_schema no_such_metric
+        _prom_catalog: setting generation feed follow chunk_width metric_id check_metric_schema no_such_metric
             get_default_compression_setting get_metric_compression_setting
         _prom_ext: text_digest label_digest series_digest dist_key bucket block_parts label_set labels_match
             labels_contain
-            tag_ids label_ids fresh_figures chunk_counts""",
+            tag_ids label_ids fresh_figures chunk_counts block_head""",
     # what stores samples
     "prom_writer": """
         prom_api: create_metric
