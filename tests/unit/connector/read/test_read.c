@@ -70,7 +70,7 @@ sql(const char *text)
 static int64_t
 make_series(const char *labels)
 {
-    char text[512];
+    char text[1024];
     snprintf(text, sizeof(text), "SELECT _prom_catalog.get_or_create_series_id('%s')", labels);
     return cluster_number(server.admin, text);
 }
