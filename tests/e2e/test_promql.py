@@ -20,7 +20,7 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 @pytest.fixture(scope="module")
 def p(module_lab):
     """With samples of three series, one each 15 s for 10 minutes."""
-    it = module_lab.promscale(args=["--self-scrape=false", "--metrics.promql.max-samples=60000",
+    it = module_lab.promscale(args=["--self-scrape=false", "--metrics.promql.max-samples=200000",
                                     "--metrics.promql.query-timeout=5s"])
     it.write([({"__name__": "req_total", "code": c}, [((T0 + 15 * k) * 1000, k * m) for k in range(41)])
               for c, m in (("200", 1.0), ("500", 2.0))]
@@ -127,10 +127,10 @@ def test_limit_lookback_stats(p):
 
 
 def test_limits(p):
-    status, d = ask(p, query="sum_over_time(vector(1)[7d:10s])", time=T0)
+    status, d = ask(p, query="sum_over_time(vector(1)[30d:10s])", time=T0)
     assert status == 422 and "too many samples into memory" in d["error"]
     began = time.monotonic()
-    status, d = ask(p, query="deriv(vector(time() ^ 1.5)[5h:1s])", path="query_range", start=T0, end=T0 + 10000, step=1,
+    status, d = ask(p, query="deriv(vector(time() ^ 1.5)[40h:1s])", path="query_range", start=T0, end=T0 + 10000, step=1,
                     timeout="200ms")
     assert status == 503 and d["errorType"] == "timeout" and "query timed out" in d["error"]
     assert time.monotonic() - began < 3
@@ -143,7 +143,7 @@ def test_a_client_that_goes(p):
 
     before = canceled()
     conn = http.client.HTTPConnection("127.0.0.1", p.port)
-    query = urllib.parse.urlencode({"query": "deriv(vector(time() ^ 1.5)[5h:1s])", "start": T0, "end": T0 + 10000,
+    query = urllib.parse.urlencode({"query": "deriv(vector(time() ^ 1.5)[40h:1s])", "start": T0, "end": T0 + 10000,
                                     "step": 1})
     conn.request("GET", f"/api/v1/query_range?{query}")
     time.sleep(0.2)
