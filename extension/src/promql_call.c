@@ -7,6 +7,7 @@
  */
 #include "promql.h"
 
+#include "common/int.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
