@@ -65,6 +65,7 @@ lookback_is_open_to_the_left(void **state)
     expect_at("x", 300999, "x 300999:7\n");
     expect_at("x", 301000, "");
     expect_range("x", 0, 600000, 100000, "x 100000:7 200000:7 300000:7\n");
+    expect_range("x", 1000, 401000, 100000, "x 1000:7 101000:7 201000:7\n");
     expect_at("x offset -1s", 0, "x 0:7\n");
     expect_at("x @ 1", 999999, "x 999999:7\n");
     expect_at("x @ 2 offset 1s", 999999, "x 999999:7\n");
