@@ -54,8 +54,12 @@ BEGIN
     IF id IS NULL THEN
         SELECT r.metric_ids[1] INTO STRICT id
         FROM _prom_catalog.resolve_series(0, ARRAY[$1], '{}', '{}', '{}', '{}', '{}') r;
-        SELECT m.table_name, true INTO STRICT table_name, possibly_new
+        SELECT m.table_name, true INTO table_name, possibly_new
         FROM _prom_catalog.metric m WHERE m.id = get_or_create_metric_table_name.id;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'the metric was dropped meanwhile' USING ERRCODE = '40001',
+                HINT = 'Repeat the transaction.';
+        END IF;
     END IF;
 END $$;
 
@@ -67,8 +71,12 @@ DECLARE
     c_attempts CONSTANT int4 := 3;
     m record;
 BEGIN
-    SELECT metric.id, metric.table_name, metric.positions INTO STRICT m
+    SELECT metric.id, metric.table_name, metric.positions INTO m
         FROM _prom_catalog.metric WHERE metric.id = p_metric_id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'the metric was dropped meanwhile' USING ERRCODE = '40001',
+            HINT = 'Repeat the transaction.';
+    END IF;
     FOR attempt IN 1 .. c_attempts LOOP
         EXIT WHEN to_regclass(format('prom_data.%I', m.table_name)) IS NOT NULL;
         BEGIN

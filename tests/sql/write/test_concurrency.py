@@ -178,7 +178,8 @@ def test_beside_drop_metric(db):
     """Whoever is told that a sample is stored finds it, unless the metric was dropped after that."""
     done = threading.Event()
     expected = (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedObject, psycopg2.errors.DeadlockDetected,
-                psycopg2.errors.LockNotAvailable, psycopg2.errors.UniqueViolation, psycopg2.errors.InternalError_)
+                psycopg2.errors.LockNotAvailable, psycopg2.errors.UniqueViolation, psycopg2.errors.InternalError_,
+                psycopg2.errors.SerializationFailure)
 
     def writer(k):
         conn = db.connect()
@@ -219,6 +220,11 @@ def test_beside_drop_metric(db):
         assert set(values) <= set(db.column("SELECT value FROM prom_data.m WHERE labels->>'k' = %s", (str(k),)))
     assert db.one("SELECT count(*) FROM _prom_catalog.metric") == 1
     assert db.one("SELECT count(*) FROM _prom_data.fresh WHERE metric_id NOT IN (SELECT id FROM _prom_catalog.metric)") == 0
+
+
+def test_views_of_a_metric_that_was_dropped_meanwhile(db):
+    with pytest.raises(psycopg2.errors.SerializationFailure, match="the metric was dropped meanwhile"):
+        db.one("SELECT _prom_catalog.make_views_now(%s)", (2_000_000_000,))
 
 
 def test_a_transaction_that_drops_what_it_has_written(db):
