@@ -201,7 +201,7 @@ encode_blocks(blocks *b, shape only, size_t n, int16_t level, bool shared_grid, 
     ps_buf_clear(&b->bytes);
     double start = seconds();
     for (unsigned m = 0; m < METRICS; m++) {
-        blk_writer_opts opts = {1, (int32_t)m + 1, level};
+        blk_writer_opts opts = {1, (int32_t)m + 1, level, 0};
         blk_writer *w = blk_writer_new(&ps_malloc, &opts);
         for (unsigned host = 0; host < HOSTS; host++) {
             for (unsigned i = metric_first[m]; i < metric_first[m] + metric_width[m]; i++) {
@@ -319,9 +319,10 @@ collect(blk_point *p, unsigned first, unsigned hosts, size_t from, size_t per_se
             unsigned host = (first + h) % HOSTS;
             for (unsigned m = 0; m < METRICS; m++) {
                 for (unsigned i = metric_first[m]; i < metric_first[m] + metric_width[m]; i++)
-                    p[n++] = (blk_point){(int64_t)host * PER_HOST + i + 1,
-                                         all_times[(size_t)host * MAX_N + k], values_of(host, i)[k],
-                                         (int32_t)m + 1, 0};
+                    p[n++] = (blk_point){.series_id = (int64_t)host * PER_HOST + i + 1,
+                                         .t_ms = all_times[(size_t)host * MAX_N + k],
+                                         .value = values_of(host, i)[k],
+                                         .metric_id = (int32_t)m + 1};
             }
         }
     }
@@ -456,8 +457,10 @@ report_lookup(unsigned n_series)
     ps_buf_init(&out, &ps_malloc);
     for (unsigned i = 0; i < n_series; i++) {
         unsigned host = i * HOSTS / n_series;
-        p[i] = (blk_point){i * 3 + 1, all_times[(size_t)host * MAX_N],
-                           values_of(host, i % PER_HOST)[i % 100], 1, 0};
+        p[i] = (blk_point){.series_id = i * 3 + 1,
+                           .t_ms = all_times[(size_t)host * MAX_N],
+                           .value = values_of(host, i % PER_HOST)[i % 100],
+                           .metric_id = 1};
     }
     if (blk_encode_flush(&ps_malloc, 1, 1, p, n_series, &out, &meta, NULL) != PS_OK)
         die("encode flush");

@@ -127,7 +127,7 @@ static void
 make_blocks(int metric, size_t from, size_t to)
 {
     enum { BLOCK_SAMPLES = 2000000 };
-    const blk_writer_opts opts = {1, metric + 1, BLK_LEVEL_SEALED};
+    const blk_writer_opts opts = {1, metric + 1, BLK_LEVEL_SEALED, 0};
     blk_writer *w = need(blk_writer_new(&ps_malloc, &opts));
     series *members[N_SERIES];
     size_t n = 0;

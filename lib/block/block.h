@@ -18,9 +18,12 @@
 #ifndef PROMSCALE_BLOCK_H
 #define PROMSCALE_BLOCK_H
 
+#include "lib/histogram/histogram.h"
 #include "lib/model/model.h"
 
-enum { BLK_KIND_FLOAT = 1, BLK_KIND_INT_HISTOGRAM = 2, BLK_KIND_FLOAT_HISTOGRAM = 3 };
+/* A block holds floats or native histograms (of integers and of floats alike). Either may have start
+ * timestamps. */
+enum { BLK_KIND_FLOAT = 1, BLK_KIND_HISTOGRAM = 2 };
 enum { BLK_FORMAT_FLUSH = 1, BLK_FORMAT_COLUMNS = 2 };
 enum { BLK_LEVEL_FRESH = 0, BLK_LEVEL_MERGED = 1, BLK_LEVEL_SEALED = 2 };
 enum { BLK_FRAME_VALUES = 128 };
@@ -51,9 +54,13 @@ typedef struct blk_meta {
 typedef struct blk_point {
     int64_t series_id;
     int64_t t_ms;
-    double value;
+    union {
+        double value;
+        const hst_hist *histogram; /* borrowed, checked; points of a batch are all of one kind */
+    };
     int32_t metric_id;
-    uint32_t owner; /* free for the caller (index of the request that brought it) */
+    uint32_t owner;   /* free for the caller (index of the request that brought it) */
+    int64_t start_ms; /* start timestamp, 0 = not known */
 } blk_point;
 
 typedef struct blk_dup_stats {
@@ -68,6 +75,9 @@ typedef struct blk_dup_stats {
  */
 size_t blk_points_sort_unique(blk_point *points, blk_point *scratch, size_t n,
                               blk_dup_stats *stats);
+/* The same for points with histograms: hst_equal() ones are duplicates. */
+size_t blk_histograms_sort_unique(blk_point *points, blk_point *scratch, size_t n,
+                                  blk_dup_stats *stats);
 
 /*
  * Encodes sorted unique points of one tenant as one flush block. metric_or_bucket is the row's
@@ -78,6 +88,11 @@ size_t blk_points_sort_unique(blk_point *points, blk_point *scratch, size_t n,
 ps_status blk_encode_flush(const ps_alloc *alloc, int32_t tenant_id, int32_t metric_or_bucket,
                            const blk_point *points, size_t n, ps_buf *out, blk_meta *ret_meta,
                            ps_err *err) PS_MUST_CHECK;
+/* The same for points with histograms; a block of kind HISTOGRAM. PS_ELIMIT also where it would have
+ * more than BLK_MAX_BYTES. */
+ps_status blk_encode_flush_histograms(const ps_alloc *alloc, int32_t tenant_id,
+                                      int32_t metric_or_bucket, const blk_point *points, size_t n,
+                                      ps_buf *out, blk_meta *ret_meta, ps_err *err) PS_MUST_CHECK;
 
 /* ---- columns writer ----------------------------------------------------------------------- */
 
@@ -86,6 +101,7 @@ typedef struct blk_writer_opts {
     int32_t tenant_id;
     int32_t metric_id; /* > 0 */
     int16_t level;     /* BLK_LEVEL_MERGED or BLK_LEVEL_SEALED; sealed tries harder */
+    int16_t kind;      /* 0: BLK_KIND_FLOAT */
 } blk_writer_opts;
 
 /* NULL: no memory */
@@ -96,6 +112,14 @@ void blk_writer_free(blk_writer *w);
  * case). After PS_ENOMEM the writer can only be freed. */
 ps_status blk_writer_add(blk_writer *w, int64_t series_id, const int64_t *t_ms,
                          const double *values, size_t n, ps_err *err) PS_MUST_CHECK;
+/* The same with start timestamps (NULL: none is known), and for a writer of kind HISTOGRAM with
+ * histograms, of which nothing is borrowed. */
+ps_status blk_writer_add_started(blk_writer *w, int64_t series_id, const int64_t *t_ms,
+                                 const int64_t *start_ms, const double *values, size_t n,
+                                 ps_err *err) PS_MUST_CHECK;
+ps_status blk_writer_add_histograms(blk_writer *w, int64_t series_id, const int64_t *t_ms,
+                                    const int64_t *start_ms, const hst_hist *const *histograms,
+                                    size_t n, ps_err *err) PS_MUST_CHECK;
 size_t blk_writer_samples(const blk_writer *w);
 size_t blk_writer_bytes(const blk_writer *w); /* estimate of the finished block's size */
 /* Appends the finished block to out and empties the writer for the next one. */
@@ -111,7 +135,9 @@ typedef struct blk_series { /* one series of a block; plain data, valid while th
     uint32_t n_samples;
     int64_t t_first_ms, t_last_ms;
     double last_value;
-    bool last_known;   /* false: last_value is not decoded yet (flush blocks opened lazily) */
+    bool last_known;   /* false: last_value is not decoded yet (flush blocks opened lazily), or the
+                          block holds histograms */
+    bool started;      /* some of its samples may have start timestamps */
     uint32_t index;    /* position in the block */
     uint32_t times_id; /* series of this block with the same number have the same times */
 } blk_series;
@@ -175,11 +201,19 @@ ps_status blk_bench_times(blk_bench *b, const blk_reader *r, uint32_t i, int64_t
                           ps_err *err) PS_MUST_CHECK;
 ps_status blk_bench_values(blk_bench *b, const blk_reader *r, uint32_t i, size_t lo, size_t n,
                            double *values, ps_err *err) PS_MUST_CHECK;
+/* The other contents of samples lo .. lo + n. Histograms are made in the arena; asking for them of
+ * floats, or for floats of histograms, is PS_EINVAL. Start timestamps are 0 where none is known. */
+ps_status blk_bench_histograms(blk_bench *b, const blk_reader *r, uint32_t i, size_t lo, size_t n,
+                               ps_arena *arena, const hst_hist **histograms,
+                               ps_err *err) PS_MUST_CHECK;
+ps_status blk_bench_starts(blk_bench *b, const blk_reader *r, uint32_t i, size_t lo, size_t n,
+                           int64_t *start_ms, ps_err *err) PS_MUST_CHECK;
 
 /* ---- runs: one series over several blocks -------------------------------------------------- */
 
-/* What one block holds of a series. Of two runs with the same time the one of the higher level wins,
- * then the one with the lower id: the first write. */
+/* What one block holds of a series. Of two runs with the same time a float wins over a histogram
+ * (whatever happens to either block later), then the one of the higher level, then the one with the
+ * lower id: the first write. */
 typedef struct blk_run {
     const blk_reader *reader;
     uint32_t index; /* of the series in it */
@@ -187,11 +221,30 @@ typedef struct blk_run {
 } blk_run;
 /* Room that the arrays of blk_runs_decode must have: samples of all runs that reach into the range. */
 size_t blk_runs_samples(const blk_run *runs, size_t n, int64_t from_ms, int64_t to_ms);
+/* What blk_runs_read() is going to find: which of its arrays are needed. */
+typedef struct blk_runs_kinds {
+    bool floats, histograms, starts;
+} blk_runs_kinds;
+blk_runs_kinds blk_runs_look(const blk_run *runs, size_t n, int64_t from_ms, int64_t to_ms);
+/* Arrays of the caller, of blk_runs_samples() entries each. */
+typedef struct blk_samples {
+    int64_t *t_ms;
+    double *values;              /* of a histogram: 0 */
+    const hst_hist **histograms; /* NULL where the sample is a float; may be NULL if blk_runs_look
+                                    says that there are none */
+    int64_t *start_ms;           /* NULL: not wanted */
+    ps_arena *arena;             /* for histograms */
+    size_t n;                    /* set */
+} blk_samples;
 /* The samples in [from, to] of n runs of one series, ascending, each time once. */
+ps_status blk_runs_read(blk_bench *b, const blk_run *runs, size_t n, int64_t from_ms, int64_t to_ms,
+                        blk_samples *into, ps_err *err) PS_MUST_CHECK;
+/* The same for runs that are all of floats, without start timestamps. */
 ps_status blk_runs_decode(blk_bench *b, const blk_run *runs, size_t n, int64_t from_ms,
                           int64_t to_ms, int64_t *t_ms, double *values, size_t *ret_n,
                           ps_err *err) PS_MUST_CHECK;
-/* The newest of them; *ret_any false: there is none. Runs that end in the range may be of readers that
+/* The newest of them, for runs of floats (of others: blk_runs_read over ever longer windows, or all);
+ * *ret_any false: there is none. Runs that end in the range may be of readers that
  * were opened by blk_reader_open_head. */
 ps_status blk_runs_newest(blk_bench *b, const blk_run *runs, size_t n, int64_t from_ms,
                           int64_t to_ms, bool *ret_any, int64_t *ret_t_ms, double *ret_value,
@@ -224,7 +277,7 @@ typedef struct blk_merge_stats {
 typedef ps_status (*blk_emit_fn)(void *self, ps_str data, const blk_meta *meta, ps_err *err);
 
 /*
- * Merges blocks of one metric. inputs[0] wins over inputs[1] and so on where they hold the same
+ * Merges blocks of one metric and one kind (PS_EINVAL otherwise). inputs[0] wins over inputs[1] and so on where they hold the same
  * (series, time). Outputs are COLUMNS blocks; within a cut series ascend from block to block (the
  * cuts take turns when a block fills up before the end). A series with more than target_samples
  * samples in a cut goes on in the next block. Memory: about one series' samples over all inputs

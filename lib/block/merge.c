@@ -335,7 +335,7 @@ slot_writer(merge_state *m, int64_t key)
         m->slots = p;
         m->slots_cap = cap;
     }
-    blk_writer_opts opts = {m->opts->tenant_id, m->opts->metric_id, m->opts->out_level};
+    blk_writer_opts opts = {m->opts->tenant_id, m->opts->metric_id, m->opts->out_level, 0};
     blk_writer *w = blk_writer_new(m->alloc, &opts);
     if (w == NULL)
         return NULL;

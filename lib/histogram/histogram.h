@@ -42,6 +42,7 @@ typedef struct hst_hist {
     hst_side positive, negative;
     const double *bounds; /* HST_CUSTOM: upper bounds, ascending; +Inf is implicit */
     uint32_t n_bounds;
+    bool integer; /* came as integers; copies keep it, arithmetic need not, comparison ignores it */
 } hst_hist;
 
 /* What an operation wants to be told about; the caller words the annotation. Flags are only set,

@@ -1,10 +1,11 @@
 /*
- * wire.h - bytes as they come over the network: snappy, remote write 1.0, and the writers that
- * tests and the self-scrape need. Nothing here knows HTTP.
+ * wire.h - bytes as they come over the network: snappy, remote write 1.0 and 2.0, and the writers that
+ * adapters, tests and the self-scrape need. Nothing here knows HTTP.
  */
 #ifndef PROMSCALE_WIRE_H
 #define PROMSCALE_WIRE_H
 
+#include "lib/histogram/histogram.h"
 #include "lib/model/model.h"
 
 /* ---- snappy ------------------------------------------------------------------------------- */
@@ -23,8 +24,17 @@ ps_status wire_snappy_encode(ps_str in, ps_buf *out, ps_err *err) PS_MUST_CHECK;
 
 typedef struct wire_sample {
     int64_t t_ms;
-    double value; /* bits as received */
+    double value;     /* bits as received */
+    int64_t start_ms; /* start timestamp, 0 = not known; always 0 in 1.0 */
 } wire_sample;
+
+/* A native histogram of either version. histogram is NULL where what was sent makes no sense; then
+ * `why` says what is wrong with it (static text). */
+typedef struct wire_histogram {
+    int64_t t_ms, start_ms;
+    const hst_hist *histogram; /* in the caller's arena; schemas above 8 are reduced to 8 */
+    const char *why;
+} wire_histogram;
 
 typedef struct wire_exemplar {
     const mdl_label *labels;
@@ -81,14 +91,84 @@ ps_status wire_write_next(wire_write_reader *r, wire_item *ret_item, wire_series
 /* Parts of a series that wire_write_next accepted; arrays have room for the counts given there. */
 void wire_series_labels(const wire_series *s, mdl_label *labels);
 void wire_series_samples(const wire_series *s, wire_sample *samples);
+/* Room for n_histograms. PS_ENOMEM; a nonsensical histogram is no failure. */
+ps_status wire_series_histograms(const wire_series *s, ps_arena *arena, wire_histogram *histograms,
+                                 ps_err *err) PS_MUST_CHECK;
 /* labels: room for max_labels over all exemplars of the series; PS_ELIMIT beyond it. */
 ps_status wire_series_exemplars(const wire_series *s, wire_exemplar *exemplars, mdl_label *labels,
                                 size_t max_labels, ps_err *err) PS_MUST_CHECK;
+
+/* ---- remote write 2.0, read in place ------------------------------------------------------- */
+
+/*
+ * io.prometheus.write.v2.Request: a table of symbols and series that refer to it. The table may stand
+ * anywhere in the message, so a reader looks through the whole of it first.
+ */
+typedef struct wire_v2_symbols {
+    const ps_str *items;
+    uint32_t n; /* items[0] is "" in any valid message */
+} wire_v2_symbols;
+
+typedef struct wire_v2_series {
+    ps_str bytes;    /* the whole TimeSeries submessage */
+    uint32_t n_refs; /* label references; may be odd, may be out of range: not checked */
+    uint32_t n_samples, n_exemplars, n_histograms;
+    bool has_metadata;
+    uint32_t type, help_ref, unit_ref; /* of metadata; not checked */
+    int64_t created_ms; /* field 6 of early senders: start of samples that have none; or 0 */
+} wire_v2_series;
+
+typedef struct wire_v2_reader {
+    const uint8_t *pos, *end, *begin;
+    wire_v2_symbols symbols;
+} wire_v2_reader;
+
+/* Collects the symbols in the arena (slices of the message; at most max_symbols: PS_ELIMIT) and checks
+ * the framing of the whole message: PS_ECORRUPT. PS_EINVAL: the first symbol is not "". */
+ps_status wire_v2_reader_init(wire_v2_reader *r, ps_str message, size_t max_symbols,
+                              ps_arena *arena, ps_err *err) PS_MUST_CHECK;
+/* False at the end. */
+bool wire_v2_next(wire_v2_reader *r, wire_v2_series *ret);
+void wire_v2_refs(const wire_v2_series *s, uint32_t *refs);
+void wire_v2_samples(const wire_v2_series *s, wire_sample *samples);
+ps_status wire_v2_histograms(const wire_v2_series *s, ps_arena *arena, wire_histogram *histograms,
+                             ps_err *err) PS_MUST_CHECK;
+typedef struct wire_v2_exemplar {
+    uint32_t first_ref, n_refs; /* in the refs of all exemplars of the series */
+    int64_t t_ms;
+    double value;
+} wire_v2_exemplar;
+/* refs: room for max_refs over all exemplars; PS_ELIMIT beyond it. */
+ps_status wire_v2_exemplars(const wire_v2_series *s, wire_v2_exemplar *exemplars, uint32_t *refs,
+                            size_t max_refs, ps_err *err) PS_MUST_CHECK;
+
+/* ---- remote write 2.0, writer: adapters of other formats, tests, bench ---------------------- */
+
+/* Builds one Request: each different text becomes one symbol. Failure of memory sticks and is told at
+ * the end. */
+typedef struct wire_v2_writer wire_v2_writer;
+typedef struct wire_v2_item {
+    mdl_labels labels;
+    const wire_sample *samples;
+    size_t n_samples;
+    const wire_histogram *histograms;
+    size_t n_histograms;
+    const wire_exemplar *exemplars;
+    size_t n_exemplars;
+    const wire_metadata *metadata; /* NULL: none; its family is the series' name */
+} wire_v2_item;
+wire_v2_writer *wire_v2_writer_new(const ps_alloc *alloc, size_t max_bytes); /* NULL: no memory */
+void wire_v2_writer_free(wire_v2_writer *w);
+void wire_v2_write(wire_v2_writer *w, const wire_v2_item *item);
+/* Appends the message to out and empties the writer. PS_ENOMEM; PS_ELIMIT: over max_bytes. */
+ps_status wire_v2_writer_finish(wire_v2_writer *w, ps_buf *out, ps_err *err) PS_MUST_CHECK;
 
 /* ---- remote write 1.0, writer (self-scrape, tests, bench) ---------------------------------- */
 
 void wire_write_series(ps_buf *out, mdl_labels labels, const wire_sample *samples, size_t n_samples,
                        const wire_exemplar *exemplars, size_t n_exemplars);
+void wire_write_series_histograms(ps_buf *out, mdl_labels labels, const wire_histogram *histograms,
+                                  size_t n_histograms);
 void wire_write_metadata(ps_buf *out, const wire_metadata *metadata);
 
 #endif

@@ -138,7 +138,7 @@ take_point(const wire_field *f, uint32_t value_number, wire_sample *point, const
 static const char *
 parse_sample_any(const uint8_t **pos, const uint8_t *end, wire_sample *ret)
 {
-    wire_sample sample = {0, 0};
+    wire_sample sample = {0};
     while (*pos < end) {
         wire_field f;
         const uint8_t *start = *pos;
@@ -191,7 +191,7 @@ parse_exemplar(const uint8_t **pos, const uint8_t *end, wire_sample *point, mdl_
                size_t max_labels, size_t *ret_n)
 {
     size_t n = 0;
-    *point = (wire_sample){0, 0};
+    *point = (wire_sample){0};
     while (*pos < end) {
         wire_field f;
         const uint8_t *start = *pos;

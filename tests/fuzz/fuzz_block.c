@@ -356,7 +356,7 @@ fuzz_columns(source s)
     static double v[MAX_SERIES][MAX_SAMPLES];
     int64_t ids[MAX_SERIES], id = (int64_t)take(&s, 1) - 100;
     size_t n[MAX_SERIES], n_series = 0;
-    blk_writer_opts o = {1, 1, 1 + (int16_t)(take(&s, 1) & 1)};
+    blk_writer_opts o = {1, 1, 1 + (int16_t)(take(&s, 1) & 1), 0};
     blk_writer *w = blk_writer_new(&ps_malloc, &o);
     ps_buf out[2];
     blk_meta meta;
@@ -496,7 +496,11 @@ fuzz_points(source s)
         int64_t id = (int64_t)take(&s, 2);
         for (size_t c = 0; c < copies && n + len <= MAX_POINTS; c++) {
             for (size_t i = 0; i < len; i++, n++)
-                p[n] = (blk_point){id + (int64_t)c, t[i], v[i], metric, (uint32_t)n};
+                p[n] = (blk_point){.series_id = id + (int64_t)c,
+                                   .t_ms = t[i],
+                                   .value = v[i],
+                                   .metric_id = metric,
+                                   .owner = (uint32_t)n};
         }
     }
     const size_t before = n;

@@ -18,7 +18,7 @@ make_columns(size_t n_series, size_t n, gen_times times, bool shared, gen_values
              ps_buf *out)
 {
     uint64_t state = 9;
-    blk_writer_opts o = {TENANT, METRIC, BLK_LEVEL_SEALED};
+    blk_writer_opts o = {TENANT, METRIC, BLK_LEVEL_SEALED, 0};
     blk_writer *w = blk_writer_new(&ps_malloc, &o);
     int64_t t[300];
     double v[300];
@@ -167,20 +167,25 @@ test_columns_blocks(void **state)
 static void
 test_flush_blocks(void **state)
 {
-    const blk_point plain[] = {{1, 10, 1, METRIC, 0},    {1, 20, 2.5, METRIC, 0},
-                               {2, 10, 7, METRIC, 0},    {2, 20, 8, METRIC, 0},
-                               {3, 11, -0.0, METRIC, 0}, {9, 10, 1e300, METRIC, 0}};
-    const blk_point packed[] = {{1, 10, 1, METRIC, 0},
-                                {2, 10, 2, METRIC, 0},
-                                {3, 12, 3, METRIC + MDL_BUCKETS, 0},
-                                {3, 14, 3, METRIC + MDL_BUCKETS, 0},
-                                {1, 12, 3, METRIC + 3 * MDL_BUCKETS, 0}};
+    const blk_point plain[] = {{.series_id = 1, .t_ms = 10, .value = 1, .metric_id = METRIC},
+                               {.series_id = 1, .t_ms = 20, .value = 2.5, .metric_id = METRIC},
+                               {.series_id = 2, .t_ms = 10, .value = 7, .metric_id = METRIC},
+                               {.series_id = 2, .t_ms = 20, .value = 8, .metric_id = METRIC},
+                               {.series_id = 3, .t_ms = 11, .value = -0.0, .metric_id = METRIC},
+                               {.series_id = 9, .t_ms = 10, .value = 1e300, .metric_id = METRIC}};
+    const blk_point packed[] = {
+        {.series_id = 1, .t_ms = 10, .value = 1, .metric_id = METRIC},
+        {.series_id = 2, .t_ms = 10, .value = 2, .metric_id = METRIC},
+        {.series_id = 3, .t_ms = 12, .value = 3, .metric_id = METRIC + MDL_BUCKETS},
+        {.series_id = 3, .t_ms = 14, .value = 3, .metric_id = METRIC + MDL_BUCKETS},
+        {.series_id = 1, .t_ms = 12, .value = 3, .metric_id = METRIC + 3 * MDL_BUCKETS}};
     blk_point many[60];
     ps_buf b;
 
     (void)state;
     for (int i = 0; i < 60; i++) /* enough for lz4 */
-        many[i] = (blk_point){i / 3, i % 3 * 1000, i, METRIC, 0};
+        many[i] =
+            (blk_point){.series_id = i / 3, .t_ms = i % 3 * 1000, .value = i, .metric_id = METRIC};
     ps_buf_init(&b, &ps_malloc);
     make_flush(plain, PS_ARRAY_LEN(plain), METRIC, &b);
     every_byte(&b);

@@ -23,7 +23,7 @@ make_columns(uint64_t *state, int16_t level, sample_block *b)
                                        GEN_HOSTILE,     GEN_STALE_TAIL, GEN_REPEATING_FLOATS,
                                        GEN_TOGGLE_SIGN, GEN_CLOCK,      GEN_RAMP,
                                        GEN_PAGES};
-    blk_writer_opts o = {1, METRIC, level};
+    blk_writer_opts o = {1, METRIC, level, 0};
     blk_writer *w = blk_writer_new(&ps_malloc, &o);
     int64_t t[300];
     double v[300];
@@ -56,8 +56,10 @@ make_flush(uint64_t *state, bool packed, gen_values kind, size_t n_series, size_
                 gen_fill_times(state, GEN_JITTER, t, len);
             gen_fill_values(state, kind, v, len);
             for (size_t i = 0; i < len; i++)
-                p[n++] =
-                    (blk_point){(int64_t)(s * 3), t[i], v[i], METRIC + MDL_BUCKETS * (int32_t)m, 0};
+                p[n++] = (blk_point){.series_id = (int64_t)(s * 3),
+                                     .t_ms = t[i],
+                                     .value = v[i],
+                                     .metric_id = METRIC + MDL_BUCKETS * (int32_t)m};
         }
     }
     ps_buf_init(&b->bytes, &ps_malloc);
@@ -266,8 +268,8 @@ test_unknown_things(void **unused)
     for (size_t k = 0; k < n; k++) {
         expect_patched(&b[k], 2, 2, PS_EUNSUPPORTED); /* version */
         expect_patched(&b[k], 3, 3, PS_EUNSUPPORTED); /* format */
-        expect_patched(&b[k], 4, BLK_KIND_INT_HISTOGRAM, PS_EUNSUPPORTED);
-        expect_patched(&b[k], 4, BLK_KIND_FLOAT_HISTOGRAM, PS_EUNSUPPORTED);
+        expect_patched(&b[k], 4, 2, PS_EUNSUPPORTED);
+        expect_patched(&b[k], 4, 3, PS_EUNSUPPORTED);
         expect_patched(&b[k], 4, 9, PS_EUNSUPPORTED);
         expect_patched(&b[k], 6, 4, PS_EUNSUPPORTED); /* start timestamps */
         expect_patched(&b[k], 7, 1, PS_EUNSUPPORTED);
@@ -279,7 +281,7 @@ test_unknown_things(void **unused)
     }
     /* an unknown codec: one series, whose entry ends the head: id 0, codec, flags, last value
      * of 8 bytes */
-    blk_writer_opts o = {1, METRIC, BLK_LEVEL_MERGED};
+    blk_writer_opts o = {1, METRIC, BLK_LEVEL_MERGED, 0};
     blk_writer *w = blk_writer_new(&ps_malloc, &o);
     int64_t t[] = {1};
     double v[] = {0.1 + 0.2};
@@ -428,7 +430,7 @@ static bool
 whole_life(const ps_alloc *alloc)
 {
     uint64_t state = 24;
-    blk_writer_opts o = {1, METRIC, BLK_LEVEL_SEALED};
+    blk_writer_opts o = {1, METRIC, BLK_LEVEL_SEALED, 0};
     blk_merge_opts mo = {.tenant_id = 1,
                          .metric_id = METRIC,
                          .out_level = BLK_LEVEL_SEALED,
@@ -456,7 +458,10 @@ whole_life(const ps_alloc *alloc)
         gen_fill_times(&state, GEN_JITTER, t, 300);
         gen_fill_values(&state, GEN_FLOAT_SUM, v, 300);
         for (unsigned k = 0; k < 300; k++)
-            p[k] = (blk_point){4, t[k] / 1000000 * 1000 + k * 777 + i, v[k], METRIC, 0};
+            p[k] = (blk_point){.series_id = 4,
+                               .t_ms = t[k] / 1000000 * 1000 + k * 777 + i,
+                               .value = v[k],
+                               .metric_id = METRIC};
         status = blk_encode_flush(alloc, 1, METRIC, p, 300, &bytes[i], &meta, &err);
         if (status == PS_OK) /* one of them decodes its values when they are wanted */
             status = (i == 0 ? blk_reader_open_lazy : blk_reader_open)(alloc, ps_buf_str(&bytes[i]),

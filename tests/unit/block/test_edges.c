@@ -70,7 +70,10 @@ test_midnight_begins_the_day(void **state)
     (void)state;
     for (size_t i = 0; i < PS_ARRAY_LEN(days); i++)
         for (int64_t by = -1; by <= 1; by++)
-            p[n++] = (blk_point){1, days[i] * 86400000 + by, 1, METRIC, 0};
+            p[n++] = (blk_point){.series_id = 1,
+                                 .t_ms = days[i] * 86400000 + by,
+                                 .value = 1,
+                                 .metric_id = METRIC};
     blk_reader *r = open_block(p, n, &bytes);
     blk_merge_opts o = {.tenant_id = TENANT,
                         .metric_id = METRIC,
@@ -123,7 +126,7 @@ test_cuts_have_two_ends(void **state)
         for (size_t i = 0; i < PS_ARRAY_LEN(times); i++) {
             if ((keep >> i & 1) == 0)
                 continue;
-            p[n++] = (blk_point){1, times[i], 1, METRIC, 0};
+            p[n++] = (blk_point){.series_id = 1, .t_ms = times[i], .value = 1, .metric_id = METRIC};
             want[i < 2 ? 0 : i < 5 ? 1 : 2]++;
         }
         blk_reader *r = open_block(p, n, &bytes);
@@ -149,10 +152,10 @@ test_cuts_have_two_ends(void **state)
 static void
 test_a_window_is_half_open(void **state)
 {
-    blk_point p[] = {{1, 999, 1, METRIC, 0},
-                     {1, 1000, 2, METRIC, 0},
-                     {1, 1999, 3, METRIC, 0},
-                     {1, 2000, 4, METRIC, 0}};
+    blk_point p[] = {{.series_id = 1, .t_ms = 999, .value = 1, .metric_id = METRIC},
+                     {.series_id = 1, .t_ms = 1000, .value = 2, .metric_id = METRIC},
+                     {.series_id = 1, .t_ms = 1999, .value = 3, .metric_id = METRIC},
+                     {.series_id = 1, .t_ms = 2000, .value = 4, .metric_id = METRIC}};
     ps_buf bytes;
     blk_merge_stats stats;
     cut_check c = {0};
@@ -278,8 +281,8 @@ test_times_of_a_writer(void **state)
 
     (void)state;
     for (size_t i = 0; i < PS_ARRAY_LEN(cases); i++) {
-        blk_point p = {1, cases[i].t, 1, METRIC, 0};
-        blk_writer_opts o = {TENANT, METRIC, BLK_LEVEL_SEALED};
+        blk_point p = {.series_id = 1, .t_ms = cases[i].t, .value = 1, .metric_id = METRIC};
+        blk_writer_opts o = {TENANT, METRIC, BLK_LEVEL_SEALED, 0};
         blk_writer *w = blk_writer_new(&ps_malloc, &o);
         ps_status want = cases[i].good ? PS_OK : PS_EINVAL;
         blk_meta meta;

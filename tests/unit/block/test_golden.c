@@ -25,7 +25,7 @@ columns_of(uint64_t seed, int16_t level, const gen_values *kinds, size_t n_kinds
            size_t n, ps_buf *out)
 {
     uint64_t state = seed;
-    blk_writer_opts o = {1, 42, level};
+    blk_writer_opts o = {1, 42, level, 0};
     blk_writer *w = blk_writer_new(&ps_malloc, &o);
     int64_t t[400];
     double v[400];
@@ -94,7 +94,10 @@ flush_of(uint64_t seed, bool packed, gen_values kind, size_t n_series, size_t le
                 gen_fill_times(&state, GEN_GRID, t, len);
             gen_fill_values(&state, kind, v, len);
             for (size_t i = 0; i < len; i++)
-                p[n++] = (blk_point){id, t[i], v[i], 42 + MDL_BUCKETS * (int32_t)m, 0};
+                p[n++] = (blk_point){.series_id = id,
+                                     .t_ms = t[i],
+                                     .value = v[i],
+                                     .metric_id = 42 + MDL_BUCKETS * (int32_t)m};
             id += 1 + (int64_t)gen_below(&state, 4);
         }
     }
@@ -259,7 +262,7 @@ encode_text(const char *text, ps_buf *out)
                          PS_OK);
         return;
     }
-    blk_writer_opts o = {tenant, metric, (int16_t)level};
+    blk_writer_opts o = {tenant, metric, (int16_t)level, 0};
     blk_writer *w = blk_writer_new(&ps_malloc, &o);
     for (size_t at = 0, end; at < n; at = end) {
         int64_t t[1000];

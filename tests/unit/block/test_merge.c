@@ -73,7 +73,10 @@ collect(void *self, ps_str data, const blk_meta *meta, ps_err *err)
         blk_reader_series(r, i, &s);
         assert_int_equal(blk_reader_decode(r, i, INT64_MIN, INT64_MAX, t, v, &n, err), PS_OK);
         for (size_t j = 0; j < n; j++)
-            res->points[res->n++] = (blk_point){s.series_id, t[j], v[j], METRIC, 0};
+            res->points[res->n++] = (blk_point){.series_id = s.series_id,
+                                                .t_ms = t[j],
+                                                .value = v[j],
+                                                .metric_id = METRIC};
     }
     res->blocks++;
     blk_reader_free(r);
@@ -91,7 +94,7 @@ stop(void *self)
 static void
 encode_columns(const blk_point *p, size_t n, ps_buf *out, blk_meta *meta)
 {
-    blk_writer_opts o = {TENANT, METRIC, BLK_LEVEL_MERGED};
+    blk_writer_opts o = {TENANT, METRIC, BLK_LEVEL_MERGED, 0};
     blk_writer *w = blk_writer_new(&ps_malloc, &o);
     ps_err err;
 
@@ -119,9 +122,11 @@ random_points(uint64_t *state, blk_point *p, bool packed, int64_t base, int64_t 
         int32_t metric = packed && gen_below(state, 2)
                              ? METRIC + MDL_BUCKETS * (int32_t)(1 + gen_below(state, 3))
                              : METRIC;
-        p[i] = (blk_point){(int64_t)gen_below(state, SERIES) * 3 - 9,
-                           base + (int64_t)gen_below(state, (uint64_t)spread) * 1000,
-                           (double)gen_below(state, 3), metric, owner};
+        p[i] = (blk_point){.series_id = (int64_t)gen_below(state, SERIES) * 3 - 9,
+                           .t_ms = base + (int64_t)gen_below(state, (uint64_t)spread) * 1000,
+                           .value = (double)gen_below(state, 3),
+                           .metric_id = metric,
+                           .owner = owner};
     }
     p[0].metric_id = METRIC;
     return n;
@@ -234,8 +239,11 @@ open_points(blk_point *p, size_t n, ps_buf *bytes)
 static void
 test_precedence_and_conflicts(void **unused)
 {
-    blk_point a[] = {{1, 10, 1.0, METRIC, 0}, {1, 20, 2.0, METRIC, 0}};
-    blk_point b[] = {{1, 10, 1.0, METRIC, 0}, {1, 20, 3.0, METRIC, 0}, {1, 15, 0, METRIC, 0}};
+    blk_point a[] = {{.series_id = 1, .t_ms = 10, .value = 1.0, .metric_id = METRIC},
+                     {.series_id = 1, .t_ms = 20, .value = 2.0, .metric_id = METRIC}};
+    blk_point b[] = {{.series_id = 1, .t_ms = 10, .value = 1.0, .metric_id = METRIC},
+                     {.series_id = 1, .t_ms = 20, .value = 3.0, .metric_id = METRIC},
+                     {.series_id = 1, .t_ms = 15, .value = 0, .metric_id = METRIC}};
     blk_point out[8];
     ps_buf bytes[2];
     blk_merge_opts o = {.tenant_id = TENANT,
@@ -271,7 +279,9 @@ test_precedence_and_conflicts(void **unused)
 static void
 test_ends_early(void **unused)
 {
-    blk_point a[] = {{1, 10, 1.0, METRIC, 0}, {2, 20, 2.0, METRIC, 0}, {3, 20, 2.0, METRIC, 0}};
+    blk_point a[] = {{.series_id = 1, .t_ms = 10, .value = 1.0, .metric_id = METRIC},
+                     {.series_id = 2, .t_ms = 20, .value = 2.0, .metric_id = METRIC},
+                     {.series_id = 3, .t_ms = 20, .value = 2.0, .metric_id = METRIC}};
     blk_point out[8];
     ps_buf bytes;
     blk_merge_opts o = {.tenant_id = TENANT,

@@ -31,7 +31,10 @@ collect(void *self, ps_str data, const blk_meta *meta, ps_err *err)
         assert_true(s.n_samples <= PS_ARRAY_LEN(t));
         assert_int_equal(blk_reader_decode(r, i, INT64_MIN, INT64_MAX, t, v, &n, err), PS_OK);
         for (size_t k = 0; k < n; k++)
-            res->points[res->n++] = (blk_point){s.series_id, t[k], v[k], METRIC, 0};
+            res->points[res->n++] = (blk_point){.series_id = s.series_id,
+                                                .t_ms = t[k],
+                                                .value = v[k],
+                                                .metric_id = METRIC};
     }
     blk_reader_free(r);
     return PS_OK;
@@ -54,8 +57,10 @@ one_round(uint64_t *state, uint64_t n_series, int64_t series_lo, int64_t series_
         blk_meta meta;
 
         for (size_t k = 0; k < PER_INPUT; k++)
-            p[k] = (blk_point){1 + (int64_t)gen_below(state, n_series),
-                               (int64_t)gen_below(state, 20) * 1000, (double)i, METRIC, 0};
+            p[k] = (blk_point){.series_id = 1 + (int64_t)gen_below(state, n_series),
+                               .t_ms = (int64_t)gen_below(state, 20) * 1000,
+                               .value = (double)i,
+                               .metric_id = METRIC};
         size_t n = blk_points_sort_unique(p, tmp, PER_INPUT, &ignored);
         ps_buf_init(&bytes[i], &ps_malloc);
         assert_int_equal(blk_encode_flush(&ps_malloc, 0, METRIC, p, n, &bytes[i], &meta, &err),

@@ -16,7 +16,7 @@ make_columns(uint64_t seed, ps_buf *out)
 {
     static const size_t lengths[] = {1, 2, 5, 127, 128, 129, 300, MAX_N};
     uint64_t state = seed;
-    blk_writer_opts o = {TENANT, METRIC, seed & 1 ? BLK_LEVEL_SEALED : BLK_LEVEL_MERGED};
+    blk_writer_opts o = {TENANT, METRIC, seed & 1 ? BLK_LEVEL_SEALED : BLK_LEVEL_MERGED, 0};
     blk_writer *w = blk_writer_new(&ps_malloc, &o);
     int64_t t[MAX_N];
     double v[MAX_N];
@@ -55,9 +55,10 @@ make_flush(uint64_t seed, unsigned n_metrics, unsigned n_series, unsigned spread
                             len);
             assert_true(n + len <= MAX_POINTS);
             for (size_t i = 0; i < len; i++)
-                p[n++] = (blk_point){(int64_t)s * (1 + (int64_t)(seed & 3)),
-                                     (int64_t)(i * 15000 + s % 3), v[i],
-                                     METRIC + (int32_t)m * MDL_BUCKETS, 0};
+                p[n++] = (blk_point){.series_id = (int64_t)s * (1 + (int64_t)(seed & 3)),
+                                     .t_ms = (int64_t)(i * 15000 + s % 3),
+                                     .value = v[i],
+                                     .metric_id = METRIC + (int32_t)m * MDL_BUCKETS};
         }
     }
     assert_int_equal(blk_encode_flush(&ps_malloc, TENANT,

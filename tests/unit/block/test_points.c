@@ -103,7 +103,11 @@ test_each_key_byte(void **unused)
     for (unsigned byte = 0; byte < 20; byte++) {
         for (size_t i = 0; i < PS_ARRAY_LEN(p); i++) {
             uint64_t x = gen_below(&state, 256) << (byte % 8 * 8);
-            p[i] = (blk_point){-5, 77, (double)gen_below(&state, 2), 123456, (uint32_t)i};
+            p[i] = (blk_point){.series_id = -5,
+                               .t_ms = 77,
+                               .value = (double)gen_below(&state, 2),
+                               .metric_id = 123456,
+                               .owner = (uint32_t)i};
             if (byte < 8)
                 p[i].t_ms = (int64_t)((uint64_t)p[i].t_ms ^ x);
             else if (byte < 16)
@@ -118,8 +122,11 @@ test_each_key_byte(void **unused)
 static void
 test_sorted_stays(void **unused)
 {
-    blk_point p[] = {
-        {1, 10, 1, 1, 0}, {1, 10, 1, 1, 1}, {1, 10, 2, 1, 2}, {1, 11, 1, 1, 3}, {1, 10, 1, 2, 4}};
+    blk_point p[] = {{.series_id = 1, .t_ms = 10, .value = 1, .metric_id = 1},
+                     {.series_id = 1, .t_ms = 10, .value = 1, .metric_id = 1, .owner = 1},
+                     {.series_id = 1, .t_ms = 10, .value = 2, .metric_id = 1, .owner = 2},
+                     {.series_id = 1, .t_ms = 11, .value = 1, .metric_id = 1, .owner = 3},
+                     {.series_id = 1, .t_ms = 10, .value = 1, .metric_id = 2, .owner = 4}};
 
     (void)unused;
     check(p, PS_ARRAY_LEN(p));

@@ -60,7 +60,7 @@ test_columns(void **unused)
     (void)unused;
     for (unsigned round = 0; round < 150; round++) {
         blk_writer_opts o = {(int32_t)gen_u64(&state),
-                             1 + (int32_t)gen_below(&state, INT32_MAX - 1), 1 + round % 2};
+                             1 + (int32_t)gen_below(&state, INT32_MAX - 1), 1 + round % 2, 0};
         blk_writer *w = blk_writer_new(&ps_malloc, &o);
         int64_t id = -(int64_t)gen_below(&state, 50);
         ps_buf out;
@@ -106,7 +106,10 @@ test_flush(void **unused)
             for (size_t s = 0; s < series; s++) {
                 gen_fill_values(&state, gen_below(&state, 9) ? kind : GEN_HOSTILE, v, len);
                 for (size_t i = 0; i < len; i++)
-                    p[n++] = (blk_point){id, t[i], v[i], 7 + MDL_BUCKETS * (int32_t)m, 0};
+                    p[n++] = (blk_point){.series_id = id,
+                                         .t_ms = t[i],
+                                         .value = v[i],
+                                         .metric_id = 7 + MDL_BUCKETS * (int32_t)m};
                 id += 1 + (int64_t)gen_below(&state, 3);
             }
         }
@@ -130,7 +133,7 @@ test_flush(void **unused)
 static unsigned
 codec_for(const double *v, size_t n, int16_t level)
 {
-    blk_writer_opts o = {1, 1, level};
+    blk_writer_opts o = {1, 1, level, 0};
     blk_writer *w = blk_writer_new(&ps_malloc, &o);
     int64_t *t = malloc(n * sizeof *t);
     blk_reader *r;

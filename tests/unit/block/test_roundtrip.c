@@ -282,7 +282,10 @@ make_points(uint64_t *state, blk_point *p, unsigned metrics, unsigned n_each, un
                 gen_fill_times(state, (gen_times)times, t, len);
             gen_fill_values(state, (gen_values)values, v, len);
             for (size_t i = 0; i < len; i++)
-                p[n++] = (blk_point){id, t[i], v[i], 10 + (int32_t)m * MDL_BUCKETS, 0};
+                p[n++] = (blk_point){.series_id = id,
+                                     .t_ms = t[i],
+                                     .value = v[i],
+                                     .metric_id = 10 + (int32_t)m * MDL_BUCKETS};
         }
     }
     return n;
@@ -313,7 +316,9 @@ test_flush_every_kind(void **unused)
 static void
 test_flush_refuses(void **unused)
 {
-    blk_point ok[] = {{1, 100, 1, 10, 0}, {1, 200, 1, 10, 0}, {2, 50, 1, 10, 0}};
+    blk_point ok[] = {{.series_id = 1, .t_ms = 100, .value = 1, .metric_id = 10},
+                      {.series_id = 1, .t_ms = 200, .value = 1, .metric_id = 10},
+                      {.series_id = 2, .t_ms = 50, .value = 1, .metric_id = 10}};
     blk_meta meta;
     ps_buf out;
     ps_err err;
@@ -341,7 +346,7 @@ test_flush_refuses(void **unused)
     size_t n = BLK_FLUSH_MAX_SAMPLES + 1;
     blk_point *many = calloc(n, sizeof *many);
     for (size_t i = 0; i < n; i++)
-        many[i] = (blk_point){(int64_t)i, 5, 1, 10, 0};
+        many[i] = (blk_point){.series_id = (int64_t)i, .t_ms = 5, .value = 1, .metric_id = 10};
     ps_buf_init(&out, &ps_malloc);
     assert_int_equal(blk_encode_flush(&ps_malloc, 1, 10, many, n, &out, &meta, &err), PS_ELIMIT);
     assert_int_equal(blk_encode_flush(&ps_malloc, 1, 10, many, n - 1, &out, &meta, &err), PS_OK);

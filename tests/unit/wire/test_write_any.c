@@ -135,7 +135,7 @@ put_series(ps_buf *out, test_random *random, expected_series *e)
         }
     }
     if (test_random_below(random, 5) == 0) {
-        put_point(&body, random, 3, 2, (wire_sample){5, 6});
+        put_point(&body, random, 3, 2, (wire_sample){5, 6, 0});
         e->n_exemplars = 1;
     }
     put_field(out, random, 1, ps_buf_str(&body));

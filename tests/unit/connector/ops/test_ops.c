@@ -151,7 +151,7 @@ one_sample(ps_buf *out, const char *name)
     ps_err err;
 
     clock_gettime(CLOCK_REALTIME, &now);
-    wire_sample s = {(int64_t)now.tv_sec * 1000, 1};
+    wire_sample s = {(int64_t)now.tv_sec * 1000, 1, 0};
     ps_buf_init(&plain, &ps_malloc);
     wire_write_series(&plain, (mdl_labels){&label, 1}, &s, 1, NULL, 0);
     assert_int_equal(wire_snappy_encode(ps_buf_str(&plain), out, &err), PS_OK);

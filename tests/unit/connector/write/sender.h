@@ -94,7 +94,7 @@ sent_series(sent *s, const wire_sample *samples, size_t n, const char *name, ...
 static inline void
 sent_one(sent *s, const char *metric_name, const char *value_of_a, int64_t t_ms, double v)
 {
-    sent_series(s, &(wire_sample){t_ms, v}, 1, metric_name, "a", value_of_a, NULL);
+    sent_series(s, &(wire_sample){t_ms, v, 0}, 1, metric_name, "a", value_of_a, NULL);
 }
 
 static inline void

@@ -86,8 +86,8 @@ decode(fixture *f)
 static void
 add(fixture *f, const mdl_label *labels, size_t n_labels, int64_t t_ms, double v)
 {
-    wire_write_series(&f->message, (mdl_labels){labels, n_labels}, &(wire_sample){t_ms, v}, 1, NULL,
-                      0);
+    wire_write_series(&f->message, (mdl_labels){labels, n_labels}, &(wire_sample){t_ms, v, 0}, 1,
+                      NULL, 0);
 }
 
 static double
@@ -279,7 +279,7 @@ test_limit_samples(void **state)
     fixture *f = *state;
     wire_sample samples[1001];
     for (int i = 0; i < 1001; i++)
-        samples[i] = (wire_sample){NOW - i, i};
+        samples[i] = (wire_sample){NOW - i, i, 0};
     wire_write_series(&f->message, (mdl_labels){good, 2}, samples, 1000, NULL, 0);
     decode(f);
     assert_int_equal(f->r.n_points, 1000);
@@ -315,11 +315,11 @@ test_limit_exemplars(void **state)
     fixture *f = *state;
     const wire_exemplar e = {good, 1, NOW, 1};
     const wire_exemplar four[] = {e, e, e, e};
-    wire_write_series(&f->message, (mdl_labels){good, 2}, &(wire_sample){NOW, 1}, 1, four, 3);
+    wire_write_series(&f->message, (mdl_labels){good, 2}, &(wire_sample){NOW, 1, 0}, 1, four, 3);
     decode(f);
     assert_int_equal(f->r.n_exemplars, 3);
     ps_buf_clear(&f->message);
-    wire_write_series(&f->message, (mdl_labels){good, 2}, &(wire_sample){NOW, 1}, 1, four, 4);
+    wire_write_series(&f->message, (mdl_labels){good, 2}, &(wire_sample){NOW, 1, 0}, 1, four, 4);
     decode(f);
     /* exemplars never cost samples: they are left out */
     assert_int_equal(f->r.fatal, PS_OK);
@@ -340,7 +340,7 @@ test_large_exemplars_are_left_out(void **state)
         const mdl_label label = {PS_STR("a"), {text, len}}; /* one byte of name */
         const wire_exemplar e = {&label, 1, NOW, 1};
         ps_buf_clear(&f->message);
-        wire_write_series(&f->message, (mdl_labels){good, 2}, &(wire_sample){NOW, 1}, 1, &e, 1);
+        wire_write_series(&f->message, (mdl_labels){good, 2}, &(wire_sample){NOW, 1, 0}, 1, &e, 1);
         decode(f);
         assert_int_equal(f->r.n_points, 1);
         assert_false(f->r.refused);

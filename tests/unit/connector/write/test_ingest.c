@@ -181,10 +181,11 @@ test_the_good_part_is_stored(void **state)
     sent_init(&s);
     sent_one(&s, "good", "1", MS(0), 1);
     sent_one(&s, "", "2", MS(0), 1);
-    sent_series(&s, &(wire_sample){MS(0), 1}, 1, "twice", "a", "1", "a", "2", NULL);
+    sent_series(&s, &(wire_sample){MS(0), 1, 0}, 1, "twice", "a", "1", "a", "2", NULL);
     sent_one(&s, "latin", "\xe9", MS(0), 1);
-    sent_series(&s, (wire_sample[]){{MS(0), 7}, {INT64_C(1) << 60, 8}, {MDL_TIME_MAX_MS, 9}}, 3,
-                "times", "a", "t", NULL);
+    sent_series(&s,
+                (wire_sample[]){{MS(0), 7, 0}, {INT64_C(1) << 60, 8, 0}, {MDL_TIME_MAX_MS, 9, 0}},
+                3, "times", "a", "t", NULL);
     sent_one(&s, "good", "3", MS(0), 3);
     assert_int_equal(sent_submit(f.w, &s, "", NULL), PS_OK);
     sent_wait(&s);
@@ -614,7 +615,7 @@ test_decoded_memory_is_bounded(void **state)
     for (int i = 0; i < REQUESTS; i++) {
         sent_init(&requests[i]);
         for (int k = 0; k < SAMPLES; k++)
-            samples[k] = (wire_sample){MS(i * SAMPLES + k), 1};
+            samples[k] = (wire_sample){MS(i * SAMPLES + k), 1, 0};
         sent_series(&requests[i], samples, SAMPLES, "m", "a", "1", NULL);
     }
     assert_int_equal(sent_until_taken(f.w, &requests[0], "")->status, PS_OK);
@@ -829,8 +830,8 @@ test_metadata_and_exemplars(void **state)
     const wire_exemplar exemplars[] = {{trace, 1, MS(1), 0.25},
                                        {bad, 1, MS(1), 1},
                                        {trace, 1, MS(2), NAN}};
-    wire_write_series(&s.message, (mdl_labels){labels, 2}, &(wire_sample){MS(0), 1}, 1, exemplars,
-                      3);
+    wire_write_series(&s.message, (mdl_labels){labels, 2}, &(wire_sample){MS(0), 1, 0}, 1,
+                      exemplars, 3);
     wire_write_metadata(&s.message, &(wire_metadata){WIRE_METRIC_COUNTER, PS_STR("m"),
                                                      PS_STR("What it's for."), PS_STR("s")});
     assert_int_equal(sent_submit(f.w, &s, "", NULL), PS_OK);
@@ -873,7 +874,7 @@ test_many_new_series_and_exemplars(void **state)
                                     {PS_STR("a"), ps_str_c(a)}};
         const mdl_label trace[] = {{PS_STR("trace_id"), ps_str_c(a)}};
         const wire_exemplar exemplar = {trace, 1, MS(1), i};
-        wire_write_series(&s.message, (mdl_labels){labels, 2}, &(wire_sample){MS(0), i}, 1,
+        wire_write_series(&s.message, (mdl_labels){labels, 2}, &(wire_sample){MS(0), i, 0}, 1,
                           &exemplar, i < EXEMPLARS);
     }
     assert_int_equal(sent_submit(f.w, &s, "", NULL), PS_OK);

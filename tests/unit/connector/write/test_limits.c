@@ -28,7 +28,8 @@ static const mdl_label name_and[] = {{PS_STR("__name__"), PS_STR("m")},
 static void
 add(ps_buf *message, const mdl_label *labels, size_t n_labels, int64_t t_ms)
 {
-    wire_write_series(message, (mdl_labels){labels, n_labels}, &(wire_sample){t_ms, 1}, 1, NULL, 0);
+    wire_write_series(message, (mdl_labels){labels, n_labels}, &(wire_sample){t_ms, 1, 0}, 1, NULL,
+                      0);
 }
 
 /* A message of exactly n bytes: one series with a label value of the right length. */
@@ -63,7 +64,7 @@ fill_series(ps_buf *message, bool beyond)
 static void
 fill_samples(ps_buf *message, bool beyond)
 {
-    const wire_sample s[] = {{NOW, 1}, {NOW + 1, 1}, {NOW + 2, 1}};
+    const wire_sample s[] = {{NOW, 1, 0}, {NOW + 1, 1, 0}, {NOW + 2, 1, 0}};
     wire_write_series(message, (mdl_labels){name_and, 1}, s, 2 + beyond, NULL, 0);
 }
 
@@ -101,7 +102,7 @@ fill_exemplars(ps_buf *message, bool beyond)
 {
     const wire_exemplar e = {name_and + 1, 1, NOW, 1};
     const wire_exemplar all[] = {e, e, e};
-    wire_write_series(message, (mdl_labels){name_and, 1}, &(wire_sample){NOW, 1}, 1, all,
+    wire_write_series(message, (mdl_labels){name_and, 1}, &(wire_sample){NOW, 1, 0}, 1, all,
                       2 + beyond);
 }
 

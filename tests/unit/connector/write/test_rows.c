@@ -102,7 +102,10 @@ read_samples(const row *rows, size_t n_rows, found *out)
                              PS_OK);
             for (size_t j = 0; j < got; j++)
                 out[n++] = (found){rows[i].meta.tenant_id,
-                                   {s.series_id, t[j], v[j], s.metric_id, 0},
+                                   {.series_id = s.series_id,
+                                    .t_ms = t[j],
+                                    .value = v[j],
+                                    .metric_id = s.metric_id},
                                    rows[i].meta.metric_id};
         }
         blk_reader_free(r);
@@ -131,7 +134,10 @@ static wp_request
 one_metric(int32_t metric_id, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        points[i] = (blk_point){(int64_t)i + 1, NOW, (double)i, metric_id, 0};
+        points[i] = (blk_point){.series_id = (int64_t)i + 1,
+                                .t_ms = NOW,
+                                .value = (double)i,
+                                .metric_id = metric_id};
     return (wp_request){.tenant_id = 1, .points = points, .n_points = n};
 }
 
@@ -177,8 +183,9 @@ test_the_request_that_came_first_wins(void **state)
     blk_point p[3][2];
     wp_request r[3], *all[] = {&r[2], &r[0], &r[1]}; /* handed over out of order */
     for (int i = 0; i < 3; i++) {
-        p[i][0] = (blk_point){1, NOW, i == 0 ? 10 : 20, 3, 0};
-        p[i][1] = (blk_point){1, NOW + 1 + i, i, 3, 0};
+        p[i][0] =
+            (blk_point){.series_id = 1, .t_ms = NOW, .value = i == 0 ? 10 : 20, .metric_id = 3};
+        p[i][1] = (blk_point){.series_id = 1, .t_ms = NOW + 1 + i, .value = i, .metric_id = 3};
         r[i] = (wp_request){.tenant_id = 1, .seq = (uint64_t)i, .points = p[i], .n_points = 2};
     }
     wp_batch b;
@@ -227,8 +234,10 @@ test_every_sample_is_in_one_row_of_its_tenant(void **state)
                 uint64_t m =
                     test_random_below(&random, METRICS) * test_random_below(&random, METRICS);
                 int32_t id = (int32_t)(m / METRICS) + 1;
-                points[k] = (blk_point){id * 1000 + (int64_t)(k % 7), NOW + (int64_t)k,
-                                        (double)test_random_below(&random, 1000) / 8, id, 0};
+                points[k] = (blk_point){.series_id = id * 1000 + (int64_t)(k % 7),
+                                        .t_ms = NOW + (int64_t)k,
+                                        .value = (double)test_random_below(&random, 1000) / 8,
+                                        .metric_id = id};
                 want[k] = (found){r[i].tenant_id, points[k], 0};
                 count[r[i].tenant_id][id]++;
             }
