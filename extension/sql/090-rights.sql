@@ -32,7 +32,7 @@ BEGIN
            OR n.nspname = '_prom_ext' AND p.provolatile <> 'v' AND p.proname IN (
                'text_digest', 'label_digest', 'series_digest', 'dist_key', 'bucket', 'label_set',
                'labels_match', 'labels_contain', 'tag_ids', 'label_ids', 'block_parts', 'block_head', 'fresh_figures',
-               'chunk_counts')
+               'chunk_counts', 'prom_rate', 'prom_increase', 'prom_delta', 'vector_selector')
            OR n.nspname = '_prom_catalog' AND p.proname IN ('setting', 'generation', 'feed', 'follow',
                'chunk_width', 'metric_id', 'check_metric_schema', 'no_such_metric',
                'get_default_compression_setting', 'get_metric_compression_setting')
