@@ -126,7 +126,7 @@ put_series(ps_buf *out, test_random *random, expected_series *e)
         } else {
             uint64_t bits = test_random_below(random, 3) == 0 ? 0 : test_random_u64(random);
             wire_sample s = {(int64_t)(test_random_u64(random) >> test_random_below(random, 64)),
-                             ps_double_of(bits)};
+                             ps_double_of(bits), 0};
             if (labels > 0 && e->n_labels > 0)
                 e->in_one_piece = false;
             e->samples[e->n_samples++] = s;

@@ -80,7 +80,7 @@ nothing_is_a_request_too(void **state)
     /* labels without samples, an empty label, an empty sample */
     open_hex(&m, "0a 02 0a 00 0a 02 12 00");
     mdl_label label = {PS_STR("x"), PS_STR("x")};
-    wire_sample sample = {1, 1};
+    wire_sample sample = {1, 1, 0};
     assert_int_equal(next(&m), WIRE_SERIES);
     assert_int_equal(m.series.n_labels, 1);
     wire_series_labels(&m.series, &label);
@@ -95,7 +95,7 @@ static void
 one_sample(const char *hex, int64_t t_ms, uint64_t bits)
 {
     message m;
-    wire_sample sample = {42, 42};
+    wire_sample sample = {42, 42, 0};
     open_hex(&m, hex);
     assert_int_equal(next(&m), WIRE_SERIES);
     assert_int_equal(m.series.n_samples, 1);
@@ -145,7 +145,7 @@ labels_in_every_order(void **state)
     assert_int_equal(next(&m), WIRE_SERIES);
     assert_ptr_equal(m.series.label_bytes.ptr, m.bytes + 20);
     assert_int_equal(m.series.label_bytes.len, 26);
-    wire_sample sample = {0, 0};
+    wire_sample sample = {0, 0, 0};
     wire_series_samples(&m.series, &sample);
     assert_true(sample.t_ms == INT64_C(1700000000000) && sample.value == 1.0);
     wire_series_labels(&m.series, labels);
@@ -216,7 +216,7 @@ long_strings(void **state)
         for (size_t j = 0; j < PS_ARRAY_LEN(lengths); j++) {
             ps_buf buf;
             mdl_label label = {{text, lengths[i]}, {text, lengths[j]}};
-            wire_sample sample = {1, 2};
+            wire_sample sample = {1, 2, 0};
             message m;
             ps_buf_init(&buf, &ps_malloc);
             wire_write_series(&buf, (mdl_labels){&label, 1}, &sample, 1, NULL, 0);
@@ -432,7 +432,7 @@ a_number_may_have_any_length_up_to_ten(void **state)
                 bytes[1] = (uint8_t)(len - 2);
                 bytes[3] = (uint8_t)(len - 4);
                 message m;
-                wire_sample sample = {0, 0};
+                wire_sample sample = {0, 0, 0};
                 open_bytes(&m, bytes, len);
                 assert_int_equal(next(&m), WIRE_SERIES);
                 wire_series_samples(&m.series, &sample);

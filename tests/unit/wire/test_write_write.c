@@ -25,7 +25,7 @@ bytes_are_as_the_format_says(void **state)
 {
     (void)state;
     const mdl_label labels[] = {L("__name__", "up"), L("j", "x")};
-    const wire_sample samples[] = {{1, 1.0}, {-1, 0.0}, {0, -0.0}, {0, 0.0}, {300, 2.0}};
+    const wire_sample samples[] = {{1, 1.0, 0}, {-1, 0.0, 0}, {0, -0.0, 0}, {0, 0.0, 0}, {300, 2.0, 0}};
     const mdl_label trace[] = {L("t", "9")};
     const wire_exemplar exemplar = {trace, 1, 5, 1.0};
     ps_buf out;
@@ -62,12 +62,13 @@ times_of_every_size_come_back(void **state)
     for (int bit = 0; bit < 64; bit++) {
         for (int d = -1; d <= 1; d++) {
             wire_sample sample = {(int64_t)((UINT64_C(1) << bit) + (uint64_t)(int64_t)d),
-                                  d == 0 ? 0.0 : ps_double_of(0x7FF0000000000000u + (uint64_t)bit)};
+                                  d == 0 ? 0.0 : ps_double_of(0x7FF0000000000000u + (uint64_t)bit),
+                                  0};
             wire_write_reader reader;
             wire_item item;
             wire_series series;
             wire_metadata metadata;
-            wire_sample got = {42, 42};
+            wire_sample got = {42, 42, 0};
             ps_buf_clear(&out);
             wire_write_series(&out, (mdl_labels){NULL, 0}, &sample, 1, NULL, 0);
             wire_write_reader_init(&reader, ps_buf_str(&out));
@@ -90,7 +91,7 @@ failure_sticks(void **state)
     (void)state;
     const mdl_label labels[] = {L("__name__", "a_metric_with_a_longer_name"),
                                 L("job", "prometheus")};
-    const wire_sample samples[] = {{1, 1.0}, {2, 2.0}};
+    const wire_sample samples[] = {{1, 1.0, 0}, {2, 2.0, 0}};
     const wire_metadata metadata = {WIRE_METRIC_GAUGE, PS_STR("family"), PS_STR("help"),
                                     PS_STR("")};
     test_alloc t = {.fail_at = 2};
