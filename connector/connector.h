@@ -7,6 +7,7 @@
 
 #include <stdatomic.h>
 
+#include "connector/api/api.h"
 #include "connector/config/settings.h"
 #include "connector/embedded/embedded.h"
 #include "connector/http/http.h"
@@ -19,6 +20,8 @@
 #include "connector/query/query.h"
 #include "connector/read/read.h"
 #include "connector/write/write.h"
+
+enum { OPS_MAX_ENDPOINTS = 64 };
 
 typedef struct connector {
     const char *program; /* as it was called: "build/promscale" */
@@ -34,7 +37,9 @@ typedef struct connector {
     facts *facts;
     write_path *write;
     read_store *read;
+    api *api;
     query_api *query;
+    api_endpoint endpoints[OPS_MAX_ENDPOINTS]; /* filled by ops_routes() */
     recent *recent;
     http_server *http;
     self_scrape *self_scrape;

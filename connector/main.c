@@ -81,6 +81,7 @@ start_http(connector *c, ps_err *err)
                                  .idle_timeout_ms = s->web_idle_timeout_ms,
                                  .body_pool_bytes = s->ingest_queue_bytes,
                                  .routes = routes,
+                                 .cors_origin = s->web_cors_origin,
                                  .log = c->log,
                                  .metrics = c->metrics};
 
@@ -91,10 +92,13 @@ start_http(connector *c, ps_err *err)
 static ps_status
 start_queries(connector *c, ps_err *err)
 {
-    query_api_config qc = {
-        .settings = c->settings, .store = c->read, .log = c->log, .metrics = c->metrics};
+    api_config ac = {.settings = c->settings,
+                     .store = c->read,
+                     .log = c->log,
+                     .metrics = c->metrics};
 
-    return query_api_start(&qc, &c->query, err);
+    PS_TRY(query_api_start(c->settings, c->metrics, &c->query, err));
+    return api_start(&ac, &c->api, err);
 }
 
 /* Everything behind a database that is there and has the extension. */
@@ -158,11 +162,12 @@ stop_parts(connector *c)
     maintenance_stop(c->maintenance);
     if (c->write != NULL)
         write_path_stop(c->write, patient ? HTTP_STOP_MS : 0);
-    query_api_stop(c->query);
+    api_stop(c->api);
     read_store_stop(c->read);
     self_scrape_stop(c->self_scrape);
     http_server_stop(c->http, HTTP_STOP_MS);
     recent_stop(c->recent);
+    api_free(c->api);
     query_api_free(c->query);
     facts_stop(c->facts);
     if (c->write != NULL)

@@ -25,6 +25,7 @@ typedef struct settings {    /* strings are owned by the struct, never NULL; "" 
 
     const char *web_listen_address; /* web.listen-address, 127.0.0.1:9201 */
     const char *web_telemetry_path; /* web.telemetry-path, /metrics */
+    const char *web_cors_origin;    /* web.cors-origin, .* */
     int64_t web_max_connections;    /* web.max-connections, 512 */
     int64_t web_head_timeout_ms;    /* web.head-timeout, 30s: absolute, for the request's head */
     int64_t web_body_timeout_ms;    /* web.body-timeout, 60s: absolute, for the body */

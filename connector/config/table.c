@@ -75,6 +75,8 @@ const setting settings_table[] = {
            "version, so think twice."),
     STRING("web.telemetry-path", web_telemetry_path, "/metrics", "PATH", web,
            "Path of the connector's own metrics."),
+    STRING("web.cors-origin", web_cors_origin, ".*", "REGEX", web,
+           "Origins (of pages in browsers) whose scripts may call the API; matches whole origins. Empty: none."),
     INT("web.max-connections", web_max_connections, "512", 1, 65536, web,
         "Open client connections; further ones wait in the backlog."),
     DURATION("web.head-timeout", web_head_timeout_ms, "30s", 10, 1 * DAY, web,

@@ -114,6 +114,17 @@ limit_text(ps_status st)
                            : "the server is busy, try again";
 }
 
+/* A browser asks before it lets a script call. */
+static enum MHD_Result
+answer_preflight(http_request *r)
+{
+    r->stage = STAGE_REFUSED;
+    r->answered = true;
+    r->status = 204;
+    r->answer = http_make_response(r->server, &r->out_headers, 204, NULL, PS_STR(""));
+    return MHD_YES;
+}
+
 /* ---- the way of a good request --------------------------------------------------------------- */
 
 static enum MHD_Result
@@ -138,6 +149,9 @@ begin(http_request *r, const char *method)
     r->route = http_route_find(s, r->path);
     if (r->route == NULL)
         return refuse_head(r, 404, "not found", false);
+    http_cors_headers(r);
+    if (r->method == HTTP_OPTIONS && r->route->cors)
+        return answer_preflight(r);
     if (!http_route_allows(r->route, r->method)) {
         char allow[64];
         http_route_allow(r->route, allow, sizeof(allow));

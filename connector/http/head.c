@@ -300,6 +300,16 @@ http_query(const http_request *r, const char *name, ps_str *ret)
     return false;
 }
 
+bool
+http_query_at(const http_request *r, size_t i, ps_str *ret_name, ps_str *ret_value)
+{
+    if (i >= r->query.n)
+        return false;
+    *ret_name = r->query.items[i].name;
+    *ret_value = r->query.items[i].value;
+    return true;
+}
+
 ps_str
 http_body(const http_request *r)
 {

@@ -34,6 +34,8 @@ typedef struct http_route {
     http_handler handler;
     void *self;
     size_t max_body_bytes; /* 413 beyond it, as soon as it is known */
+    bool
+        cors; /* scripts of other origins may call it (cors_origin); OPTIONS is answered for them */
 } http_route;
 
 typedef struct http_server_config {
@@ -43,6 +45,7 @@ typedef struct http_server_config {
     int64_t body_pool_bytes;  /* all bodies together; beyond it 503 with Retry-After */
     const http_route *routes; /* copied; unknown path: 404 */
     size_t n_routes;
+    const char *cors_origin; /* regular expression over whole origins; NULL: none */
     logger *log;
     metrics *metrics;
 } http_server_config;
@@ -68,6 +71,8 @@ ps_str http_path(const http_request *r);                                /* perce
 bool http_header(const http_request *r, const char *name, ps_str *ret); /* borrows */
 bool http_query(const http_request *r, const char *name,
                 ps_str *ret); /* first of that name, decoded */
+/* The i-th pair of the URL's query, decoded; false beyond the last. */
+bool http_query_at(const http_request *r, size_t i, ps_str *ret_name, ps_str *ret_value);
 ps_str http_body(const http_request *r);
 const http_identity *http_request_identity(const http_request *r);
 /* The client has closed its connection (seen within a second): the answer will reach nobody. */
@@ -75,8 +80,12 @@ bool http_client_gone(const http_request *r);
 
 /* Before http_respond; name and value are copied. */
 void http_set_header(http_request *r, const char *name, const char *value);
-/* Copies body. 503 gets "Retry-After: 1" unless set. */
+/* Copies body. 503 gets "Retry-After: 1" unless set. Texts and JSON go out compressed to those who accept
+ * it. */
 void http_respond(http_request *r, int status, const char *content_type, ps_str body);
+/* The same without copying: takes the bytes of body (made with ps_malloc) and leaves it empty. A body that
+ * failed for lack of memory closes the connection. */
+void http_respond_taking(http_request *r, int status, const char *content_type, ps_buf *body);
 /* Plain text, and the Prometheus JSON error envelope. */
 void http_respond_text(http_request *r, int status, const char *fmt, ...) PS_PRINTF(3, 4);
 void http_respond_api_error(http_request *r, int status, const char *error_type, const char *fmt,

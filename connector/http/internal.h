@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 
 #include "connector/http/http.h"
+#include "lib/regex/regex.h"
 
 #define NO_DEADLINE INT64_MAX
 
@@ -96,6 +97,8 @@ struct http_server {
 
     http_route *routes; /* paths are copies */
     size_t n_routes;
+    re_regex *origins; /* who may call; NULL: nobody from elsewhere */
+    bool any_origin;
     int64_t max_connections, head_timeout_ms, body_timeout_ms, idle_timeout_ms, body_pool_bytes;
     logger *log;
     route_metrics *metrics;
@@ -160,6 +163,17 @@ bool http_route_allows(const http_route *route, unsigned method);
 ps_status http_body_begin(http_request *r) PS_MUST_CHECK; /* ELIMIT: 413, EUNAVAILABLE: 503 */
 ps_status http_body_add(http_request *r, const char *data, size_t len) PS_MUST_CHECK;
 void http_body_free(http_request *r);
+
+/* compress.c */
+/* The coding that the client accepts and that is worth it: "gzip", "deflate", or NULL: as it is. */
+const char *http_coding_of(const http_request *r, int status, const char *content_type, size_t len);
+/* The body in that coding; *ret is to be freed. PS_ENOMEM. */
+ps_status http_compress(const char *coding, ps_str body, ps_str *ret) PS_MUST_CHECK;
+
+/* cors.c */
+ps_status http_cors_start(http_server *s, const char *origins, ps_err *err) PS_MUST_CHECK;
+/* The headers that a browser asks for, if the request comes from one and its route allows it. */
+void http_cors_headers(http_request *r);
 
 /* respond.c */
 /* NULL: no memory. extra may be NULL. */

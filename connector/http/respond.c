@@ -59,13 +59,11 @@ add_pairs(struct MHD_Response *resp, const http_pairs *pairs)
     return true;
 }
 
-struct MHD_Response *
-http_make_response(const http_server *s, const http_pairs *extra, int status,
-                   const char *content_type, ps_str body)
+/* Adds to resp what all answers need; destroys it if that fails. */
+static struct MHD_Response *
+dress(const http_server *s, struct MHD_Response *resp, const http_pairs *extra, int status,
+      const char *content_type)
 {
-    struct MHD_Response *resp =
-        MHD_create_response_from_buffer(body.len, (void *)(body.len ? body.ptr : ""),
-                                        MHD_RESPMEM_MUST_COPY);
     bool ok = resp != NULL;
 
     if (ok && status != MHD_HTTP_NO_CONTENT && content_type != NULL)
@@ -82,12 +80,51 @@ http_make_response(const http_server *s, const http_pairs *extra, int status,
     return resp;
 }
 
-void
-http_respond(http_request *r, int status, const char *content_type, ps_str body)
+struct MHD_Response *
+http_make_response(const http_server *s, const http_pairs *extra, int status,
+                   const char *content_type, ps_str body)
+{
+    struct MHD_Response *resp =
+        MHD_create_response_from_buffer(body.len, (void *)(body.len ? body.ptr : ""),
+                                        MHD_RESPMEM_MUST_COPY);
+
+    return dress(s, resp, extra, status, content_type);
+}
+
+/* body's bytes are the library's from here on. */
+static struct MHD_Response *
+make_taking(http_request *r, int status, const char *content_type, ps_str body)
+{
+    struct MHD_Response *resp =
+        MHD_create_response_from_buffer_with_free_callback(body.len,
+                                                           (void *)(body.len ? body.ptr : ""),
+                                                           body.len ? free : NULL);
+
+    if (resp == NULL && body.len > 0)
+        free((void *)body.ptr);
+    return dress(r->server, resp, &r->out_headers, status, content_type);
+}
+
+/* Takes nothing of body. NULL: send it as it is. */
+static struct MHD_Response *
+make_compressed(http_request *r, int status, const char *content_type, ps_str body)
+{
+    const char *coding = http_coding_of(r, status, content_type, body.len);
+    ps_str small;
+
+    if (coding == NULL || http_compress(coding, body, &small) != PS_OK)
+        return NULL;
+    http_set_header(r, "Content-Encoding", coding);
+    http_set_header(r, "Vary", "Accept-Encoding");
+    return make_taking(r, status, content_type, small);
+}
+
+/* Hands the answer over; resp may be NULL: the connection closes. */
+static void
+deliver(http_request *r, int status, struct MHD_Response *resp)
 {
     http_server *s = r->server;
-    struct MHD_Response *resp = http_make_response(s, &r->out_headers, status, content_type, body),
-                        *unused = NULL;
+    struct MHD_Response *unused = NULL;
     bool last;
 
     pthread_mutex_lock(&s->lock);
@@ -108,6 +145,34 @@ http_respond(http_request *r, int status, const char *content_type, ps_str body)
     if (last)
         http_request_free(r);
     http_server_unref(s);
+}
+
+void
+http_respond(http_request *r, int status, const char *content_type, ps_str body)
+{
+    struct MHD_Response *resp = make_compressed(r, status, content_type, body);
+
+    if (resp == NULL)
+        resp = http_make_response(r->server, &r->out_headers, status, content_type, body);
+    deliver(r, status, resp);
+}
+
+void
+http_respond_taking(http_request *r, int status, const char *content_type, ps_buf *body)
+{
+    struct MHD_Response *resp = NULL;
+
+    if (!body->failed) {
+        resp = make_compressed(r, status, content_type, ps_buf_str(body));
+        if (resp == NULL) {
+            resp = make_taking(r, status, content_type, ps_buf_str(body));
+            if (body->len > 0) /* taken */
+                ps_buf_init(body, &ps_malloc);
+        }
+    }
+    ps_buf_done(body);
+    ps_buf_init(body, &ps_malloc);
+    deliver(r, status, resp);
 }
 
 void

@@ -33,6 +33,7 @@ server_free(http_server *s)
     for (size_t i = 0; i < s->n_routes; i++)
         free((void *)s->routes[i].path);
     free(s->routes);
+    re_free(s->origins);
     route_metrics_free(s->metrics);
     pthread_cond_destroy(&s->changed);
     pthread_mutex_destroy(&s->lock);
@@ -138,6 +139,8 @@ http_server_start(const http_server_config *config, http_server **ret, ps_err *e
     http_server *s = server_new(config);
     ps_status st = s ? PS_OK : ps_fail(err, PS_ENOMEM, "no memory for the HTTP server");
 
+    if (st == PS_OK)
+        st = http_cors_start(s, config->cors_origin, err);
     if (st == PS_OK)
         st =
             http_listen(config->listen_address, &s->listen_fd, s->address, sizeof(s->address), err);

@@ -6,7 +6,7 @@
 
 #include "connector/connector.h"
 
-enum { OPS_MAX_ROUTES = 16 };
+enum { OPS_MAX_ROUTES = 96 };
 /* Routes over c, which must outlive the server. Returns how many. */
 size_t ops_routes(connector *c, http_route routes[OPS_MAX_ROUTES]);
 

@@ -66,26 +66,59 @@ not_in_this_version(http_request *r, void *self)
                            (int)ps_utf8_prefix(path, 200), path.ptr);
 }
 
+/* ---- the Prometheus API ---------------------------------------------------------------------------- */
+
+typedef struct api_path {
+    const char *path, *name;
+    unsigned methods;
+    void (*run)(api_job *job, void *self);
+    void *self;
+} api_path;
+
+/* Fills c->endpoints and routes to them. */
+static size_t
+api_routes(connector *c, http_route *routes)
+{
+    const unsigned form = HTTP_GET | HTTP_POST;
+    const api_path list[] = {
+        {"/api/v1/query", "instant", form, query_instant, c->query},
+        {"/api/v1/query_range", "range", form, query_range, c->query},
+    };
+
+    _Static_assert(PS_ARRAY_LEN(list) <= OPS_MAX_ENDPOINTS, "raise OPS_MAX_ENDPOINTS");
+    for (size_t i = 0; i < PS_ARRAY_LEN(list); i++) {
+        const api_path *p = &list[i];
+        c->endpoints[i] =
+            (api_endpoint){.api = c->api, .name = p->name, .run = p->run, .self = p->self};
+        routes[i] = (http_route){.path = p->path,
+                                 .methods = p->methods,
+                                 .handler = api_submit,
+                                 .self = &c->endpoints[i],
+                                 .max_body_bytes = API_MAX_BODY_BYTES,
+                                 .cors = true};
+    }
+    return PS_ARRAY_LEN(list);
+}
+
 size_t
 ops_routes(connector *c, http_route routes[OPS_MAX_ROUTES])
 {
     const unsigned any = HTTP_GET | HTTP_HEAD | HTTP_POST | HTTP_PUT | HTTP_OPTIONS | HTTP_DELETE;
     const size_t body = (size_t)c->settings->ingest_max_body_bytes, small = 64 * 1024;
     const http_route list[] = {
-        {"/api/v1/write", HTTP_POST, ops_write, c, body},
-        {"/write", HTTP_POST, ops_write, c, body},
-        {c->settings->web_telemetry_path, HTTP_GET, serve_metrics, c, 0},
-        {"/healthz", HTTP_GET | HTTP_OPTIONS, serve_healthz, c, 0},
-        {"/-/healthy", HTTP_GET, serve_healthy, c, 0},
-        {"/-/ready", HTTP_GET, serve_ready, c, 0},
-        {"/", HTTP_GET, ops_status_page, c, 0},
-        {"/api/v1/query", HTTP_GET | HTTP_POST, query_instant, c->query, QUERY_MAX_BODY_BYTES},
-        {"/api/v1/query_range", HTTP_GET | HTTP_POST, query_range, c->query, QUERY_MAX_BODY_BYTES},
-        {"/api/v1/*", any, not_in_this_version, c, small},
-        {"/read", any, not_in_this_version, c, small},
+        {"/api/v1/write", HTTP_POST, ops_write, c, body, false},
+        {"/write", HTTP_POST, ops_write, c, body, false},
+        {c->settings->web_telemetry_path, HTTP_GET, serve_metrics, c, 0, false},
+        {"/healthz", HTTP_GET | HTTP_OPTIONS, serve_healthz, c, 0, false},
+        {"/-/healthy", HTTP_GET, serve_healthy, c, 0, false},
+        {"/-/ready", HTTP_GET, serve_ready, c, 0, false},
+        {"/", HTTP_GET, ops_status_page, c, 0, false},
+        {"/api/v1/*", any, not_in_this_version, c, small, true},
+        {"/read", any, not_in_this_version, c, small, false},
     };
 
-    _Static_assert(PS_ARRAY_LEN(list) <= OPS_MAX_ROUTES, "raise OPS_MAX_ROUTES");
+    _Static_assert(PS_ARRAY_LEN(list) + OPS_MAX_ENDPOINTS <= OPS_MAX_ROUTES,
+                   "raise OPS_MAX_ROUTES");
     memcpy(routes, list, sizeof(list));
-    return PS_ARRAY_LEN(list);
+    return PS_ARRAY_LEN(list) + api_routes(c, routes + PS_ARRAY_LEN(list));
 }

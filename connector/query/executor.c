@@ -6,6 +6,8 @@
  * left, and the caller waits until the last helper has let go of it. Which thread takes which task has
  * no influence on results (lib/eval cuts the work by size alone).
  */
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "connector/query/internal.h"

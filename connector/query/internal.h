@@ -4,31 +4,8 @@
 #ifndef PROMSCALE_CONNECTOR_QUERY_INTERNAL_H
 #define PROMSCALE_CONNECTOR_QUERY_INTERNAL_H
 
-#include <pthread.h>
-#include <stdatomic.h>
-
 #include "connector/query/query.h"
 #include "lib/promql/promql.h"
-
-/* ---- params.c: form parameters ------------------------------------------------------------------- */
-
-typedef struct query_params { /* of a request: those of the body before those of the URL */
-    const http_request *r;
-    ps_arena arena;
-    mdl_label *form; /* name and value pairs, decoded */
-    size_t n_form;
-} query_params;
-
-/* PS_EINVAL: a body that is not what its Content-Type says; PS_ENOMEM. */
-ps_status query_params_init(query_params *p, const http_request *r, ps_err *err) PS_MUST_CHECK;
-void query_params_done(query_params *p);
-/* "" if absent. */
-ps_str query_param(const query_params *p, const char *name);
-/* Unix seconds with fraction, or RFC 3339; to ms. */
-ps_status query_parse_time(ps_str s, int64_t *ret_ms, ps_err *err) PS_MUST_CHECK;
-/* Seconds with fraction, or a Prometheus duration; to ns. */
-ps_status query_parse_duration(ps_str s, int64_t *ret_ns, ps_err *err) PS_MUST_CHECK;
-ps_status query_parse_limit(ps_str s, uint64_t *ret, ps_err *err) PS_MUST_CHECK;
 
 /* ---- executor.c: threads that help running queries --------------------------------------------------- */
 
@@ -53,54 +30,18 @@ typedef struct query_rendering {
     query_timings timings;
 } query_rendering;
 void query_render(ps_buf *out, const query_rendering *what);
-void query_render_error(ps_buf *out, const char *error_type, ps_str text);
 
-/* ---- api.c, run.c ------------------------------------------------------------------------------------------ */
-
-typedef struct query_job query_job;
-struct query_job {
-    query_job *next; /* in the queue, then in the list of running ones */
-    query_api *api;
-    http_request *r;
-    bool range;
-    int64_t arrived_ns;
-    /* while it runs, under api->lock: what to cancel */
-    read_source *source;
-    atomic_int stop; /* ps_status that polls answer; PS_OK: go on */
-    int64_t deadline_ns;
-    int64_t begun_ns;
-};
-
-typedef struct query_metrics {
-    metric *seconds[2]; /* instant, range */
-    metric *samples;
-} query_metrics;
+/* ---- query.c, run.c --------------------------------------------------------------------------------------- */
 
 struct query_api {
     const settings *settings;
-    read_store *store;
-    logger *log;
-    metrics *metrics;
-    query_metrics m;
     pql_options language;
     ev_options engine;
     bool per_step_stats;
     query_pool *pool;
-
-    pthread_mutex_t lock;
-    pthread_cond_t wake, watch;
-    query_job *queue, **queue_end;
-    size_t n_queued, n_running;
-    query_job *running;
-    bool stopping;
-    pthread_t *threads;
-    size_t n_threads;
-    pthread_t watcher;
-    bool has_watcher;
+    metric *samples;
 };
 
-/* run.c: everything about one query, answer included. */
-void query_run(query_job *job);
 /* The words of enable-feature. */
 ps_status query_features(query_api *api, const char *list, ps_err *err) PS_MUST_CHECK;
 

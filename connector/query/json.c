@@ -1,123 +1,11 @@
 /*
- * json.c - results and errors as the Prometheus API has them.
+ * json.c - results, statistics and annotations as the Prometheus API has them.
  *
- * Values are strings, so that NaN and infinities survive; times are numbers with as many decimals as
- * they need. Labels are escaped as JSON asks; all other texts also hide <, > and & (they may end up in a
- * page), as Prometheus does it. The buffer's limit bounds the whole.
+ * The buffer's limit bounds the whole.
  */
-#include <stdio.h>
-
 #include "connector/query/internal.h"
 
 enum { MAX_NOTES = 10 };
-
-/* ---- texts and numbers ------------------------------------------------------------------------------- */
-
-static void
-add_escaped(ps_buf *out, unsigned char c)
-{
-    char text[8];
-
-    switch (c) {
-    case '"':
-        ps_buf_add_c(out, "\\\"");
-        break;
-    case '\\':
-        ps_buf_add_c(out, "\\\\");
-        break;
-    case '\n':
-        ps_buf_add_c(out, "\\n");
-        break;
-    case '\r':
-        ps_buf_add_c(out, "\\r");
-        break;
-    case '\t':
-        ps_buf_add_c(out, "\\t");
-        break;
-    default:
-        snprintf(text, sizeof(text), "\\u%04x", c);
-        ps_buf_add_c(out, text);
-    }
-}
-
-static bool
-plain(unsigned char c, bool html)
-{
-    return c >= 0x20 && c != '"' && c != '\\' && !(html && (c == '<' || c == '>' || c == '&'));
-}
-
-static void
-add_text(ps_buf *out, ps_str s, bool html)
-{
-    size_t from = 0;
-
-    ps_buf_add_char(out, '"');
-    for (size_t i = 0; i < s.len; i++) {
-        if (plain((unsigned char)s.ptr[i], html))
-            continue;
-        ps_buf_add(out, s.ptr + from, i - from);
-        add_escaped(out, (unsigned char)s.ptr[i]);
-        from = i + 1;
-    }
-    ps_buf_add(out, s.ptr + from, s.len - from);
-    ps_buf_add_char(out, '"');
-}
-
-static void
-add_i64(ps_buf *out, int64_t v)
-{
-    char text[24], *p = text + sizeof(text);
-    uint64_t u = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
-
-    do
-        *--p = (char)('0' + u % 10);
-    while ((u /= 10) > 0);
-    if (v < 0)
-        *--p = '-';
-    ps_buf_add(out, p, (size_t)(text + sizeof(text) - p));
-}
-
-static void
-add_time(ps_buf *out, int64_t t_ms)
-{
-    int64_t whole = t_ms / 1000, part = t_ms % 1000;
-
-    if (part < 0)
-        part = -part;
-    if (t_ms < 0 && whole == 0)
-        ps_buf_add_char(out, '-');
-    add_i64(out, whole);
-    if (part == 0)
-        return;
-    const char text[4] = {'.', (char)('0' + part / 100), (char)('0' + part / 10 % 10),
-                          (char)('0' + part % 10)};
-    ps_buf_add(out, text, sizeof(text));
-}
-
-static void
-add_value(ps_buf *out, double v)
-{
-    char text[PS_DOUBLE_TEXT + 2];
-
-    text[0] = '"';
-    size_t n = ps_format_double(text + 1, v);
-    text[n + 1] = '"';
-    ps_buf_add(out, text, n + 2);
-}
-
-static void
-add_labels(ps_buf *out, mdl_labels l)
-{
-    ps_buf_add_char(out, '{');
-    for (size_t i = 0; i < l.n; i++) {
-        if (i > 0)
-            ps_buf_add_char(out, ',');
-        add_text(out, l.items[i].name, false);
-        ps_buf_add_char(out, ':');
-        add_text(out, l.items[i].value, false);
-    }
-    ps_buf_add_char(out, '}');
-}
 
 /* ---- histograms ------------------------------------------------------------------------------------------ */
 
@@ -129,11 +17,11 @@ add_bucket(ps_buf *out, const hst_bucket *b)
     ps_buf_add_char(out, '[');
     ps_buf_add_char(out, rules[(b->lower_in ? 2 : 0) + (b->upper_in ? 1 : 0)]);
     ps_buf_add_char(out, ',');
-    add_value(out, b->lower);
+    api_json_value(out, b->lower);
     ps_buf_add_char(out, ',');
-    add_value(out, b->upper);
+    api_json_value(out, b->upper);
     ps_buf_add_char(out, ',');
-    add_value(out, b->count);
+    api_json_value(out, b->count);
     ps_buf_add_char(out, ']');
 }
 
@@ -145,9 +33,9 @@ add_histogram(ps_buf *out, const hst_hist *h)
     bool any = false;
 
     ps_buf_add_c(out, "{\"count\":");
-    add_value(out, h->count);
+    api_json_value(out, h->count);
     ps_buf_add_c(out, ",\"sum\":");
-    add_value(out, h->sum);
+    api_json_value(out, h->sum);
     hst_iter_up(&it, h);
     while (hst_next(&it, &b)) {
         bool zero_bucket = b.lower_in && b.upper_in;
@@ -166,12 +54,12 @@ static void
 add_point(ps_buf *out, const ev_result_series *s, size_t i)
 {
     ps_buf_add_char(out, '[');
-    add_time(out, s->t_ms[i]);
+    api_json_time(out, s->t_ms[i]);
     ps_buf_add_char(out, ',');
     if (s->h != NULL && s->h[i] != NULL)
         add_histogram(out, s->h[i]);
     else
-        add_value(out, s->v[i]);
+        api_json_value(out, s->v[i]);
     ps_buf_add_char(out, ']');
 }
 
@@ -203,7 +91,7 @@ add_series(ps_buf *out, const ev_result *r, uint64_t limit)
     for (size_t i = 0; i < n && !out->failed; i++) {
         const ev_result_series *s = &r->series[i];
         ps_buf_add_c(out, i > 0 ? ",{\"metric\":" : "{\"metric\":");
-        add_labels(out, s->labels);
+        api_json_labels(out, s->labels);
         if (r->type == PQL_VECTOR) {
             ps_buf_add_c(out, s->h != NULL && s->h[0] != NULL ? ",\"histogram\":" : ",\"value\":");
             add_point(out, s, 0);
@@ -223,7 +111,7 @@ add_scalar(ps_buf *out, const ev_result_series *s)
     char text[PS_DOUBLE_PLAIN_TEXT];
 
     ps_buf_add_char(out, '[');
-    add_time(out, s->t_ms[0]);
+    api_json_time(out, s->t_ms[0]);
     ps_buf_add_c(out, ",\"");
     size_t n = ps_format_double_plain(text, s->v[0]);
     ps_buf_add(out, text, n);
@@ -242,9 +130,9 @@ add_result(ps_buf *out, const query_rendering *w)
         break;
     case PQL_STRING:
         ps_buf_add_c(out, "{\"resultType\":\"string\",\"result\":[");
-        add_time(out, w->time_ms);
+        api_json_time(out, w->time_ms);
         ps_buf_add_char(out, ',');
-        add_text(out, r->text, true);
+        api_json_text(out, r->text, true);
         ps_buf_add_char(out, ']');
         break;
     default:
@@ -289,9 +177,9 @@ add_stats(ps_buf *out, const query_rendering *w)
         ps_buf_add_c(out, "\"totalQueryableSamplesPerStep\":[");
         for (size_t i = 0; i < s->n_steps; i++) {
             ps_buf_add_c(out, i > 0 ? ",[" : "[");
-            add_time(out, w->start_ms + (int64_t)i * w->step_ms);
+            api_json_time(out, w->start_ms + (int64_t)i * w->step_ms);
             ps_buf_add_char(out, ',');
-            add_i64(out, (int64_t)s->per_step[i]);
+            api_json_i64(out, (int64_t)s->per_step[i]);
             ps_buf_add_char(out, ']');
         }
         ps_buf_add_c(out, "],");
@@ -314,14 +202,14 @@ add_notes(ps_buf *out, const char *key, const char *kind, const ps_str *notes, s
         if (any)
             ps_buf_add_char(out, ',');
         any = true;
-        add_text(out, notes[i], true);
+        api_json_text(out, notes[i], true);
     }
     if (n > MAX_NOTES)
         ps_buf_addf(out, ",\"%zu more %s annotations omitted\"", n - MAX_NOTES, kind);
     if (more != NULL) {
         if (any)
             ps_buf_add_char(out, ',');
-        add_text(out, ps_str_c(more), true);
+        api_json_text(out, ps_str_c(more), true);
     }
     ps_buf_add_char(out, ']');
 }
@@ -338,13 +226,5 @@ query_render(ps_buf *out, const query_rendering *w)
     ps_buf_add_char(out, '}');
     add_notes(out, "warnings", "warning", r->warnings, r->n_warnings, w->warning);
     add_notes(out, "infos", "info", r->infos, r->n_infos, NULL);
-    ps_buf_add_char(out, '}');
-}
-
-void
-query_render_error(ps_buf *out, const char *error_type, ps_str text)
-{
-    ps_buf_addf(out, "{\"status\":\"error\",\"errorType\":\"%s\",\"error\":", error_type);
-    add_text(out, text, true);
     ps_buf_add_char(out, '}');
 }

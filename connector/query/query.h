@@ -1,38 +1,30 @@
 /*
  * query.h - PromQL over HTTP: /api/v1/query and /api/v1/query_range.
  *
- * A query_api has threads of its own: a handler only queues, so that the server's threads stay free to
- * move bytes. At most max-concurrency queries run at once, the others wait in a bounded queue; what a
- * query may hold and how long it may take are settings. A client that goes away ends its query, in the
- * database too.
+ * What a query may hold and how long it may take are settings. Threads that help running queries
+ * (metrics.promql.workers) belong to the query_api; the queue and the threads that run them to connector/api.
  */
 #ifndef PROMSCALE_CONNECTOR_QUERY_H
 #define PROMSCALE_CONNECTOR_QUERY_H
 
-#include "connector/http/http.h"
-#include "connector/read/read.h"
+#include "connector/api/api.h"
+#include "lib/promql/promql.h"
 
 typedef struct query_api query_api;
-typedef struct query_api_config { /* borrowed */
-    const settings *settings;
-    read_store *store;
-    logger *log;
-    metrics *metrics;
-} query_api_config;
 
 /* PS_EINVAL: an unknown name in enable-feature. */
-ps_status query_api_start(const query_api_config *config, query_api **ret,
+ps_status query_api_start(const settings *set, metrics *m, query_api **ret,
                           ps_err *err) PS_MUST_CHECK;
-/* Running queries are cancelled, waiting ones answered 503; further ones, too. */
-void query_api_stop(query_api *api);
-/* After stop, when no handler can be called any more. NULL is fine. */
-void query_api_free(query_api *api);
+/* When no query runs any more. NULL is fine. */
+void query_api_free(query_api *q);
 
-/* Handlers: self is a query_api. */
-void query_instant(http_request *r, void *self);
-void query_range(http_request *r, void *self);
+/* Endpoints: self is a query_api. */
+void query_instant(api_job *job, void *self);
+void query_range(api_job *job, void *self);
 
-/* What a body of form parameters may be. */
-enum { QUERY_MAX_BODY_BYTES = 4 << 20 };
+/* The language as the settings have it, for endpoints that only parse. */
+const pql_options *query_language(const query_api *q);
+/* ... and the engine. */
+const ev_options *query_engine(const query_api *q);
 
 #endif

@@ -259,6 +259,26 @@ rc_show(http_request *r, void *self)
                       (int)q.len, q.ptr);
 }
 
+/* As many bytes of text as parameter n says, made to shrink well; q=json: as JSON, q=bytes: as bytes. */
+static inline void
+rc_long(http_request *r, void *self)
+{
+    ps_str n = PS_STR("2000"), q = PS_STR("");
+    ps_buf out;
+    (void)self;
+    http_query(r, "n", &n);
+    http_query(r, "q", &q);
+    ps_buf_init(&out, &ps_malloc);
+    for (size_t i = 0; out.len < strtoul(n.ptr, NULL, 10); i++)
+        ps_buf_addf(&out, "%zu,", i % 1000);
+    http_respond_taking(r, 200,
+                        q.len == 0        ? "text/plain"
+                        : q.ptr[0] == 'j' ? "application/json"
+                                          : "application/octet-stream",
+                        &out);
+    assert_int_equal(out.len, 0);
+}
+
 static inline double
 rc_metric(rc_server *s, const char *line)
 {
@@ -281,13 +301,14 @@ static inline void
 rc_start(rc_server *s, http_server_config base)
 {
     const http_route routes[] = {
-        {"/echo", HTTP_POST | HTTP_PUT, rc_echo, s, 1 << 20},
-        {"/tiny", HTTP_POST, rc_echo, s, 1000},
-        {"/later", HTTP_GET | HTTP_POST, rc_later, s, 1 << 20},
-        {"/hold", HTTP_GET | HTTP_POST, rc_hold, s, 1 << 20},
-        {"/show", HTTP_GET, rc_show, s, 0},
-        {"/under/*", HTTP_GET, rc_show, s, 0},
-        {"/under/deep/*", HTTP_GET | HTTP_DELETE, rc_show, s, 0},
+        {"/echo", HTTP_POST | HTTP_PUT, rc_echo, s, 1 << 20, false},
+        {"/tiny", HTTP_POST, rc_echo, s, 1000, false},
+        {"/later", HTTP_GET | HTTP_POST, rc_later, s, 1 << 20, false},
+        {"/hold", HTTP_GET | HTTP_POST, rc_hold, s, 1 << 20, false},
+        {"/show", HTTP_GET, rc_show, s, 0, false},
+        {"/under/*", HTTP_GET, rc_show, s, 0, false},
+        {"/under/deep/*", HTTP_GET | HTTP_DELETE, rc_show, s, 0, false},
+        {"/api/long", HTTP_GET, rc_long, s, 0, true},
     };
     ps_err err;
 

@@ -2,6 +2,9 @@
  * test_executor.c - every task once, no worker twice at the same time, many runs at once. Worth most
  * under ThreadSanitizer.
  */
+#include <pthread.h>
+#include <stdatomic.h>
+
 #include "tests/unit/support.h"
 
 #include "connector/query/internal.h"

@@ -1,11 +1,13 @@
 /*
- * params.c - parameters of the query endpoints: from a form in the body and from the URL, the body's
- * first, as clients of Prometheus have it. Times are Unix seconds or RFC 3339, durations are seconds or
- * what PromQL writes.
+ * params.c - parameters of endpoints: from a form in the body and from the URL, the body's first, as
+ * clients of Prometheus have it. Times are Unix seconds or RFC 3339, durations are seconds or what PromQL
+ * writes.
  */
 #include <math.h>
+#include <stdio.h>
 
-#include "connector/query/internal.h"
+#include "connector/api/internal.h"
+#include "lib/promql/promql.h"
 
 /* ---- the form -------------------------------------------------------------------------------------- */
 
@@ -64,51 +66,109 @@ is_form(const http_request *r)
                             PS_STR("application/x-www-form-urlencoded"));
 }
 
-ps_status
-query_params_init(query_params *p, const http_request *r, ps_err *err)
+static ps_status
+read_form(api_job *job, ps_str rest, ps_err *err)
 {
-    ps_str rest = http_body(r);
-    size_t n = 1;
-
-    *p = (query_params){.r = r};
-    ps_arena_init(&p->arena, &ps_malloc, (size_t)16 << 20);
-    if (!is_form(r) || rest.len == 0)
-        return PS_OK;
-    for (size_t i = 0; i < rest.len; i++)
-        n += rest.ptr[i] == '&';
-    p->form = ps_arena_array(&p->arena, n, sizeof(*p->form));
-    if (p->form == NULL)
-        return ps_fail(err, PS_ENOMEM, "no memory");
     while (rest.len > 0) {
         ps_str value = cut(&rest, '&');
         if (value.len == 0)
             continue;
         ps_str name = cut(&value, '=');
-        mdl_label *pair = &p->form[p->n_form];
-        PS_TRY(decode(&p->arena, name, &pair->name, err));
-        PS_TRY(decode(&p->arena, value, &pair->value, err));
-        p->n_form++;
+        api_pair *pair = &job->params[job->n_params];
+        PS_TRY(decode(&job->arena, name, &pair->name, err));
+        PS_TRY(decode(&job->arena, value, &pair->value, err));
+        job->n_params++;
     }
     return PS_OK;
 }
 
-void
-query_params_done(query_params *p)
+ps_status
+api_read_params(api_job *job, ps_err *err)
 {
-    ps_arena_done(&p->arena);
+    ps_str form = is_form(job->r) ? http_body(job->r) : PS_STR("");
+    size_t n = 1;
+    ps_str name, value;
+
+    for (size_t i = 0; i < form.len; i++)
+        n += form.ptr[i] == '&';
+    for (size_t i = 0; http_query_at(job->r, i, &name, &value); i++)
+        n++;
+    job->params = ps_arena_array(&job->arena, n, sizeof(*job->params));
+    if (job->params == NULL)
+        return ps_fail(err, PS_ENOMEM, "no memory");
+    PS_TRY(read_form(job, form, err));
+    for (size_t i = 0; http_query_at(job->r, i, &name, &value); i++)
+        job->params[job->n_params++] = (api_pair){name, value};
+    return PS_OK;
+}
+
+static const api_pair *
+find(const api_job *job, const char *name)
+{
+    for (size_t i = 0; i < job->n_params; i++) {
+        if (ps_str_eq_c(job->params[i].name, name))
+            return &job->params[i];
+    }
+    return NULL;
 }
 
 ps_str
-query_param(const query_params *p, const char *name)
+api_param(const api_job *job, const char *name)
 {
-    ps_str value = {"", 0};
+    const api_pair *pair = find(job, name);
 
-    for (size_t i = 0; i < p->n_form; i++) {
-        if (ps_str_eq_c(p->form[i].name, name))
-            return p->form[i].value;
+    return pair != NULL ? pair->value : PS_STR("");
+}
+
+bool
+api_has_param(const api_job *job, const char *name)
+{
+    return find(job, name) != NULL;
+}
+
+ps_status
+api_params(api_job *job, const char *name, ps_str **ret, size_t *ret_n, ps_err *err)
+{
+    ps_str *values = ps_arena_array(&job->arena, job->n_params + 1, sizeof(*values));
+    size_t n = 0;
+
+    if (values == NULL)
+        return ps_fail(err, PS_ENOMEM, "no memory");
+    for (size_t i = 0; i < job->n_params; i++) {
+        if (ps_str_eq_c(job->params[i].name, name))
+            values[n++] = job->params[i].value;
     }
-    (void)http_query(p->r, name, &value);
-    return value;
+    *ret = values;
+    *ret_n = n;
+    return PS_OK;
+}
+
+ps_status
+api_bad_param(const char *name, ps_err *err)
+{
+    char reason[sizeof(err->text)];
+
+    snprintf(reason, sizeof(reason), "%s", err->text);
+    return ps_fail(err, PS_EINVAL, "invalid parameter \"%s\": %s", name, reason);
+}
+
+ps_status
+api_time_param(const api_job *job, const char *name, int64_t absent, int64_t *ret_ms, ps_err *err)
+{
+    ps_str s = api_param(job, name);
+
+    if (s.len == 0 && absent != INT64_MIN) {
+        *ret_ms = absent;
+        return PS_OK;
+    }
+    return api_parse_time(s, ret_ms, err) == PS_OK ? PS_OK : api_bad_param(name, err);
+}
+
+ps_status
+api_limit_param(const api_job *job, const char *name, uint64_t *ret, ps_err *err)
+{
+    return api_parse_limit(api_param(job, name), ret, err) == PS_OK ? PS_OK
+                                                                    : api_bad_param(name, err);
 }
 
 /* ---- times ---------------------------------------------------------------------------------------------- */
@@ -242,7 +302,7 @@ fail_quoted(ps_err *err, ps_str s, const char *what)
 }
 
 ps_status
-query_parse_time(ps_str s, int64_t *ret_ms, ps_err *err)
+api_parse_time(ps_str s, int64_t *ret_ms, ps_err *err)
 {
     double v;
 
@@ -257,7 +317,7 @@ query_parse_time(ps_str s, int64_t *ret_ms, ps_err *err)
 }
 
 ps_status
-query_parse_duration(ps_str s, int64_t *ret_ns, ps_err *err)
+api_parse_duration(ps_str s, int64_t *ret_ns, ps_err *err)
 {
     double v;
     int64_t ms;
@@ -276,7 +336,7 @@ query_parse_duration(ps_str s, int64_t *ret_ns, ps_err *err)
 }
 
 ps_status
-query_parse_limit(ps_str s, uint64_t *ret, ps_err *err)
+api_parse_limit(ps_str s, uint64_t *ret, ps_err *err)
 {
     int64_t v = 0;
 

@@ -3,7 +3,7 @@
  */
 #include "tests/unit/support.h"
 
-#include "connector/query/internal.h"
+#include "connector/api/api.h"
 
 static int64_t
 time_of(const char *s)
@@ -11,7 +11,7 @@ time_of(const char *s)
     int64_t ms = -1;
     ps_err err;
 
-    if (query_parse_time(ps_str_c(s), &ms, &err) != PS_OK)
+    if (api_parse_time(ps_str_c(s), &ms, &err) != PS_OK)
         fail_msg("%s: %s", s, err.text);
     return ms;
 }
@@ -58,11 +58,11 @@ test_what_is_no_time(void **state)
 
     (void)state;
     for (size_t i = 0; i < PS_ARRAY_LEN(bad); i++) {
-        if (query_parse_time(ps_str_c(bad[i]), &ms, &err) != PS_EINVAL)
+        if (api_parse_time(ps_str_c(bad[i]), &ms, &err) != PS_EINVAL)
             fail_msg("\"%s\" was taken for a time", bad[i]);
         assert_non_null(strstr(err.text, "to a valid timestamp"));
     }
-    assert_int_equal(query_parse_time(PS_STR("a\"b"), &ms, &err), PS_EINVAL);
+    assert_int_equal(api_parse_time(PS_STR("a\"b"), &ms, &err), PS_EINVAL);
     assert_string_equal(err.text, "cannot parse \"a\\\"b\" to a valid timestamp");
 }
 
@@ -73,19 +73,19 @@ test_durations(void **state)
     ps_err err;
 
     (void)state;
-    assert_int_equal(query_parse_duration(PS_STR("15"), &ns, &err), PS_OK);
+    assert_int_equal(api_parse_duration(PS_STR("15"), &ns, &err), PS_OK);
     assert_int_equal(ns, INT64_C(15000000000));
-    assert_int_equal(query_parse_duration(PS_STR("0.5"), &ns, &err), PS_OK);
+    assert_int_equal(api_parse_duration(PS_STR("0.5"), &ns, &err), PS_OK);
     assert_int_equal(ns, 500000000);
-    assert_int_equal(query_parse_duration(PS_STR("1h30m"), &ns, &err), PS_OK);
+    assert_int_equal(api_parse_duration(PS_STR("1h30m"), &ns, &err), PS_OK);
     assert_int_equal(ns, INT64_C(5400000000000));
-    assert_int_equal(query_parse_duration(PS_STR("-3"), &ns, &err), PS_OK);
+    assert_int_equal(api_parse_duration(PS_STR("-3"), &ns, &err), PS_OK);
     assert_int_equal(ns, -INT64_C(3000000000));
-    assert_int_equal(query_parse_duration(PS_STR("1e30"), &ns, &err), PS_EINVAL);
+    assert_int_equal(api_parse_duration(PS_STR("1e30"), &ns, &err), PS_EINVAL);
     assert_non_null(strstr(err.text, "overflows int64"));
-    assert_int_equal(query_parse_duration(PS_STR("soon"), &ns, &err), PS_EINVAL);
-    assert_int_equal(query_parse_duration(PS_STR(""), &ns, &err), PS_EINVAL);
-    assert_int_equal(query_parse_duration(PS_STR("300000y"), &ns, &err), PS_EINVAL);
+    assert_int_equal(api_parse_duration(PS_STR("soon"), &ns, &err), PS_EINVAL);
+    assert_int_equal(api_parse_duration(PS_STR(""), &ns, &err), PS_EINVAL);
+    assert_int_equal(api_parse_duration(PS_STR("300000y"), &ns, &err), PS_EINVAL);
 }
 
 static void
@@ -95,13 +95,13 @@ test_limits(void **state)
     ps_err err;
 
     (void)state;
-    assert_int_equal(query_parse_limit(PS_STR(""), &n, &err), PS_OK);
+    assert_int_equal(api_parse_limit(PS_STR(""), &n, &err), PS_OK);
     assert_int_equal(n, 0);
-    assert_int_equal(query_parse_limit(PS_STR("17"), &n, &err), PS_OK);
+    assert_int_equal(api_parse_limit(PS_STR("17"), &n, &err), PS_OK);
     assert_int_equal(n, 17);
-    assert_int_equal(query_parse_limit(PS_STR("-1"), &n, &err), PS_EINVAL);
+    assert_int_equal(api_parse_limit(PS_STR("-1"), &n, &err), PS_EINVAL);
     assert_string_equal(err.text, "limit must be non-negative");
-    assert_int_equal(query_parse_limit(PS_STR("x"), &n, &err), PS_EINVAL);
+    assert_int_equal(api_parse_limit(PS_STR("x"), &n, &err), PS_EINVAL);
 }
 
 int
