@@ -173,6 +173,15 @@ ps_arena_dup(ps_arena *arena, ps_str s, ps_str *ret)
     return PS_OK;
 }
 
+size_t
+ps_arena_carved(const ps_arena *arena)
+{
+    size_t carved_bytes = 0;
+    for (const ps_arena_chunk *chunk = arena->head; chunk != NULL; chunk = chunk->next)
+        carved_bytes += chunk->pos;
+    return carved_bytes;
+}
+
 static void *
 arena_realloc(void *self, void *old, size_t old_size, size_t new_size)
 {

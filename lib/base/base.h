@@ -133,6 +133,7 @@ void ps_arena_reset(ps_arena *arena); /* keeps one chunk */
 void *ps_arena_new(ps_arena *arena, size_t size) PS_MUST_CHECK; /* not zeroed, 16-byte aligned */
 void *ps_arena_array(ps_arena *arena, size_t n, size_t size) PS_MUST_CHECK; /* zeroed */
 ps_status ps_arena_dup(ps_arena *arena, ps_str s, ps_str *ret) PS_MUST_CHECK;
+size_t ps_arena_carved(const ps_arena *arena); /* bytes that were handed out */
 /* A ps_alloc over the arena (frees are ignored). The arena must outlive it. */
 ps_alloc ps_arena_as_alloc(ps_arena *arena);
 

@@ -286,6 +286,12 @@ cv_open(ev_node *n)
     PS_TRY(check_label(t));
     PS_TRY(ev_open(n->kids[0]));
     PS_TRY(ev_agg_group(n->c, n->expr, n->kids[0], t->label, &t->groups));
+    if (ev_rehearses(n->c)) { /* values are not known: as many as series */
+        n->series = t->groups.series;
+        n->n_series = t->groups.n;
+        ev_expect_series(n, n->kids[0]->n_series);
+        return PS_OK;
+    }
     PS_TRY(cv_pull(t));
     PS_TRY(cv_results(t));
     free_tables(t);
@@ -313,5 +319,14 @@ cv_close(ev_node *n)
     t->held = 0;
 }
 
-const ev_node_ops ev_agg_count_values_ops = {"count_values", sizeof(cv_node), cv_open, cv_next,
-                                             cv_close};
+/* A guess, since values are not known: each series has one of its own, which stays. Then a number and a
+ * slot for each value and for each point (both tables at most twice as large as needed), and the points. */
+static uint64_t
+cv_holds(const ev_node *n, size_t steps)
+{
+    uint64_t values = n->kids[0]->n_series, points = ev_times(values, steps);
+    return ev_plus(ev_times(values, 36), ev_times(points, 48));
+}
+
+const ev_node_ops ev_agg_count_values_ops = {
+    "count_values", sizeof(cv_node), cv_open, cv_next, cv_close, EV_GATHER, cv_holds};

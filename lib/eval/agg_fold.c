@@ -239,4 +239,18 @@ fold_close(ev_node *n)
     ev_agg_output_done(n, &f->output);
 }
 
-const ev_node_ops ev_agg_fold_ops = {"fold", sizeof(fold_node), fold_open, fold_next, fold_close};
+/* Groups while series are assigned; then accumulators and a batch. */
+static uint64_t
+fold_holds(const ev_node *n, size_t steps)
+{
+    const fold_node *f = (const fold_node *)n;
+    uint64_t groups = f->groups.n, cells = ev_times(groups, steps), words = (steps + 63) / 64;
+    uint64_t sums = ev_times(cells, (uint64_t)f->kind->n_parts * sizeof(double));
+    uint64_t run = ev_plus(ev_plus(sums, ev_times(groups, words * sizeof(uint64_t))),
+                           ev_batch_bytes(groups, steps));
+    uint64_t opening = ev_groups_bytes(groups);
+    return run > opening ? run : opening;
+}
+
+const ev_node_ops ev_agg_fold_ops = {"aggregation", sizeof(fold_node), fold_open, fold_next,
+                                     fold_close,    EV_FOLD,           fold_holds};

@@ -199,8 +199,8 @@ ev_agg_check_k(ev_ctx *c, const agg_param *k, bool *ret_nothing)
     *ret_nothing = k->max < 1;
     if (*ret_nothing)
         return PS_OK;
-    if (k->any_nan)
-        return ev_fail(c, PS_EINVAL, "Parameter value is NaN");
+    if (k->any_nan) /* in a rehearsal it only stands for a value that is not known */
+        return ev_rehearses(c) ? PS_OK : ev_fail(c, PS_EINVAL, "Parameter value is NaN");
     if (k->min <= -0x1p63) {
         ps_format_double_go(text, k->min);
         return ev_fail(c, PS_EINVAL, "Scalar value %s underflows int64", text);

@@ -7,6 +7,8 @@
  */
 #include "lib/eval/agg.h"
 
+#include <math.h>
+
 typedef struct limit_node {
     ev_node base;
     agg_groups groups; /* of limitk */
@@ -68,7 +70,7 @@ static ps_status
 limit_ratio_open(limit_node *l)
 {
     ev_node *n = &l->base;
-    if (l->param.any_nan)
+    if (l->param.any_nan && !ev_rehearses(n->c))
         return ev_fail(n->c, PS_EINVAL, "Ratio value is NaN");
     l->nothing = l->param.max == 0 && l->param.min == 0;
     if (l->param.max > 1)
@@ -124,6 +126,31 @@ limit_ratio_row(limit_node *l, size_t series, uint64_t *has)
     return PS_OK;
 }
 
+/* How many series pass at a step. */
+static uint64_t
+expected(const limit_node *l)
+{
+    const ev_node *n = &l->base;
+    double most = l->param.max;
+    uint64_t series = 0;
+    if (n->expr->aggregate.op == PQL_LIMIT_RATIO) {
+        double ratio = fabs(most) > fabs(l->param.min) ? fabs(most) : fabs(l->param.min);
+        return ratio < 1 ? (uint64_t)ceil((double)n->n_series * ratio) : n->n_series;
+    }
+    for (size_t g = 0; g < l->groups.n; g++)
+        series += most < l->groups.sizes[g] ? (uint64_t)most : l->groups.sizes[g];
+    return series;
+}
+
+static uint64_t
+limit_holds(const ev_node *n, size_t steps)
+{
+    const limit_node *l = (const limit_node *)n;
+    uint64_t counts = ev_times(ev_times(l->groups.n, steps), sizeof(uint32_t));
+    uint64_t opening = ev_groups_bytes(l->groups.n);
+    return counts > opening ? counts : opening;
+}
+
 /* ---- node ---------------------------------------------------------------------------------------------- */
 
 static ps_status
@@ -142,6 +169,7 @@ limit_open(ev_node *n)
         return ev_agg_drain(n->kids[0]);
     n->series = n->kids[0]->series;
     n->n_series = n->kids[0]->n_series;
+    ev_expect_series(n, expected(l));
     return PS_OK;
 }
 
@@ -176,4 +204,4 @@ limit_close(ev_node *n)
 }
 
 const ev_node_ops ev_agg_limit_ops = {"limit", sizeof(limit_node), limit_open, limit_next,
-                                      limit_close};
+                                      limit_close, EV_GATHER, limit_holds};

@@ -221,5 +221,14 @@ quantile_close(ev_node *n)
     ev_agg_output_done(n, &t->output);
 }
 
-const ev_node_ops ev_agg_quantile_ops = {"quantile", sizeof(quantile_node), quantile_open,
-                                         quantile_next, quantile_close};
+static uint64_t
+quantile_holds(const ev_node *n, size_t steps)
+{
+    uint64_t values = ev_times(n->kids[0]->n_series, ev_times(steps, sizeof(double)));
+    uint64_t counts = ev_times(n->n_series, ev_times(steps, sizeof(uint32_t)));
+    return ev_plus(ev_plus(values, counts), ev_batch_bytes(n->n_series, steps));
+}
+
+const ev_node_ops ev_agg_quantile_ops = {
+    "quantile", sizeof(quantile_node), quantile_open, quantile_next, quantile_close,
+    EV_GATHER,  quantile_holds};

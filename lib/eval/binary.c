@@ -90,8 +90,17 @@ scalars_close(ev_node *n)
     ev_batch_done(&((scalars *)n)->batch, n->c);
 }
 
-static const ev_node_ops scalars_ops = {"scalar op scalar", sizeof(scalars), scalars_open,
-                                        scalars_next, scalars_close};
+/* A row, and what is in the arena: the values of both. */
+static uint64_t
+scalars_holds(const ev_node *n, size_t steps)
+{
+    (void)n;
+    return ev_plus(ev_cell_bytes(1, steps), ev_times(steps - 1, 2 * sizeof(double)));
+}
+
+static const ev_node_ops scalars_ops = {
+    "operator on scalars", sizeof(scalars), scalars_open, scalars_next,
+    scalars_close,         EV_SCALAR,       scalars_holds};
 
 ps_status
 ev_build_scalar_scalar(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
@@ -151,8 +160,17 @@ with_scalar_next(ev_node *n, ev_batch **ret)
     return PS_OK;
 }
 
-static const ev_node_ops with_scalar_ops = {"vector op scalar", sizeof(with_scalar),
-                                            with_scalar_open, with_scalar_next, NULL};
+/* In the arena: the values of the scalar, twice. */
+static uint64_t
+with_scalar_holds(const ev_node *n, size_t steps)
+{
+    (void)n;
+    return ev_times(steps - 1, 2 * sizeof(double));
+}
+
+static const ev_node_ops with_scalar_ops = {
+    "operator with a scalar", sizeof(with_scalar), with_scalar_open, with_scalar_next,
+    NULL,                     EV_MAP,              with_scalar_holds};
 
 ps_status
 ev_build_vector_scalar(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
@@ -193,7 +211,8 @@ minus_next(ev_node *n, ev_batch **ret)
     return PS_OK;
 }
 
-static const ev_node_ops minus_ops = {"minus", sizeof(ev_node), minus_open, minus_next, NULL};
+static const ev_node_ops minus_ops = {"minus", sizeof(ev_node), minus_open, minus_next,
+                                      NULL,    EV_MAP,          NULL};
 
 ps_status
 ev_build_unary(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)

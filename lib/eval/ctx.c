@@ -123,6 +123,18 @@ ev_query_options(const ev_ctx *c)
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
+/* What the node that runs has more, or less, of. */
+static void
+count_heap(ev_profile *p, size_t old_size, size_t new_size)
+{
+    int_least64_t more = (int_least64_t)new_size - (int_least64_t)old_size;
+    int_least64_t used = atomic_fetch_add_explicit(&p->used, more, memory_order_relaxed) + more;
+    int_least64_t peak = atomic_load_explicit(&p->peak, memory_order_relaxed);
+    while (used > peak && !atomic_compare_exchange_weak_explicit(
+                              &p->peak, &peak, used, memory_order_relaxed, memory_order_relaxed))
+        ;
+}
+
 static void *
 budget_realloc(void *self, void *old, size_t old_size, size_t new_size)
 {
@@ -149,6 +161,16 @@ budget_realloc(void *self, void *old, size_t old_size, size_t new_size)
     return p;
 }
 
+static void *
+node_realloc(void *self, void *old, size_t old_size, size_t new_size)
+{
+    ev_budget *b = self;
+    void *p = budget_realloc(self, old, old_size, new_size);
+    if (PS_UNLIKELY(b->profile != NULL) && (p != NULL || new_size == 0))
+        count_heap(b->profile, old_size, new_size);
+    return p;
+}
+
 void
 ev_budget_init(ev_budget *b, const ps_alloc *under, size_t max)
 {
@@ -157,10 +179,17 @@ ev_budget_init(ev_budget *b, const ps_alloc *under, size_t max)
     atomic_init(&b->used, 0);
     atomic_init(&b->peak, 0);
     atomic_init(&b->refused, false);
+    b->profile = NULL;
 }
 
 ps_alloc
 ev_budget_alloc(ev_budget *b)
+{
+    return (ps_alloc){node_realloc, b};
+}
+
+ps_alloc
+ev_budget_arena_alloc(ev_budget *b)
 {
     return (ps_alloc){budget_realloc, b};
 }

@@ -52,6 +52,13 @@ typedef struct ev_series_list { /* what was found; lives as long as the source *
     void *impl;
 } ev_series_list;
 
+typedef struct ev_reading { /* of one selection */
+    uint64_t series;  /* that have a sample in the window */
+    uint64_t blocks;  /* rows that are fetched */
+    uint64_t samples; /* of these series in the window */
+    uint64_t bytes;   /* of the blocks, as they are stored */
+} ev_reading;
+
 typedef struct ev_source {
     void *self;
     /* Called once per query, with all of its selections, before anything is read. Series that have no
@@ -63,6 +70,12 @@ typedef struct ev_source {
      * from several tasks at once, never twice at once with the same worker. */
     ps_status (*read)(void *self, const ev_series_list *list, size_t series, size_t worker,
                       ev_samples *into, ps_err *err);
+    /* For ev_query_explain(); NULL: this source cannot tell. Called at most once, before select(): the
+     * series as select() gives them, and what reading them would take, without reading any sample. */
+    ps_status (*estimate)(void *self, const ev_selection *selections, size_t n, ev_series_list *ret,
+                          ev_reading *ret_readings, ps_err *err);
+    /* What select() and read() took for this list; of ev_reading only blocks and bytes. May be NULL. */
+    void (*taken)(void *self, const ev_series_list *list, ev_reading *ret);
 } ev_source;
 
 /* ---- executor ------------------------------------------------------------------------------------ */
@@ -97,6 +110,9 @@ typedef struct ev_env {
     /* PS_OK, PS_ETIMEOUT or PS_ECANCELED; asked often, from any task; may be NULL. */
     ps_status (*poll)(void *self);
     void *poll_self;
+    /* Nanoseconds of a clock that never goes back, for ev_query_explain(); NULL: times are 0. */
+    int64_t (*now)(void *self);
+    void *now_self;
 } ev_env;
 
 typedef struct ev_result_series {
@@ -143,5 +159,50 @@ ps_status ev_query_run(ev_query *q, const ev_result **ret) PS_MUST_CHECK;
 /* The whole message of a failure: longer than fits in a ps_err. "" without one. */
 ps_str ev_query_error(const ev_query *q);
 void ev_query_free(ev_query *q); /* NULL is fine */
+
+/* ---- explaining ------------------------------------------------------------------------------------ */
+
+typedef struct ev_figures { /* of a node: estimated, or what it really was */
+    uint64_t series;           /* in its result that have a point */
+    uint64_t bytes;            /* the most that it held at once, label sets included, kids not */
+    uint64_t points;           /* from here on only what it really was: cells of its result */
+    int64_t total_ns, self_ns; /* with and without the nodes below */
+} ev_figures;
+
+typedef struct ev_plan_node ev_plan_node;
+struct ev_plan_node {
+    const char *kind; /* leaf, map, fold, gather, join, grid; scalar: reads nothing */
+    const char *what; /* "selector", "function over ranges", ... */
+    ps_str text;      /* the part of the query, as pql_print() has it; long ones are cut */
+    size_t n_steps;
+    bool reads; /* a leaf */
+    bool newest_only;
+    int64_t from_ms, to_ms; /* the window that it reads */
+    ev_reading estimated_reading, actual_reading;
+    ev_figures estimated, actual;
+    size_t n_kids;
+    ev_plan_node **kids;
+};
+
+typedef struct ev_plan {
+    ev_plan_node *root;
+    bool analyzed;                               /* actual figures are there */
+    ev_reading estimated_reading, actual_reading; /* of all selections, equal ones counted once */
+    uint64_t estimated_bytes;                    /* of all nodes and the result */
+    uint64_t actual_bytes;                       /* the most that the query held at once */
+    int64_t estimating_ns, running_ns;
+    const ev_result *result; /* NULL unless analyzed */
+} ev_plan;
+
+/*
+ * Instead of ev_query_run(): the nodes of the query with what they would read and hold, which is found
+ * out by opening them over a single step without a sample; and, with analyze, by running it, what they
+ * did. The plan lives as long as the query. Errors as those of ev_query_run(); PS_EUNSUPPORTED: the
+ * source cannot tell.
+ */
+ps_status ev_query_explain(ev_query *q, bool analyze, const ev_plan **ret) PS_MUST_CHECK;
+/* For people, a line or two for each node; and as one JSON object. */
+void ev_plan_text(ps_buf *out, const ev_plan *p);
+void ev_plan_json(ps_buf *out, const ev_plan *p);
 
 #endif

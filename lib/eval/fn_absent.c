@@ -43,6 +43,7 @@ open_absent(ev_node *node)
     absent_node *n = (absent_node *)node;
     node->n_series = 1;
     node->distinct = true;
+    ev_expect_series(node, 1);
     node->series = ps_arena_array(ev_arena(node->c), 1, sizeof *node->series);
     if (node->series == NULL)
         return ev_no_memory(node->c);
@@ -83,8 +84,15 @@ close_absent(ev_node *node)
     ev_batch_done(&((absent_node *)node)->batch, node->c);
 }
 
-static const ev_node_ops absent_ops = {"absent", sizeof(absent_node), open_absent, next_absent,
-                                       close_absent};
+static uint64_t
+absent_holds(const ev_node *n, size_t steps)
+{
+    (void)n;
+    return ev_cell_bytes(1, steps);
+}
+
+static const ev_node_ops absent_ops = {"absence",    sizeof(absent_node), open_absent, next_absent,
+                                       close_absent, EV_FOLD,             absent_holds};
 
 ps_status
 ev_build_absent(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)

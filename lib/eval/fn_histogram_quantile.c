@@ -137,6 +137,10 @@ take_row(hq_node *n, ev_groups *groups, uint32_t row, uint32_t *native)
     bool floats, hists;
     uint32_t g;
     kinds_of(&cells, &n->matrix, &floats, &hists);
+    if (ev_rehearses(c)) {
+        floats = mdl_labels_get(labels, le).len > 0;
+        hists = !floats;
+    }
     if (floats) {
         double bound;
         ps_str text = mdl_labels_get(labels, le);
@@ -451,12 +455,22 @@ hq_close(ev_node *node)
     ev_batch_done(&n->batch, node->c);
 }
 
+/* The whole input and a batch. */
+static uint64_t
+hq_holds(const ev_node *node, size_t steps)
+{
+    return ev_plus(ev_cell_bytes(node->kids[0]->n_series, steps),
+                   ev_cell_bytes(ev_batch_rows(steps), steps));
+}
+
 static const ev_node_ops hq_ops = {
     .name = "histogram quantiles",
     .bytes = sizeof(hq_node),
     .open = hq_open,
     .next = hq_next,
     .close = hq_close,
+    .kind = EV_GATHER,
+    .holds = hq_holds,
 };
 
 /* ---- building ------------------------------------------------------------------------------------------ */

@@ -85,8 +85,8 @@ close_labels(ev_node *node)
     re_free(((labels_node *)node)->regex);
 }
 
-static const ev_node_ops labels_ops = {"labels", sizeof(labels_node), open_labels, next_labels,
-                                       close_labels};
+static const ev_node_ops labels_ops = {"labels",     sizeof(labels_node), open_labels, next_labels,
+                                       close_labels, EV_MAP,              NULL};
 
 static ps_str
 text_arg(const pql_expr *e, size_t i)

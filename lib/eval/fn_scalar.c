@@ -77,8 +77,15 @@ close_scalar(ev_node *node)
     ev_batch_done(&((scalar_node *)node)->batch, node->c);
 }
 
-static const ev_node_ops scalar_ops = {"scalar", sizeof(scalar_node), open_scalar, next_scalar,
-                                       close_scalar};
+static uint64_t
+scalar_holds(const ev_node *n, size_t steps)
+{
+    (void)n;
+    return ev_cell_bytes(1, steps);
+}
+
+static const ev_node_ops scalar_ops = {"to scalar",  sizeof(scalar_node), open_scalar, next_scalar,
+                                       close_scalar, EV_FOLD,             scalar_holds};
 
 ps_status
 ev_build_scalar(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
@@ -108,7 +115,8 @@ next_vector(ev_node *node, ev_batch **ret)
     return ev_next(node->kids[0], ret);
 }
 
-static const ev_node_ops vector_ops = {"vector", sizeof(ev_node), open_vector, next_vector, NULL};
+static const ev_node_ops vector_ops = {"to vector", sizeof(ev_node), open_vector, next_vector,
+                                       NULL,        EV_MAP,          NULL};
 
 ps_status
 ev_build_vector(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)

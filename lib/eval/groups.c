@@ -40,6 +40,18 @@ ev_groups_new(ev_ctx *c, size_t expected, ev_groups **ret)
     return PS_OK;
 }
 
+uint64_t
+ev_groups_bytes(uint64_t groups)
+{
+    uint64_t slots = 16, cap = 8;
+    while (cap < groups && cap < UINT64_MAX / 8)
+        cap *= 2;
+    while (slots < cap * 2)
+        slots *= 2;
+    return sizeof(ev_groups) + slots * sizeof(uint32_t) +
+           cap * (sizeof(mdl_labels) + sizeof(uint64_t));
+}
+
 void
 ev_groups_free(ev_groups *g)
 {

@@ -107,6 +107,7 @@ take_matchers(ev_info_node *n, const mdl_matcher *m, size_t n_m)
         n->may_miss &= re_matcher_matches_empty(re);
         re_matcher_free(re);
     }
+    n->may_miss |= ev_rehearses(c); /* no info series is seen then */
     return PS_OK;
 }
 
@@ -258,8 +259,20 @@ info_close(ev_node *node)
         ps_alloc_free(a, n->series, n->cap_series * sizeof *n->series);
 }
 
-static const ev_node_ops info_ops = {"info", sizeof(ev_info_node), info_open, info_next,
-                                     info_close};
+/* The info series while it is opened, then rows of the result and, unless these are changed in place, a
+ * batch. */
+static uint64_t
+info_holds(const ev_node *node, size_t steps)
+{
+    const ev_info_node *n = (const ev_info_node *)node;
+    uint64_t infos = ev_cell_bytes(node->kids[1]->n_series, steps);
+    uint64_t classes = ev_groups_bytes(node->kids[1]->n_series);
+    uint64_t rows = ev_times(n->cap_rows, sizeof *n->rows + sizeof *n->series);
+    return ev_plus(classes, infos > rows ? infos : rows);
+}
+
+static const ev_node_ops info_ops = {"info",     sizeof(ev_info_node), info_open, info_next,
+                                     info_close, EV_JOIN,              info_holds};
 
 ps_status
 ev_build_info(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
@@ -275,6 +288,8 @@ ev_build_info(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
     if (selector == NULL)
         return ev_no_memory(c);
     *selector = (pql_expr){.kind = PQL_SELECTOR, .type = PQL_VECTOR, .from = e->from, .to = e->to};
+    selector->selector.matchers = matchers; /* for whoever prints it */
+    selector->selector.n_matchers = n_matchers;
     find_anchor(e->call.args[0], &selector->selector.when);
     PS_TRY(ev_build_selector(c, selector, matchers, n_matchers, EV_TIMES, grid, &kid));
     ev_add_kid(node, kid);

@@ -137,6 +137,9 @@ void ev_groups_free(ev_groups *g);
 /* ---- nodes -------------------------------------------------------------------------------------------- */
 
 typedef struct ev_node ev_node;
+typedef struct ev_profile ev_profile;
+typedef enum ev_kind { EV_LEAF, EV_MAP, EV_FOLD, EV_GATHER, EV_JOIN, EV_GRID, EV_SCALAR,
+               EV_CHECK /* of labels; part of the node below it */ } ev_kind;
 typedef struct ev_node_ops {
     const char *name; /* for people */
     size_t bytes;     /* size of the node's struct, which begins with an ev_node */
@@ -147,6 +150,10 @@ typedef struct ev_node_ops {
     void (*close)(
         ev_node *n); /* frees what is not in the arena; children are closed by the caller of
                                   ev_close(); called once, opened or not */
+    ev_kind kind;
+    /* For EXPLAIN: bytes that it will hold over so many steps, beside what is in the query's arena; n
+     * was opened in a rehearsal. NULL: none. */
+    uint64_t (*holds)(const ev_node *n, size_t steps);
 } ev_node_ops;
 
 enum { EV_MAX_KIDS = 12 };
@@ -164,6 +171,7 @@ struct ev_node {
     bool distinct; /* known after open: no two series have equal labels */
     ev_node *made_before; /* the query closes all, also those of a tree that was not finished */
     bool closed;
+    ev_profile *profile; /* NULL unless the query is explained */
 };
 
 ps_status ev_open(ev_node *n) PS_MUST_CHECK; /* opens this node (which opens its children) */
@@ -228,6 +236,23 @@ ps_status ev_build_label_call(ev_ctx *c, const pql_expr *e, const ev_grid *grid,
                               ev_node **ret); /* label_replace, label_join */
 ps_status ev_build_scalar(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret);
 ps_status ev_build_vector(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret);
+
+/* ---- explaining (explain.c) --------------------------------------------------------------------------- */
+
+/*
+ * In a rehearsal nodes are opened over one step (at most) and find no sample: label sets come out as in
+ * a run, values do not. A node whose series depend on values gives all that may come then, and says how
+ * many to expect.
+ */
+bool ev_rehearses(const ev_ctx *c);
+void ev_expect_series(ev_node *n, uint64_t series);
+size_t ev_rehearsed_steps(const ev_node *n); /* as many as n will have in the run */
+/* Sizes for `holds`; what is beyond 64 bits is cut. */
+uint64_t ev_times(uint64_t a, uint64_t b);
+uint64_t ev_plus(uint64_t a, uint64_t b);
+uint64_t ev_cell_bytes(uint64_t rows, uint64_t steps);   /* of a matrix */
+uint64_t ev_batch_bytes(uint64_t series, uint64_t steps); /* of a batch that streams so many series */
+uint64_t ev_groups_bytes(uint64_t groups);
 
 /* ---- functions over ranges --------------------------------------------------------------------------- */
 

@@ -104,8 +104,15 @@ invariant_close(ev_node *n)
     ev_release(n->c, v->held);
 }
 
-static const ev_node_ops invariant_ops = {"invariant", sizeof(invariant_node), invariant_open,
-                                          invariant_next, invariant_close};
+static uint64_t
+invariant_holds(const ev_node *n, size_t steps)
+{
+    return ev_batch_bytes(n->n_series, steps);
+}
+
+static const ev_node_ops invariant_ops = {
+    "the same at each step", sizeof(invariant_node), invariant_open, invariant_next,
+    invariant_close,         EV_GRID,                invariant_holds};
 
 ps_status
 ev_build_invariant(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)

@@ -162,8 +162,19 @@ set_close(ev_node *n)
         ps_alloc_free(ev_alloc(n->c), s->bits, s->n_bits * sizeof *s->bits);
 }
 
+/* Groups while series are numbered, then bits. n_bits are those of a rehearsal: one word a group. */
+static uint64_t
+set_holds(const ev_node *n, size_t steps)
+{
+    const set_node *s = (const set_node *)n;
+    uint64_t groups = s->n_bits - 1, words = (steps + 63) / 64;
+    uint64_t bits = ev_times(groups, words * sizeof(uint64_t));
+    uint64_t opening = ev_groups_bytes(n->kids[0]->n_series);
+    return bits > opening ? bits : opening;
+}
+
 static const ev_node_ops set_ops = {"set operator", sizeof(set_node), set_open, set_next,
-                                    set_close};
+                                    set_close,      EV_JOIN,          set_holds};
 
 ps_status
 ev_build_set(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)

@@ -280,7 +280,22 @@ join_close(ev_node *n)
         ps_alloc_free(a, j->series, j->cap_series * sizeof *j->series);
 }
 
-static const ev_node_ops join_ops = {"join", sizeof(ev_join), join_open, join_next, join_close};
+/* The one side, what is said about each row of the result, and a batch or, before, the table that finds
+ * equal ones. */
+static uint64_t
+join_holds(const ev_node *n, size_t steps)
+{
+    const ev_join *j = (const ev_join *)n;
+    uint64_t rows = ev_batch_rows(steps), pairs = j->n_pairs;
+    uint64_t batch = ev_cell_bytes(rows < pairs ? rows : pairs + 1, steps);
+    uint64_t table = ev_groups_bytes(pairs);
+    uint64_t rest = ev_times(j->cap_pairs, sizeof *j->pairs + sizeof *j->series);
+    return ev_plus(ev_plus(ev_cell_bytes(j->one_kid->n_series, steps), rest),
+                   batch > table ? batch : table);
+}
+
+static const ev_node_ops join_ops = {"vector matching", sizeof(ev_join), join_open, join_next,
+                                     join_close,        EV_JOIN,         join_holds};
 
 ps_status
 ev_build_join(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)

@@ -178,6 +178,7 @@ run_row(ev_leaf *l, ev_piece *p, ev_worker *w, size_t worker, size_t i)
     w->read += w->samples.n;
     if (w->samples.n == 0)
         return PS_OK;
+    w->read_series++;
     if (l->stats_only && ev_stats_of(l, &w->samples) != PS_OK)
         return ev_no_memory(&p->c);
     ev_row row = ev_batch_row(&l->out, i);
@@ -236,7 +237,11 @@ gather_counts(ev_leaf *l)
     for (size_t i = 0; i < q->env.executor.n_workers; i++) {
         ev_worker *w = &l->workers[i];
         atomic_fetch_add_explicit(&q->samples_read, w->read, memory_order_relaxed);
-        w->read = 0;
+        if (l->n.profile != NULL) {
+            l->n.profile->read_samples += w->read;
+            l->n.profile->read_series += w->read_series;
+        }
+        w->read = w->read_series = 0;
         if (l->n.counts == NULL)
             continue;
         l->n.counts->total += w->counts.total;
@@ -360,7 +365,28 @@ leaf_close(ev_node *n)
     ev_release(n->c, l->held);
 }
 
-const ev_node_ops ev_leaf_ops = {"selector", sizeof(ev_leaf), leaf_open, leaf_next, leaf_close};
+/* A batch, its pieces, and for each worker the arrays of the longest series: a power of two of samples. */
+static uint64_t
+leaf_holds(const ev_node *n, size_t steps)
+{
+    const ev_leaf *l = (const ev_leaf *)n;
+    const ev_reading *r = &n->c->q->readings[l->selection];
+    uint64_t rows = ev_batch_rows(steps), piece_rows = PIECE_CELLS / (steps == 0 ? 1 : steps);
+    rows = rows < n->n_series ? rows : n->n_series;
+    piece_rows = piece_rows < MIN_PIECES_ROWS ? MIN_PIECES_ROWS : piece_rows;
+    uint64_t pieces = (rows + piece_rows - 1) / piece_rows;
+    uint64_t workers = n->c->q->env.executor.n_workers, cap = 64;
+    workers = workers < pieces ? workers : pieces;
+    uint64_t samples = r->series == 0 ? 0 : r->samples / r->series;
+    while (cap < samples && cap < UINT64_MAX / 4)
+        cap *= 2;
+    return ev_plus(ev_batch_bytes(n->n_series, steps),
+                   ev_plus(ev_times(pieces, sizeof(ev_piece)),
+                           samples == 0 ? 0 : ev_times(ev_times(workers, cap), 16)));
+}
+
+const ev_node_ops ev_leaf_ops = {"selector", sizeof(ev_leaf), leaf_open,  leaf_next,
+                                 leaf_close, EV_LEAF,         leaf_holds};
 
 /* ---- building -------------------------------------------------------------------------------------------- */
 

@@ -16,7 +16,7 @@ typedef struct ev_worker {
     ev_samples samples;
     ps_arena arena; /* histograms of the rows; reset with each batch */
     ev_counts counts;
-    uint64_t read;
+    uint64_t read, read_series;
 } ev_worker;
 
 typedef struct ev_piece {

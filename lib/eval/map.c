@@ -35,7 +35,15 @@ map_next(ev_node *n, ev_batch **ret)
     return *ret == NULL ? PS_OK : m->fn->run(&m->call, *ret);
 }
 
-static const ev_node_ops map_ops = {"map", sizeof(map_node), map_open, map_next, NULL};
+/* Its parameters, which are in the arena. */
+static uint64_t
+map_holds(const ev_node *n, size_t steps)
+{
+    return ev_times(n->n_kids - 1, ev_times(steps - 1, sizeof(double)));
+}
+
+static const ev_node_ops map_ops = {"function", sizeof(map_node), map_open, map_next,
+                                    NULL,       EV_MAP,           map_holds};
 
 ps_status
 ev_build_map(ev_ctx *c, const pql_expr *e, const ev_map_function *fn, const ev_grid *grid,

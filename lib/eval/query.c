@@ -88,30 +88,38 @@ prepare(ev_query *q)
     return PS_OK;
 }
 
-ps_status
-ev_query_new(const ev_env *env, const ev_options *options, pql_expr *expr, ps_str text,
-             int64_t start_ms, int64_t end_ms, int64_t step_ms, ev_query **ret)
+ev_query *
+ev_query_init(const ev_env *env, const ev_options *options)
 {
-    *ret = NULL;
     ev_query *q = ps_alloc_array(&env->alloc, 1, sizeof *q);
     if (q == NULL)
-        return PS_ENOMEM;
+        return NULL;
     q->env = *env;
     if (options != NULL)
         q->options = *options;
     fill_defaults(&q->options);
     ev_budget_init(&q->budget, &env->alloc, q->options.max_bytes);
     q->alloc = ev_budget_alloc(&q->budget);
-    ps_arena_init(&q->arena, &q->alloc, 0);
-    ev_notes_init(&q->notes, &q->alloc);
+    ps_alloc for_arena = ev_budget_arena_alloc(&q->budget);
+    ps_arena_init(&q->arena, &for_arena, 0);
+    ev_notes_init(&q->notes, &for_arena);
     ev_ctx_init(&q->ctx, q, &q->notes);
     q->ctx.counts = &q->counts;
+    return q;
+}
+
+ps_status
+ev_query_new(const ev_env *env, const ev_options *options, pql_expr *expr, ps_str text,
+             int64_t start_ms, int64_t end_ms, int64_t step_ms, ev_query **ret)
+{
+    ev_query *q = *ret = ev_query_init(env, options);
+    if (q == NULL)
+        return PS_ENOMEM;
     q->expr = expr;
     q->text = text;
     q->start_ms = start_ms;
     q->end_ms = end_ms;
     q->step_ms = step_ms;
-    *ret = q;
     return prepare(q);
 }
 
@@ -163,23 +171,30 @@ ev_select_all(ev_query *q)
     return status == PS_OK ? PS_OK : ev_source_failed(c, status, &err);
 }
 
-static ps_status
-run_nodes(ev_query *q, const pql_expr *e)
+ps_status
+ev_query_build(ev_query *q, const pql_expr *e, ev_counts *inner)
 {
     ev_ctx *c = &q->ctx;
-    ev_counts inner = {0};
-    bool subquery = e->kind == PQL_SUBQUERY;
     ev_node *root;
-    if (subquery)
-        PS_TRY(ev_build_subquery(c, e, &q->grid, &inner, &root));
+    if (e->kind == PQL_SUBQUERY)
+        PS_TRY(ev_build_subquery(c, e, &q->grid, inner, &root));
     else
         PS_TRY(ev_build(c, e, &q->grid, &root));
     if (q->options.delayed_names)
         PS_TRY(ev_build_cleanup(c, root, &root));
     q->root = root;
+    return PS_OK;
+}
+
+static ps_status
+run_nodes(ev_query *q, const pql_expr *e)
+{
+    ev_counts inner = {0};
+    bool subquery = e->kind == PQL_SUBQUERY;
+    PS_TRY(ev_query_build(q, e, &inner));
     PS_TRY(ev_select_all(q));
-    PS_TRY(ev_open(root));
-    PS_TRY(ev_collect(q, root, q->range || subquery));
+    PS_TRY(ev_open(q->root));
+    PS_TRY(ev_collect(q, q->root, q->range || subquery));
     if (subquery)
         ev_count(&q->counts, 0, inner.total);
     return PS_OK;
@@ -197,8 +212,8 @@ fill_stats(ev_query *q)
     s->n_steps = q->counts.n_steps;
 }
 
-static ps_status
-run(ev_query *q)
+ps_status
+ev_query_run_now(ev_query *q)
 {
     const pql_expr *e = pql_unwrap(q->expr);
     ev_result *r = &q->result;
@@ -217,20 +232,32 @@ run(ev_query *q)
 }
 
 ps_status
-ev_query_run(ev_query *q, const ev_result **ret)
+ev_query_once(ev_query *q)
 {
-    *ret = NULL;
     if (q->ctx.failed != PS_OK)
         return q->ctx.failed;
     if (q->ran)
         return ev_fail(&q->ctx, PS_EINTERNAL, "a query runs once");
     q->ran = true;
-    ps_status status = run(q);
+    return PS_OK;
+}
+
+/* First failures have a text; these may not. */
+ps_status
+ev_query_worded(ev_query *q, ps_status status)
+{
     if (status == PS_OK)
-        *ret = &q->result;
-    else if (status == PS_ENOMEM) /* first failures have a text; these may not */
-        status = ev_no_memory(&q->ctx);
-    else
-        status = ev_fail(&q->ctx, status, "%s", ps_status_name(status));
-    return status;
+        return PS_OK;
+    return status == PS_ENOMEM ? ev_no_memory(&q->ctx)
+                               : ev_fail(&q->ctx, status, "%s", ps_status_name(status));
+}
+
+ps_status
+ev_query_run(ev_query *q, const ev_result **ret)
+{
+    *ret = NULL;
+    PS_TRY(ev_query_once(q));
+    PS_TRY(ev_query_worded(q, ev_query_run_now(q)));
+    *ret = &q->result;
+    return PS_OK;
 }

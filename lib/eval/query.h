@@ -18,7 +18,20 @@ typedef struct ev_budget {
     size_t max; /* 0: none */
     atomic_size_t used, peak;
     atomic_bool refused; /* the budget, not the allocator, said no */
+    /* The node that runs, if the query is explained: what is taken and given back meanwhile, by any thread,
+     * is its. Set only while no other thread works. */
+    ev_profile *profile;
 } ev_budget;
+
+struct ev_profile { /* of a node */
+    size_t steps;    /* of the run, while it is rehearsed */
+    uint64_t expect; /* series; UINT64_MAX: nobody said */
+    atomic_int_least64_t used, peak; /* heap */
+    size_t arena;             /* taken from the query's arena */
+    int64_t total_ns;
+    uint64_t series, points;
+    uint64_t read_series, read_samples; /* of a leaf */
+};
 
 /* Samples that the steps of a grid looked at, as Prometheus counts them. */
 struct ev_counts {
@@ -70,6 +83,9 @@ struct ev_query {
     int stats_asked, stats_barred; /* while building: see stats_only.c */
     atomic_int_least64_t held, peak_held;
     atomic_uint_least64_t samples_read;
+    bool explained, rehearses;
+    size_t arena_mark; /* what of the arena nodes were charged with */
+    ev_reading *readings; /* [n_selections] while rehearsing */
     ev_result result;
 };
 
@@ -89,6 +105,15 @@ void ev_ctx_done(ev_ctx *c);
 ps_status ev_ctx_take(ev_ctx *c, ev_ctx *piece) PS_MUST_CHECK;
 void ev_budget_init(ev_budget *b, const ps_alloc *under, size_t max);
 ps_alloc ev_budget_alloc(ev_budget *b);
+ps_alloc ev_budget_arena_alloc(ev_budget *b); /* not counted as any node's */
+/* As ev_query_new() of one that is not prepared. */
+ev_query *ev_query_init(const ev_env *env, const ev_options *options);
+/* Builds the nodes of an expression (q->root). Samples of a subquery as the whole are counted in inner. */
+ps_status ev_query_build(ev_query *q, const pql_expr *e, ev_counts *inner) PS_MUST_CHECK;
+/* Parts of ev_query_run(): may it run; the run; a failure gets its words. */
+ps_status ev_query_once(ev_query *q) PS_MUST_CHECK;
+ps_status ev_query_run_now(ev_query *q) PS_MUST_CHECK;
+ps_status ev_query_worded(ev_query *q, ps_status status) PS_MUST_CHECK;
 
 /* Counts `samples` as looked at by a step / by each of the steps. */
 static inline void
@@ -101,6 +126,7 @@ ev_count(ev_counts *counts, size_t step, uint64_t samples)
 
 /* Registers what a leaf reads; equal selections share a number. */
 ps_status ev_select(ev_ctx *c, const ev_selection *s, size_t *ret) PS_MUST_CHECK;
+ev_selection ev_raw_selection(const ev_query *q, const pql_expr *e);
 /* A raw range selector or subquery as the result of an instant query. */
 ps_status ev_raw_range(ev_query *q, const pql_expr *e) PS_MUST_CHECK;
 

@@ -125,12 +125,24 @@ read_all(raw_range *r, const ev_series_list *list)
     return PS_OK;
 }
 
+ev_selection
+ev_raw_selection(const ev_query *q, const pql_expr *e)
+{
+    const pql_selector *s = &e->range.selector->selector;
+    int64_t lookback = s->edge == PQL_PLAIN ? 0 : q->options.lookback_ms, end, unused;
+    ev_window_times(&s->when, &q->grid, &end, &unused);
+    return (ev_selection){.matchers = s->matchers,
+                          .n_matchers = s->n_matchers,
+                          .from_ms = end - e->range.range_ms - lookback + 1,
+                          .to_ms = end + (s->edge == PQL_SMOOTHED ? lookback : 0)};
+}
+
 ps_status
 ev_raw_range(ev_query *q, const pql_expr *e)
 {
     ev_ctx *c = &q->ctx;
     const pql_selector *s = &e->range.selector->selector;
-    int64_t lookback = s->edge == PQL_PLAIN ? 0 : q->options.lookback_ms, end, unused;
+    int64_t end, unused;
     size_t selection;
     ev_window_times(&s->when, &q->grid, &end, &unused);
     raw_range r = {.q = q,
@@ -138,10 +150,7 @@ ev_raw_range(ev_query *q, const pql_expr *e)
                    .start_ms = end - e->range.range_ms,
                    .end_ms = end,
                    .edge = s->edge};
-    ev_selection wanted = {.matchers = s->matchers,
-                           .n_matchers = s->n_matchers,
-                           .from_ms = r.start_ms - lookback + 1,
-                           .to_ms = end + (s->edge == PQL_SMOOTHED ? lookback : 0)};
+    ev_selection wanted = ev_raw_selection(q, e);
     PS_TRY(ev_select(c, &wanted, &selection));
     PS_TRY(ev_select_all(q));
     ev_samples_init(&r.samples, ev_alloc(c));

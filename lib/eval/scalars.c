@@ -92,8 +92,14 @@ scalar_close(ev_node *n)
     ev_batch_done(&((scalar_node *)n)->out, n->c);
 }
 
-static const ev_node_ops scalar_ops = {"scalar", sizeof(scalar_node), scalar_open, scalar_next,
-                                       scalar_close};
+static uint64_t
+scalar_holds(const ev_node *n, size_t steps)
+{
+    return n->n_series == 0 ? 0 : ev_cell_bytes(1, steps);
+}
+
+static const ev_node_ops scalar_ops = {"scalar",     sizeof(scalar_node), scalar_open, scalar_next,
+                                       scalar_close, EV_SCALAR,           scalar_holds};
 
 static ps_status
 new_scalar(ev_ctx *c, scalar_kind kind, pql_type type, const pql_expr *e, const ev_grid *grid,

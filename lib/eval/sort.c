@@ -125,6 +125,11 @@ static ps_status
 sort_rows(sort_node *s)
 {
     ev_node *n = &s->base, *kid = n->kids[0];
+    if (ev_rehearses(n->c)) {
+        n->series = kid->series;
+        n->n_series = kid->n_series;
+        return PS_OK;
+    }
     s->holds_input = true;
     PS_TRY(ev_matrix_pull(kid, &s->input));
     uint32_t *rows = ps_arena_array(ev_arena(n->c), kid->n_series + 1, 2 * sizeof *rows);
@@ -203,4 +208,15 @@ sort_close(ev_node *n)
     ev_agg_output_done(n, &s->output);
 }
 
-const ev_node_ops ev_sort_ops = {"sort", sizeof(sort_node), sort_open, sort_next, sort_close};
+static uint64_t
+sort_holds(const ev_node *n, size_t steps)
+{
+    uint64_t series = n->kids[0]->n_series;
+    if (n->grid.step_ms != 0)
+        return 0;
+    return ev_plus(ev_plus(ev_cell_bytes(series, steps), ev_batch_bytes(series, steps)),
+                   ev_times(series, 2 * sizeof(uint32_t) + sizeof(ev_series)));
+}
+
+const ev_node_ops ev_sort_ops = {"sort",     sizeof(sort_node), sort_open, sort_next,
+                                 sort_close, EV_GATHER,         sort_holds};

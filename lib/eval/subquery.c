@@ -175,8 +175,19 @@ subquery_close(ev_node *n)
     ev_release(n->c, q->held);
 }
 
-static const ev_node_ops subquery_ops = {"subquery", sizeof(subquery_node), subquery_open,
-                                         subquery_next, subquery_close};
+/* A batch, and a row of the kid as samples: a power of two of them. */
+static uint64_t
+subquery_holds(const ev_node *n, size_t steps)
+{
+    uint64_t inner = ev_rehearsed_steps(n->kids[0]), cap = 64;
+    while (cap < inner && cap < UINT64_MAX / 4)
+        cap *= 2;
+    return ev_plus(ev_batch_bytes(n->n_series, steps), n->n_series == 0 ? 0 : ev_times(cap, 16));
+}
+
+static const ev_node_ops subquery_ops = {
+    "subquery",     sizeof(subquery_node), subquery_open, subquery_next,
+    subquery_close, EV_GRID,               subquery_holds};
 
 ps_status
 ev_new_subquery(ev_ctx *c, const pql_expr *call, const pql_expr *arg, const ev_range_function *fn,

@@ -175,8 +175,19 @@ unique_close(ev_node *n)
     ev_matrix_done(&u->all, n->c);
 }
 
-static const ev_node_ops unique_ops = {"unique", sizeof(unique_node), unique_open, unique_next,
-                                       unique_close};
+static uint64_t
+unique_holds(const ev_node *n, size_t steps)
+{
+    const unique_node *u = (const unique_node *)n;
+    uint64_t series = n->kids[0]->n_series, opening = ev_groups_bytes(series);
+    if (u->group == NULL)
+        return 0;
+    return u->merging ? ev_plus(ev_cell_bytes(series, steps), ev_batch_bytes(n->n_series, steps))
+                      : opening;
+}
+
+static const ev_node_ops unique_ops = {"unique",     sizeof(unique_node), unique_open, unique_next,
+                                       unique_close, EV_CHECK,            unique_holds};
 
 ps_status
 ev_build_unique(ev_ctx *c, ev_node *kid, bool strict, ev_node **ret)
@@ -220,7 +231,7 @@ cleanup_next(ev_node *n, ev_batch **ret)
 }
 
 static const ev_node_ops cleanup_ops = {"cleanup", sizeof(ev_node), cleanup_open, cleanup_next,
-                                        NULL};
+                                        NULL,      EV_CHECK,        NULL};
 
 ps_status
 ev_build_cleanup(ev_ctx *c, ev_node *kid, ev_node **ret)

@@ -23,6 +23,7 @@ typedef struct store {
     size_t n;
     size_t reads;         /* series that were read */
     ps_status fail_reads; /* what reading gives instead of samples */
+    ps_status fail_estimates;
 } store;
 
 void store_init(store *s);
