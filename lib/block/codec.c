@@ -59,6 +59,9 @@ blk_codec_scratch_done(blk_codec_scratch *s, const ps_alloc *alloc)
     blk_scratch_done(alloc, &s->exc);
     blk_scratch_done(alloc, &s->planes);
     blk_scratch_done(alloc, &s->zbuf);
+    blk_scratch_done(alloc, &s->keys);
+    blk_scratch_done(alloc, &s->spans);
+    blk_scratch_done(alloc, &s->table);
     blk_zstd_free(s->zstd, alloc);
     s->zstd = NULL;
 }
@@ -237,6 +240,34 @@ blk_codec_encode(const ps_alloc *alloc, blk_codec_scratch *s, const double *v, s
         PS_TRY(try_zstd(alloc, &c, v, n));
     *ret = c.best;
     return PS_OK;
+}
+
+unsigned
+blk_codec_flags(const blk_encoded *e)
+{
+    return (unsigned)e->k << BLK_ENTRY_K_SHIFT | (e->last_is_raw ? BLK_ENTRY_LAST_RAW : 0) |
+           (e->shift > 0 ? BLK_ENTRY_SHIFT : 0);
+}
+
+void
+blk_codec_put(const blk_encoded *e, double last, size_t n, ps_buf *head, ps_buf *body)
+{
+    if (e->shift > 0)
+        ps_buf_add_char(head, (char)e->shift);
+    if (e->last_is_raw)
+        blk_buf_u64(head, ps_bits_of(last));
+    else
+        blk_buf_varint(head, blk_zigzag(e->last_int));
+    if (e->codec == BLK_CODEC_CONST)
+        return;
+    if (e->codec == BLK_CODEC_ZSTD) {
+        blk_buf_varint(head, e->body.len);
+    } else if (n > BLK_FRAME_VALUES) {
+        blk_buf_varint(head, e->frames.len);
+        blk_buf_varint(head, e->body.len);
+    }
+    ps_buf_add_str(head, e->frames);
+    ps_buf_add_str(body, e->body);
 }
 
 /* ---- decoding ------------------------------------------------------------------------------ */

@@ -7,9 +7,9 @@
  *
  * Memory: one array of time columns and one of series, each bounded by the head's length.
  */
-#include "lib/block/internal.h"
+#include "lib/block/histograms.h"
 
-enum { TCOL_MIN_BYTES = 2, ENTRY_MIN_BYTES = 4 };
+enum { TCOL_MIN_BYTES = 2, ENTRY_MIN_BYTES = 4, HISTOGRAM_ENTRY_MIN_BYTES = 3 };
 
 static ps_status
 damaged(ps_err *err, const char *what)
@@ -68,13 +68,32 @@ parse_tref(blk_in *in, unsigned flags, int64_t before, uint32_t n_tcols, uint32_
     return t >= 0 && t < n_tcols;
 }
 
+/* Codec, last value and frame headers of floats; of histograms only the payload's length. */
+static ps_status
+parse_values(const blk_reader *r, blk_in *in, unsigned codec, unsigned flags, blk_columns_series *s,
+             ps_err *err)
+{
+    if (r->meta.kind == BLK_KIND_HISTOGRAM) {
+        uint64_t len = blk_in_varint(in);
+        if (in->bad || len > BLK_MAX_BYTES)
+            return damaged(err, "series entry");
+        s->values = (blk_vcol){.body_len = (uint32_t)len};
+        return PS_OK;
+    }
+    ps_status status = blk_codec_parse(in, codec, flags, r->tcols[s->tcol].n, &s->values);
+    if (status == PS_EUNSUPPORTED)
+        return ps_fail(err, status, "block has values of codec %u, not known to this build", codec);
+    return status == PS_OK ? PS_OK : damaged(err, "series entry");
+}
+
 static ps_status
 parse_entry(blk_reader *r, blk_in *in, uint32_t i, int64_t tref_before, uint64_t *body_off,
             ps_err *err)
 {
+    const bool histogram = r->meta.kind == BLK_KIND_HISTOGRAM;
     blk_columns_series *s = &r->cseries[i];
     uint64_t step = blk_in_varint(in);
-    unsigned codec = blk_in_u8(in), flags = blk_in_u8(in);
+    unsigned codec = histogram ? 0 : blk_in_u8(in), flags = blk_in_u8(in);
     uint64_t base = (uint64_t)(i == 0 ? r->meta.series_lo : r->cseries[i - 1].series_id);
 
     if (in->bad || (i == 0) != (step == 0) || step > (uint64_t)r->meta.series_hi - base)
@@ -83,13 +102,12 @@ parse_entry(blk_reader *r, blk_in *in, uint32_t i, int64_t tref_before, uint64_t
     if ((flags & BLK_ENTRY_TREF) == BLK_ENTRY_TREF)
         return ps_fail(err, PS_EUNSUPPORTED,
                        "block refers to times in a way not known to this build");
+    if (histogram && flags & ~(unsigned)BLK_ENTRY_TREF)
+        return ps_fail(err, PS_EUNSUPPORTED,
+                       "block has histograms of a form not known to this build");
     if (!parse_tref(in, flags, tref_before, r->n_tcols, &s->tcol))
         return damaged(err, "time column reference");
-    ps_status status = blk_codec_parse(in, codec, flags, r->tcols[s->tcol].n, &s->values);
-    if (status == PS_EUNSUPPORTED)
-        return ps_fail(err, status, "block has values of codec %u, not known to this build", codec);
-    if (status != PS_OK)
-        return damaged(err, "series entry");
+    PS_TRY(parse_values(r, in, codec, flags, s, err));
     s->values.body_off = (size_t)*body_off;
     *body_off += s->values.body_len;
     if (*body_off > r->body_len)
@@ -97,14 +115,42 @@ parse_entry(blk_reader *r, blk_in *in, uint32_t i, int64_t tref_before, uint64_t
     return PS_OK;
 }
 
+/* Start timestamps of each series. */
+static ps_status
+parse_starts(blk_reader *r, blk_in *in, uint64_t *body_off, ps_err *err)
+{
+    blk_starts_chain chain = {0};
+
+    if (r->n_series > blk_in_left(in))
+        return damaged(err, "start timestamps");
+    r->scols = ps_alloc_array(&r->alloc, r->n_series, sizeof *r->scols);
+    if (r->scols == NULL)
+        return ps_fail(err, PS_ENOMEM, "out of memory");
+    for (uint32_t i = 0; i < r->n_series; i++) {
+        ps_status status = blk_scol_parse(in, &chain, &r->scols[i]);
+        if (status == PS_EUNSUPPORTED)
+            return ps_fail(err, status,
+                           "block has start timestamps of a form not known to this build");
+        r->scols[i].body_off = (size_t)*body_off;
+        *body_off += r->scols[i].body_len;
+        if (status != PS_OK || *body_off > r->body_len)
+            return damaged(err, "start timestamps");
+    }
+    return PS_OK;
+}
+
 static ps_status
 parse_head(blk_reader *r, blk_in *in, ps_err *err)
 {
+    const bool histogram = r->meta.kind == BLK_KIND_HISTOGRAM;
     uint64_t body_off = 0, samples = 0;
     int64_t t_min = INT64_MAX, t_max = INT64_MIN, tref = -1;
 
     PS_TRY(parse_tcols(r, in, &body_off, err));
-    if ((uint64_t)r->meta.n_series > blk_in_left(in) / ENTRY_MIN_BYTES)
+    if (histogram)
+        PS_TRY(blk_layouts_read(&r->alloc, in, &r->layouts, &r->n_layouts, err));
+    if ((uint64_t)r->meta.n_series >
+        blk_in_left(in) / (histogram ? HISTOGRAM_ENTRY_MIN_BYTES : ENTRY_MIN_BYTES))
         return damaged(err, "number of series");
     r->n_series = (uint32_t)r->meta.n_series;
     r->cseries = ps_alloc_array(&r->alloc, r->n_series, sizeof *r->cseries);
@@ -118,6 +164,8 @@ parse_head(blk_reader *r, blk_in *in, ps_err *err)
         t_min = c->t_first < t_min ? c->t_first : t_min;
         t_max = c->t_last > t_max ? c->t_last : t_max;
     }
+    if (r->started)
+        PS_TRY(parse_starts(r, in, &body_off, err));
     if (blk_in_left(in) != 0 || body_off != r->body_len)
         return damaged(err, "lengths do not add up");
     if (samples != (uint64_t)r->meta.n_samples || t_min != r->meta.t_min_ms ||
@@ -147,6 +195,7 @@ blk_columns_open(blk_reader *r, ps_str data, ps_err *err)
     PS_TRY(blk_header_read(&in, &r->meta, &flags, err));
     if (r->meta.metric_id <= 0)
         return damaged(err, "metric");
+    r->started = (flags & BLK_FLAG_STARTS) != 0;
     r->body = p + head_len;
     r->body_len = ps_get_u32le(p + BLK_OFF_BODY_LEN);
     if (!r->head_only) {
@@ -163,6 +212,7 @@ blk_columns_close(blk_reader *r)
 {
     ps_alloc_free(&r->alloc, r->tcols, r->n_tcols * sizeof *r->tcols);
     ps_alloc_free(&r->alloc, r->cseries, r->n_series * sizeof *r->cseries);
+    ps_alloc_free(&r->alloc, r->scols, r->n_series * sizeof *r->scols);
     blk_scratch_done(&r->alloc, &r->own_kept.times);
     blk_codec_scratch_done(&r->own.scratch, &r->alloc);
 }
@@ -257,4 +307,26 @@ blk_columns_values(const blk_reader *r, blk_bench *b, uint32_t i, size_t lo, siz
     if (status == PS_ENOMEM)
         return ps_fail(err, status, "out of memory");
     return status == PS_OK ? PS_OK : damaged(err, "values");
+}
+
+ps_status
+blk_columns_starts(const blk_reader *r, blk_bench *b, uint32_t i, size_t lo, size_t n,
+                   int64_t *start_ms, ps_err *err)
+{
+    const uint32_t n_all = r->tcols[r->cseries[i].tcol].n;
+    const blk_scol *c = &r->scols[i];
+    int64_t *t = NULL;
+
+    PS_TRY(need_body(r, err));
+    if (blk_scol_needs_times(c)) {
+        size_t first, got;
+        t = blk_scratch_get(&b->alloc, &b->times, n_all, sizeof *t);
+        if (t == NULL)
+            return ps_fail(err, PS_ENOMEM, "out of memory");
+        PS_TRY(blk_columns_times(r, b, i, INT64_MIN, INT64_MAX, t, &first, &got, err));
+        t += lo;
+    }
+    if (!blk_scol_decode(c, r->body, n_all, lo, n, t, start_ms))
+        return damaged(err, "start timestamps");
+    return PS_OK;
 }

@@ -9,7 +9,7 @@
  *
  * The writer owns its buffers; series arrays are read during the call only. One thread at a time.
  */
-#include "lib/block/internal.h"
+#include "lib/block/histograms.h"
 
 typedef struct known_times { /* a time column as it was given, for comparing */
     uint64_t hash;
@@ -22,6 +22,10 @@ struct blk_writer {
     blk_writer_opts opts;
     blk_meta meta; /* grows with each series */
     ps_buf tcol_head, tcol_body, series_head, series_body;
+    ps_buf starts_head, starts_body; /* empty until a start timestamp is known */
+    ps_buf payload;                  /* of a series' histograms while it is being made */
+    blk_starts_chain starts_chain;
+    blk_intern layouts;
     blk_tcol prev_tcol;
     uint32_t prev_tref; /* of the series before */
     ps_buf times;       /* int64_t of all columns */
@@ -32,8 +36,20 @@ struct blk_writer {
     blk_codec_scratch scratch;
 };
 
-/* What one sample can take at most, time and value in the worst codec, with frame headers. */
-enum { WORST_SAMPLE_BYTES = 20, WORST_SERIES_BYTES = 256 };
+/* What one sample can take at most, time and value in the worst codec, with frame headers; and its
+ * start timestamp. */
+enum { WORST_SAMPLE_BYTES = 20, WORST_START_BYTES = 10, WORST_SERIES_BYTES = 256 };
+
+enum { N_BUFS = 9 };
+
+static ps_buf *
+buf_at(blk_writer *w, size_t i)
+{
+    ps_buf *bufs[N_BUFS] = {&w->tcol_head,   &w->tcol_body,   &w->series_head,
+                            &w->series_body, &w->starts_head, &w->starts_body,
+                            &w->payload,     &w->times,       &w->known};
+    return bufs[i];
+}
 
 blk_writer *
 blk_writer_new(const ps_alloc *alloc, const blk_writer_opts *opts)
@@ -45,10 +61,10 @@ blk_writer_new(const ps_alloc *alloc, const blk_writer_opts *opts)
     memset(w, 0, sizeof *w);
     w->alloc = *alloc;
     w->opts = *opts;
-    ps_buf *bufs[] = {&w->tcol_head,   &w->tcol_body, &w->series_head,
-                      &w->series_body, &w->times,     &w->known};
-    for (size_t i = 0; i < PS_ARRAY_LEN(bufs); i++)
-        ps_buf_init(bufs[i], alloc);
+    w->opts.kind = opts->kind == 0 ? BLK_KIND_FLOAT : opts->kind;
+    for (size_t i = 0; i < N_BUFS; i++)
+        ps_buf_init(buf_at(w, i), alloc);
+    blk_intern_init(&w->layouts, alloc);
     blk_codec_scratch_init(&w->scratch, alloc);
     return w;
 }
@@ -58,10 +74,9 @@ blk_writer_free(blk_writer *w)
 {
     if (w == NULL)
         return;
-    ps_buf *bufs[] = {&w->tcol_head,   &w->tcol_body, &w->series_head,
-                      &w->series_body, &w->times,     &w->known};
-    for (size_t i = 0; i < PS_ARRAY_LEN(bufs); i++)
-        ps_buf_done(bufs[i]);
+    for (size_t i = 0; i < N_BUFS; i++)
+        ps_buf_done(buf_at(w, i));
+    blk_intern_done(&w->layouts);
     ps_alloc alloc = w->alloc;
     blk_codec_scratch_done(&w->scratch, &alloc);
     ps_alloc_free(&alloc, w->table, w->table_size * sizeof *w->table);
@@ -81,7 +96,8 @@ blk_writer_bytes(const blk_writer *w)
 
     if (w->meta.n_series == 0)
         return 0;
-    return HEADER + w->tcol_head.len + w->tcol_body.len + w->series_head.len + w->series_body.len;
+    return HEADER + w->tcol_head.len + w->tcol_body.len + w->series_head.len + w->series_body.len +
+           w->starts_head.len + w->starts_body.len + w->layouts.bytes.len;
 }
 
 /* ---- time columns -------------------------------------------------------------------------- */
@@ -168,14 +184,17 @@ find_tcol(blk_writer *w, const int64_t *t, size_t n, uint32_t *ret)
 /* ---- series -------------------------------------------------------------------------------- */
 
 static ps_status
-check_series(const blk_writer *w, int64_t series_id, const int64_t *t, size_t n, ps_err *err)
+check_series(const blk_writer *w, int64_t series_id, const int64_t *t, size_t n, bool started,
+             ps_err *err)
 {
+    const size_t worst = WORST_SAMPLE_BYTES + (started ? WORST_START_BYTES : 0);
+
     if (n == 0)
         return ps_fail(err, PS_EINVAL, "a series without samples");
     if (w->meta.n_series > 0 && series_id <= w->meta.series_hi)
         return ps_fail(err, PS_EINVAL, "series ids do not ascend");
     if (n > BLK_MAX_SAMPLES - (size_t)w->meta.n_samples ||
-        blk_writer_bytes(w) + n * WORST_SAMPLE_BYTES + WORST_SERIES_BYTES > BLK_MAX_BYTES)
+        blk_writer_bytes(w) + n * worst + WORST_SERIES_BYTES > BLK_MAX_BYTES)
         return ps_fail(err, PS_ELIMIT, "too many samples for one block");
     if (t[0] < MDL_TIME_MIN_MS || t[n - 1] > MDL_TIME_MAX_MS)
         return ps_fail(err, PS_EINVAL, "sample time is out of range");
@@ -186,13 +205,12 @@ check_series(const blk_writer *w, int64_t series_id, const int64_t *t, size_t n,
     return PS_OK;
 }
 
+/* Id and flags of the entry, between them the codec unless that is 0, and the time column. */
 static void
-put_entry(blk_writer *w, int64_t series_id, uint32_t tcol, const blk_encoded *e, double last,
-          size_t n)
+put_entry(blk_writer *w, int64_t series_id, uint32_t tcol, unsigned codec, unsigned flags)
 {
     ps_buf *head = &w->series_head;
     bool first = w->meta.n_series == 0;
-    unsigned flags = (unsigned)e->k << BLK_ENTRY_K_SHIFT;
 
     if (!first && tcol == w->prev_tref)
         flags |= BLK_TREF_SAME;
@@ -200,48 +218,48 @@ put_entry(blk_writer *w, int64_t series_id, uint32_t tcol, const blk_encoded *e,
         flags |= BLK_TREF_NEXT;
     else
         flags |= BLK_TREF_INDEX;
-    flags |= e->last_is_raw ? BLK_ENTRY_LAST_RAW : 0;
-    flags |= e->shift > 0 ? BLK_ENTRY_SHIFT : 0;
-
     blk_buf_varint(head, first ? 0 : (uint64_t)series_id - (uint64_t)w->meta.series_hi);
-    ps_buf_add_char(head, (char)e->codec);
+    if (codec != 0)
+        ps_buf_add_char(head, (char)codec);
     ps_buf_add_char(head, (char)flags);
     if ((flags & BLK_ENTRY_TREF) == BLK_TREF_INDEX)
         blk_buf_varint(head, tcol);
-    if (e->shift > 0)
-        ps_buf_add_char(head, (char)e->shift);
-    if (e->last_is_raw)
-        blk_buf_u64(head, ps_bits_of(last));
-    else
-        blk_buf_varint(head, blk_zigzag(e->last_int));
-    if (e->codec == BLK_CODEC_CONST)
-        return;
-    if (e->codec == BLK_CODEC_ZSTD) {
-        blk_buf_varint(head, e->body.len);
-    } else if (n > BLK_FRAME_VALUES) {
-        blk_buf_varint(head, e->frames.len);
-        blk_buf_varint(head, e->body.len);
-    }
-    ps_buf_add_str(head, e->frames);
-    ps_buf_add_str(&w->series_body, e->body);
 }
 
-ps_status
-blk_writer_add(blk_writer *w, int64_t series_id, const int64_t *t_ms, const double *values,
-               size_t n, ps_err *err)
+/* Start timestamps of the series that is being added. The directory of them begins with the first
+ * series that has any. */
+static ps_status
+put_starts(blk_writer *w, const int64_t *t, const int64_t *start_ms, size_t n)
 {
-    blk_encoded e;
-    uint32_t tcol;
+    size_t known = 0;
+
+    while (start_ms != NULL && known < n && blk_start_valid(start_ms[known]) == 0)
+        known++;
+    if (start_ms == NULL || known == n) {
+        if (w->starts_head.len > 0)
+            ps_buf_add_char(&w->starts_head, BLK_STARTS_NONE);
+        return w->starts_head.failed ? PS_ENOMEM : PS_OK;
+    }
+    if (w->starts_head.len == 0) {
+        for (int32_t i = 0; i < w->meta.n_series; i++)
+            ps_buf_add_char(&w->starts_head, BLK_STARTS_NONE);
+    }
+    int64_t *starts = blk_scratch_get(&w->alloc, &w->scratch.ints, n * 2, sizeof *starts);
+    if (starts == NULL)
+        return PS_ENOMEM;
+    for (size_t i = 0; i < n; i++)
+        starts[i] = blk_start_valid(start_ms[i]);
+    blk_scol_put(starts, t, n, &w->starts_chain, (uint64_t *)(starts + n), &w->starts_head,
+                 &w->starts_body);
+    return w->starts_head.failed || w->starts_body.failed ? PS_ENOMEM : PS_OK;
+}
+
+/* Notes that the series is in the block. */
+static void
+added(blk_writer *w, int64_t series_id, const int64_t *t_ms, size_t n, uint32_t tcol)
+{
     blk_meta *m = &w->meta;
 
-    PS_TRY(check_series(w, series_id, t_ms, n, err));
-    if (find_tcol(w, t_ms, n, &tcol) != PS_OK ||
-        blk_codec_encode(&w->alloc, &w->scratch, values, n, w->opts.level >= BLK_LEVEL_SEALED,
-                         &e) != PS_OK)
-        return ps_fail(err, PS_ENOMEM, "out of memory");
-    put_entry(w, series_id, tcol, &e, values[n - 1], n);
-    if (w->series_head.failed || w->series_body.failed)
-        return ps_fail(err, PS_ENOMEM, "out of memory");
     w->prev_tref = tcol;
     if (m->n_series == 0) {
         m->series_lo = series_id;
@@ -255,6 +273,68 @@ blk_writer_add(blk_writer *w, int64_t series_id, const int64_t *t_ms, const doub
         m->t_max_ms = t_ms[n - 1];
     m->n_series++;
     m->n_samples += (int32_t)n;
+}
+
+ps_status
+blk_writer_add_started(blk_writer *w, int64_t series_id, const int64_t *t_ms,
+                       const int64_t *start_ms, const double *values, size_t n, ps_err *err)
+{
+    blk_encoded e;
+    uint32_t tcol;
+
+    if (w->opts.kind != BLK_KIND_FLOAT)
+        return ps_fail(err, PS_EINVAL, "a block of histograms does not hold floats");
+    PS_TRY(check_series(w, series_id, t_ms, n, start_ms != NULL, err));
+    if (find_tcol(w, t_ms, n, &tcol) != PS_OK || put_starts(w, t_ms, start_ms, n) != PS_OK ||
+        blk_codec_encode(&w->alloc, &w->scratch, values, n, w->opts.level >= BLK_LEVEL_SEALED,
+                         &e) != PS_OK)
+        return ps_fail(err, PS_ENOMEM, "out of memory");
+    put_entry(w, series_id, tcol, e.codec, blk_codec_flags(&e));
+    blk_codec_put(&e, values[n - 1], n, &w->series_head, &w->series_body);
+    if (w->series_head.failed || w->series_body.failed)
+        return ps_fail(err, PS_ENOMEM, "out of memory");
+    added(w, series_id, t_ms, n, tcol);
+    return PS_OK;
+}
+
+ps_status
+blk_writer_add(blk_writer *w, int64_t series_id, const int64_t *t_ms, const double *values,
+               size_t n, ps_err *err)
+{
+    return blk_writer_add_started(w, series_id, t_ms, NULL, values, n, err);
+}
+
+/* The payload comes first: how large it gets decides whether there is room. A layout that was new for
+ * a series without room stays; it does no harm. */
+ps_status
+blk_writer_add_histograms(blk_writer *w, int64_t series_id, const int64_t *t_ms,
+                          const int64_t *start_ms, const hst_hist *const *histograms, size_t n,
+                          ps_err *err)
+{
+    uint32_t tcol;
+
+    if (w->opts.kind != BLK_KIND_HISTOGRAM)
+        return ps_fail(err, PS_EINVAL, "a block of floats does not hold histograms");
+    PS_TRY(check_series(w, series_id, t_ms, n, start_ms != NULL, err));
+    ps_buf_clear(&w->payload);
+    ps_status status =
+        blk_columns_put_histograms(&w->alloc, &w->scratch, &w->layouts, histograms, n,
+                                   w->opts.level >= BLK_LEVEL_SEALED, &w->payload);
+    if (status == PS_OK &&
+        w->payload.len + blk_writer_bytes(w) + n * WORST_SAMPLE_BYTES + WORST_SERIES_BYTES >
+            BLK_MAX_BYTES)
+        status = PS_ELIMIT;
+    if (status == PS_ELIMIT)
+        return ps_fail(err, status, "too many buckets for one block");
+    if (status != PS_OK || find_tcol(w, t_ms, n, &tcol) != PS_OK ||
+        put_starts(w, t_ms, start_ms, n) != PS_OK)
+        return ps_fail(err, PS_ENOMEM, "out of memory");
+    put_entry(w, series_id, tcol, 0, 0);
+    blk_buf_varint(&w->series_head, w->payload.len);
+    ps_buf_add_str(&w->series_body, ps_buf_str(&w->payload));
+    if (w->series_head.failed || w->series_body.failed)
+        return ps_fail(err, PS_ENOMEM, "out of memory");
+    added(w, series_id, t_ms, n, tcol);
     return PS_OK;
 }
 
@@ -263,11 +343,10 @@ blk_writer_add(blk_writer *w, int64_t series_id, const int64_t *t_ms, const doub
 static void
 writer_reset(blk_writer *w)
 {
-    ps_buf *bufs[] = {&w->tcol_head,   &w->tcol_body, &w->series_head,
-                      &w->series_body, &w->times,     &w->known};
-
-    for (size_t i = 0; i < PS_ARRAY_LEN(bufs); i++)
-        ps_buf_clear(bufs[i]);
+    for (size_t i = 0; i < N_BUFS; i++)
+        ps_buf_clear(buf_at(w, i));
+    blk_intern_clear(&w->layouts);
+    w->starts_chain = (blk_starts_chain){0};
     memset(&w->meta, 0, sizeof w->meta);
     w->prev_tcol = (blk_tcol){0};
     w->prev_tref = 0;
@@ -288,16 +367,22 @@ blk_writer_finish(blk_writer *w, ps_buf *out, blk_meta *ret_meta, ps_err *err)
     m.metric_id = w->opts.metric_id;
     m.dist_key = mdl_dist_key(m.tenant_id, m.metric_id);
     m.level = w->opts.level;
-    m.kind = BLK_KIND_FLOAT;
+    m.kind = w->opts.kind;
     m.format = BLK_FORMAT_COLUMNS;
 
-    blk_header_write(out, &m, 0);
+    blk_header_write(out, &m, w->starts_head.len > 0 ? BLK_FLAG_STARTS : 0);
     blk_buf_varint(out, w->n_tcols);
     ps_buf_add_str(out, ps_buf_str(&w->tcol_head));
+    if (m.kind == BLK_KIND_HISTOGRAM) {
+        blk_buf_varint(out, w->layouts.n);
+        ps_buf_add_str(out, ps_buf_str(&w->layouts.bytes));
+    }
     ps_buf_add_str(out, ps_buf_str(&w->series_head));
+    ps_buf_add_str(out, ps_buf_str(&w->starts_head));
     const size_t head_len = out->len - start;
     ps_buf_add_str(out, ps_buf_str(&w->tcol_body));
     ps_buf_add_str(out, ps_buf_str(&w->series_body));
+    ps_buf_add_str(out, ps_buf_str(&w->starts_body));
     if (out->failed)
         return ps_fail(err, PS_ENOMEM, "out of memory");
     const size_t body_len = out->len - start - head_len;

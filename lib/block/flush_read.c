@@ -6,7 +6,7 @@
  * Memory is bounded before any of it is asked for: at most BLK_FLUSH_MAX_SAMPLES samples and
  * series, and a body of at most 255 times the compressed bytes (what lz4 can reach).
  */
-#include "lib/block/internal.h"
+#include "lib/block/histograms.h"
 
 #include <lz4.h>
 
@@ -162,6 +162,30 @@ read_vector_index(blk_reader *r, blk_in *in, uint64_t *tmp)
     return true;
 }
 
+/* Start timestamps of all samples. */
+static ps_status
+read_starts(blk_reader *r, blk_in *in, uint64_t *tmp, ps_err *err)
+{
+    int64_t *t = (int64_t *)tmp;
+    bool unsupported = false;
+
+    r->starts = ps_alloc_array(&r->alloc, (size_t)r->meta.n_samples, sizeof *r->starts);
+    if (r->starts == NULL)
+        return no_memory(err);
+    for (uint32_t i = 0; i < r->n_series; i++) {
+        const uint32_t *start = r->vec_start + r->fseries[i].vec;
+        memcpy(t, r->vec_times + start[0], (start[1] - start[0]) * sizeof *t);
+        t += start[1] - start[0];
+    }
+    if (blk_starts_get(in, (int64_t *)tmp, (size_t)r->meta.n_samples, r->meta.t_min_ms, r->starts,
+                       &unsupported))
+        return PS_OK;
+    if (unsupported)
+        return ps_fail(err, PS_EUNSUPPORTED,
+                       "block has start timestamps of a form not known to this build");
+    return damaged(err, "start timestamps");
+}
+
 /* ---- opening ------------------------------------------------------------------------------- */
 
 /* Everything before the values; *in stands at them afterwards. */
@@ -189,7 +213,9 @@ read_directory(blk_reader *r, blk_in *in, uint64_t *tmp, ps_err *err)
         return no_memory(err);
     if (!read_vector_times(r, in, tmp) || !read_vector_index(r, in, tmp))
         return damaged(err, "times");
-    return PS_OK;
+    if (r->started)
+        PS_TRY(read_starts(r, in, tmp, err));
+    return r->meta.kind == BLK_KIND_HISTOGRAM ? blk_flush_histograms_open(r, in, tmp, err) : PS_OK;
 }
 
 /* The body in the clear: the block itself, or memory that the reader owns. */
@@ -226,6 +252,7 @@ blk_flush_open(blk_reader *r, ps_str data, bool lazy, ps_err *err)
     if (r->meta.metric_id == 0 || (size_t)r->meta.n_samples > BLK_FLUSH_MAX_SAMPLES)
         return damaged(err, "header");
     r->n_series = (uint32_t)r->meta.n_series;
+    r->started = (flags & BLK_FLAG_STARTS) != 0;
     PS_TRY(unpack_body(r, flags, &in, err));
     const size_t tmp_size = (size_t)r->meta.n_samples * 2 * sizeof(uint64_t);
     uint64_t *tmp = ps_alloc_new(&r->alloc, tmp_size);
@@ -237,12 +264,13 @@ blk_flush_open(blk_reader *r, ps_str data, bool lazy, ps_err *err)
         status = read_directory(r, &in, tmp, err);
     ps_alloc_free(&r->alloc, tmp, tmp_size);
     if (status == PS_OK) {
-        r->groups[0].p = in.p;
+        if (r->meta.kind == BLK_KIND_FLOAT)
+            r->groups[0].p = in.p;
         r->values_end = in.end;
     }
     if (status == PS_OK && !lazy)
         status = blk_flush_values_all(r, err);
-    if (!lazy) {
+    if (!lazy && r->meta.kind == BLK_KIND_FLOAT) { /* layouts point into it */
         ps_alloc_free(&r->alloc, r->plain, r->plain_size);
         r->plain = NULL;
     }
@@ -253,6 +281,14 @@ void
 blk_flush_close(blk_reader *r)
 {
     ps_alloc_free(&r->alloc, r->plain, r->plain_size);
+    for (uint32_t k = 0; k < r->n_groups; k++) {
+        blk_flush_group *g = &r->groups[k];
+        ps_alloc_free(&r->alloc, g->pops, g->n_pops * sizeof *g->pops);
+        ps_alloc_free(&r->alloc, g->buckets, g->n_buckets * sizeof *g->buckets);
+    }
+    const size_t n_samples = (size_t)r->meta.n_samples;
+    ps_alloc_free(&r->alloc, r->histograms, n_samples * sizeof *r->histograms);
+    ps_alloc_free(&r->alloc, r->starts, n_samples * sizeof *r->starts);
     ps_alloc_free(&r->alloc, r->groups, r->n_groups * sizeof *r->groups);
     blk_scratch_done(&r->alloc, &r->ints);
     ps_alloc_free(&r->alloc, r->fseries, r->n_series * sizeof *r->fseries);

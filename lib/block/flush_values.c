@@ -9,7 +9,7 @@
  * What is looked up is checked as far as it is read: damage elsewhere in the group shows when that is
  * read.
  */
-#include "lib/block/internal.h"
+#include "lib/block/histograms.h"
 
 enum { MAX_LOOKUPS = 3, SMALL_GROUP = 64 }; /* passing over costs about a tenth of decoding */
 
@@ -25,16 +25,12 @@ no_memory(ps_err *err)
     return ps_fail(err, PS_ENOMEM, "out of memory");
 }
 
-typedef struct group_head {
-    unsigned flags, k, shift;
-} group_head;
-
-static bool
-read_head(blk_in *in, group_head *ret)
+bool
+blk_flush_read_head(blk_in *in, blk_group_head *ret)
 {
     unsigned flags = blk_in_u8(in);
 
-    *ret = (group_head){.flags = flags, .k = flags & BLK_GROUP_K};
+    *ret = (blk_group_head){.flags = flags, .k = flags & BLK_GROUP_K};
     if (flags & BLK_GROUP_SHIFT)
         ret->shift = blk_in_u8(in);
     return !in->bad && !(flags & ~BLK_GROUP_KNOWN) && ret->k <= BLK_DECIMAL_MAX && ret->shift <= 63;
@@ -48,8 +44,9 @@ series_len(const blk_reader *r, uint32_t i)
     return r->vec_start[vec + 1] - r->vec_start[vec];
 }
 
-static bool
-read_exceptions(blk_in *in, uint32_t n, uint64_t *pos, uint64_t *ret_n)
+bool
+blk_flush_read_exceptions(blk_in *in, uint32_t n, uint64_t *pos, uint64_t *ret_n,
+                          const uint8_t **ret_raw)
 {
     uint64_t n_exc = blk_in_varint(in), at = 0;
 
@@ -65,28 +62,25 @@ read_exceptions(blk_in *in, uint32_t n, uint64_t *pos, uint64_t *ret_n)
         pos[i] = at;
     }
     *ret_n = n_exc;
-    return true;
+    *ret_raw = blk_in_bytes(in, n_exc * 8);
+    return *ret_raw != NULL;
 }
 
-/* All values of a group. tmp holds 3 * n integers. */
-static bool
-read_group(blk_reader *r, const blk_flush_group *g, blk_in *in, uint64_t *tmp)
+bool
+blk_flush_read_values(const blk_reader *r, const blk_flush_group *g, blk_in *in, uint64_t *tmp,
+                      double *values)
 {
     const uint32_t lo = g->lo, hi = g->hi, n_series = hi - lo, n = g->n;
-    double *values = r->values + r->fseries[lo].first_value;
-    group_head h;
+    blk_group_head h;
     uint64_t n_exc = 0;
     const uint8_t *raw = NULL;
     uint64_t *pos = tmp + n; /* exceptions; later the steps */
 
-    if (!read_head(in, &h))
+    if (!blk_flush_read_head(in, &h))
         return false;
     const unsigned flags = h.flags, k = h.k, shift = h.shift;
     if (flags & BLK_GROUP_EXC) {
-        if (!read_exceptions(in, n, pos, &n_exc))
-            return false;
-        raw = blk_in_bytes(in, n_exc * 8);
-        if (raw == NULL)
+        if (!blk_flush_read_exceptions(in, n, pos, &n_exc, &raw))
             return false;
         pos += n_exc; /* keeps them; the steps come behind */
     }
@@ -168,9 +162,9 @@ look_up(const blk_reader *r, const blk_flush_group *g, uint32_t i, uint32_t from
     const uint32_t n_series = g->hi - g->lo;
     const uint32_t at = r->fseries[i].first_value - r->fseries[g->lo].first_value;
     exceptions exc = {0};
-    group_head h;
+    blk_group_head h;
 
-    if (!read_head(&in, &h))
+    if (!blk_flush_read_head(&in, &h))
         return false;
     if (h.flags & BLK_GROUP_EXC && !find_exceptions(&in, g->n, at + from, at + from + n, &exc))
         return false;
@@ -200,9 +194,9 @@ static bool
 skip_group(const blk_flush_group *g, blk_in *in)
 {
     exceptions none;
-    group_head h;
+    blk_group_head h;
 
-    if (!read_head(in, &h))
+    if (!blk_flush_read_head(in, &h))
         return false;
     if (h.flags & BLK_GROUP_EXC && !find_exceptions(in, g->n, 0, 0, &none))
         return false;
@@ -236,12 +230,15 @@ blk_flush_group_decode(blk_reader *r, uint32_t k, ps_err *err)
 
     if (g->decoded)
         return PS_OK;
+    if (r->meta.kind == BLK_KIND_HISTOGRAM)
+        return blk_flush_histograms_group(r, k, err);
     if (r->values == NULL)
         r->values = ps_alloc_array(&r->alloc, (size_t)r->meta.n_samples, sizeof *r->values);
     uint64_t *tmp = blk_scratch_get(&r->alloc, &r->ints, (size_t)g->n * 3, sizeof *tmp);
     if (r->values == NULL || tmp == NULL)
         return no_memory(err);
-    if (!locate(r, k, &in) || !read_group(r, g, &in, tmp))
+    if (!locate(r, k, &in) ||
+        !blk_flush_read_values(r, g, &in, tmp, r->values + r->fseries[g->lo].first_value))
         return damaged(err);
     if (k + 1 == r->n_groups ? in.p != in.end
                              : r->groups[k + 1].p != NULL && r->groups[k + 1].p != in.p)

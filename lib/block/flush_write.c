@@ -9,29 +9,14 @@
  * One pass over the sorted points fills arrays in one scratch allocation; everything the writer
  * needs beyond that is appended to the caller's buffer.
  */
-#include "lib/block/internal.h"
+#include "lib/block/histograms.h"
 
 #include <lz4.h>
-
-typedef struct flush_state {
-    const blk_point *points;
-    size_t n;
-    size_t n_series, n_metrics, n_vecs, n_rest;
-    uint64_t *id_delta, *vec_of;              /* per series */
-    uint64_t *metric_delta, *metric_series;   /* per metric */
-    uint64_t *vec_len, *vec_first, *vec_rest; /* per time vector; rest: all later steps */
-    uint32_t *vec_at;                         /* index of a point where the vector begins */
-    uint32_t *table;                          /* vectors by hash: index + 1 */
-    size_t table_size;
-    uint64_t *ints, *first, *steps; /* values */
-    double *values;
-    uint32_t *exc;
-} flush_state;
 
 /* ---- checking and counting ----------------------------------------------------------------- */
 
 static ps_status
-check_points(int32_t metric_or_bucket, flush_state *st, blk_meta *m, ps_err *err)
+check_points(int32_t metric_or_bucket, blk_flush_state *st, blk_meta *m, ps_err *err)
 {
     const blk_point *p = st->points;
 
@@ -57,6 +42,7 @@ check_points(int32_t metric_or_bucket, flush_state *st, blk_meta *m, ps_err *err
         m->series_hi = p[i].series_id > m->series_hi ? p[i].series_id : m->series_hi;
         m->t_min_ms = p[i].t_ms < m->t_min_ms ? p[i].t_ms : m->t_min_ms;
         m->t_max_ms = p[i].t_ms > m->t_max_ms ? p[i].t_ms : m->t_max_ms;
+        st->started |= blk_start_valid(p[i].start_ms) != 0;
     }
     if (m->t_min_ms < MDL_TIME_MIN_MS || m->t_max_ms > MDL_TIME_MAX_MS)
         return ps_fail(err, PS_EINVAL, "sample time is out of range");
@@ -65,11 +51,27 @@ check_points(int32_t metric_or_bucket, flush_state *st, blk_meta *m, ps_err *err
     return PS_OK;
 }
 
+static ps_status
+check_histograms(blk_flush_state *st, ps_err *err)
+{
+    for (size_t i = 0; i < st->n; i++) {
+        const hst_hist *h = st->points[i].histogram;
+        size_t n = blk_populated(h);
+        if (n > BLK_MAX_BUCKETS || h->n_bounds > BLK_MAX_BUCKETS)
+            return ps_fail(err, PS_ELIMIT, "more than %zu buckets in a histogram", BLK_MAX_BUCKETS);
+        st->n_pops += n;
+    }
+    if (st->n_pops > BLK_FLUSH_MAX_POPULATIONS)
+        return ps_fail(err, PS_ELIMIT, "more than %zu buckets for one flush block",
+                       BLK_FLUSH_MAX_POPULATIONS);
+    return PS_OK;
+}
+
 /* ---- scratch ------------------------------------------------------------------------------- */
 
 /* Carves the arrays out of one allocation; with mem NULL only measures. */
 static size_t
-carve(flush_state *st, char *mem)
+carve(blk_flush_state *st, char *mem)
 {
     size_t at = 0;
     struct {
@@ -103,7 +105,7 @@ carve(flush_state *st, char *mem)
 /* ---- series and times ---------------------------------------------------------------------- */
 
 static bool
-same_vector(const flush_state *st, size_t vec, const blk_point *p, size_t len)
+same_vector(const blk_flush_state *st, size_t vec, const blk_point *p, size_t len)
 {
     const blk_point *q = st->points + st->vec_at[vec];
 
@@ -117,7 +119,7 @@ same_vector(const flush_state *st, size_t vec, const blk_point *p, size_t len)
 }
 
 static size_t
-find_vector(flush_state *st, size_t at, size_t len, size_t before)
+find_vector(blk_flush_state *st, size_t at, size_t len, size_t before)
 {
     const blk_point *p = st->points + at;
 
@@ -143,7 +145,7 @@ find_vector(flush_state *st, size_t at, size_t len, size_t before)
 }
 
 static void
-collect(flush_state *st, const blk_meta *m)
+collect(blk_flush_state *st, const blk_meta *m)
 {
     size_t series = 0, metric = 0, vec = 0;
     int64_t id_before = m->series_lo;
@@ -175,22 +177,18 @@ collect(flush_state *st, const blk_meta *m)
 
 /* ---- values -------------------------------------------------------------------------------- */
 
-/* Values of one metric: series n_series from `series` on, samples at..at+n. */
-static void
-put_group(flush_state *st, size_t at, size_t n, size_t series, size_t n_series, ps_buf *out)
+void
+blk_flush_put_head(const double *v, size_t n, uint64_t *ints, uint32_t *exc, ps_buf *out)
 {
-    uint64_t *ints = st->ints;
-    size_t n_exc = 0, n_steps = 0;
+    size_t n_exc = 0;
     unsigned k = 0, flags = 0;
 
-    for (size_t i = 0; i < n; i++)
-        st->values[i] = st->points[at + i].value;
-    if (!blk_decimal_analyse(st->values, n, ints, st->exc, &n_exc, &k)) {
+    if (!blk_decimal_analyse(v, n, ints, exc, &n_exc, &k)) {
         flags = BLK_GROUP_BITS;
         k = 0;
         n_exc = 0;
         for (size_t i = 0; i < n; i++)
-            ints[i] = blk_ordered_bits(ps_bits_of(st->values[i]));
+            ints[i] = blk_ordered_bits(ps_bits_of(v[i]));
     }
     unsigned shift = blk_common_shift(ints, n);
     for (size_t i = 0; shift > 0 && i < n; i++)
@@ -202,10 +200,19 @@ put_group(flush_state *st, size_t at, size_t n, size_t series, size_t n_series, 
     if (n_exc > 0) {
         blk_buf_varint(out, n_exc);
         for (size_t i = 0; i < n_exc; i++)
-            blk_buf_varint(out, st->exc[i] - (i == 0 ? 0 : st->exc[i - 1]));
+            blk_buf_varint(out, exc[i] - (i == 0 ? 0 : exc[i - 1]));
         for (size_t i = 0; i < n_exc; i++)
-            blk_buf_u64(out, ps_bits_of(st->values[st->exc[i]]));
+            blk_buf_u64(out, ps_bits_of(v[exc[i]]));
     }
+}
+
+void
+blk_flush_put_values(blk_flush_state *st, size_t n, size_t series, size_t n_series, ps_buf *out)
+{
+    uint64_t *ints = st->ints;
+    size_t n_steps = 0;
+
+    blk_flush_put_head(st->values, n, ints, st->exc, out);
     if (n == n_series) { /* one sample each */
         blk_icol_encode(ints, n, out);
         return;
@@ -221,10 +228,32 @@ put_group(flush_state *st, size_t at, size_t n, size_t series, size_t n_series, 
     blk_icol_encode(st->steps, n_steps, out);
 }
 
+/* Values of one metric: series n_series from `series` on, samples at..at+n. */
 static void
-put_body(flush_state *st, int32_t metric_or_bucket, ps_buf *out)
+put_group(blk_flush_state *st, size_t at, size_t n, size_t series, size_t n_series, ps_buf *out)
 {
-    if (metric_or_bucket < 0) {
+    for (size_t i = 0; i < n; i++)
+        st->values[i] = st->points[at + i].value;
+    blk_flush_put_values(st, n, series, n_series, out);
+}
+
+/* Start timestamps of all samples; borrows arrays of the values, which come later. */
+static void
+put_starts(blk_flush_state *st, const blk_meta *m, ps_buf *out)
+{
+    int64_t *starts = (int64_t *)st->steps, *t = (int64_t *)(void *)st->values;
+
+    for (size_t i = 0; i < st->n; i++) {
+        starts[i] = blk_start_valid(st->points[i].start_ms);
+        t[i] = st->points[i].t_ms;
+    }
+    blk_starts_put(starts, t, st->n, m->t_min_ms, st->ints, out);
+}
+
+static ps_status
+put_body(const ps_alloc *alloc, blk_flush_state *st, const blk_meta *m, ps_buf *out)
+{
+    if (m->metric_id < 0) {
         blk_buf_varint(out, st->n_metrics);
         blk_icol_encode(st->metric_delta, st->n_metrics, out);
         blk_icol_encode(st->metric_series, st->n_metrics, out);
@@ -235,6 +264,10 @@ put_body(flush_state *st, int32_t metric_or_bucket, ps_buf *out)
     blk_icol_encode(st->vec_first, st->n_vecs, out);
     blk_icol_encode(st->vec_rest, st->n_rest, out);
     blk_icol_encode(st->vec_of, st->n_series, out);
+    if (st->started)
+        put_starts(st, m, out);
+    if (st->kind == BLK_KIND_HISTOGRAM)
+        return blk_flush_put_histograms(alloc, st, out);
     for (size_t metric = 0, series = 0, at = 0; metric < st->n_metrics; metric++) {
         size_t n_series = st->metric_series[metric], n = 0;
         for (size_t s = 0; s < n_series; s++)
@@ -243,6 +276,7 @@ put_body(flush_state *st, int32_t metric_or_bucket, ps_buf *out)
         series += n_series;
         at += n;
     }
+    return PS_OK;
 }
 
 /* Replaces the body from `at` on by its length and its lz4 form if that is smaller. */
@@ -272,15 +306,15 @@ compress_body(const ps_alloc *alloc, ps_buf *out, size_t at, bool *ret_done)
     return PS_OK;
 }
 
-ps_status
-blk_encode_flush(const ps_alloc *alloc, int32_t tenant_id, int32_t metric_or_bucket,
-                 const blk_point *points, size_t n, ps_buf *out, blk_meta *ret_meta, ps_err *err)
+static ps_status
+encode(const ps_alloc *alloc, int32_t tenant_id, int32_t metric_or_bucket, int16_t kind,
+       const blk_point *points, size_t n, ps_buf *out, blk_meta *ret_meta, ps_err *err)
 {
-    flush_state st = {.points = points, .n = n, .table_size = 16};
+    blk_flush_state st = {.points = points, .n = n, .kind = kind, .table_size = 16};
     blk_meta m = {.tenant_id = tenant_id,
                   .metric_id = metric_or_bucket,
                   .level = BLK_LEVEL_FRESH,
-                  .kind = BLK_KIND_FLOAT,
+                  .kind = kind,
                   .format = BLK_FORMAT_FLUSH};
     const size_t start = out->len;
     bool lz4 = false;
@@ -291,6 +325,8 @@ blk_encode_flush(const ps_alloc *alloc, int32_t tenant_id, int32_t metric_or_buc
         return ps_fail(err, PS_ELIMIT, "more than %zu samples for one flush block",
                        BLK_FLUSH_MAX_SAMPLES);
     PS_TRY(check_points(metric_or_bucket, &st, &m, err));
+    if (kind == BLK_KIND_HISTOGRAM)
+        PS_TRY(check_histograms(&st, err));
     m.dist_key = mdl_dist_key(tenant_id, metric_or_bucket);
 
     while (st.table_size < st.n_series * 2)
@@ -302,10 +338,15 @@ blk_encode_flush(const ps_alloc *alloc, int32_t tenant_id, int32_t metric_or_buc
     carve(&st, mem);
     memset(st.table, 0, st.table_size * sizeof *st.table);
     collect(&st, &m);
-    blk_header_write(out, &m, 0);
+    blk_header_write(out, &m, st.started ? BLK_FLAG_STARTS : 0);
     const size_t body_at = out->len;
-    put_body(&st, metric_or_bucket, out);
+    if (put_body(alloc, &st, &m, out) != PS_OK)
+        out->failed = true;
     ps_alloc_free(alloc, mem, size);
+    if (!out->failed && out->len - start > BLK_MAX_BYTES) {
+        out->len = start;
+        return ps_fail(err, PS_ELIMIT, "more than %zu bytes for one flush block", BLK_MAX_BYTES);
+    }
     if (!out->failed && compress_body(alloc, out, body_at, &lz4) != PS_OK)
         out->failed = true;
     if (out->failed) {
@@ -318,4 +359,21 @@ blk_encode_flush(const ps_alloc *alloc, int32_t tenant_id, int32_t metric_or_buc
     ps_put_u32le(p + BLK_OFF_CRC, blk_crc_skipping((ps_str){p, out->len - start}));
     *ret_meta = m;
     return PS_OK;
+}
+
+ps_status
+blk_encode_flush(const ps_alloc *alloc, int32_t tenant_id, int32_t metric_or_bucket,
+                 const blk_point *points, size_t n, ps_buf *out, blk_meta *ret_meta, ps_err *err)
+{
+    return encode(alloc, tenant_id, metric_or_bucket, BLK_KIND_FLOAT, points, n, out, ret_meta,
+                  err);
+}
+
+ps_status
+blk_encode_flush_histograms(const ps_alloc *alloc, int32_t tenant_id, int32_t metric_or_bucket,
+                            const blk_point *points, size_t n, ps_buf *out, blk_meta *ret_meta,
+                            ps_err *err)
+{
+    return encode(alloc, tenant_id, metric_or_bucket, BLK_KIND_HISTOGRAM, points, n, out, ret_meta,
+                  err);
 }

@@ -98,9 +98,10 @@ blk_header_read(blk_in *in, blk_meta *ret, unsigned *ret_flags, ps_err *err)
     m.kind = p[OFF_KIND];
     m.level = p[OFF_LEVEL];
     unsigned flags = ps_get_u16le(p + OFF_FLAGS);
-    unsigned known =
-        m.format == BLK_FORMAT_FLUSH ? BLK_FLAG_LZ4 | BLK_FLAG_DIST_KEY : BLK_FLAG_DIST_KEY;
-    if (m.kind != BLK_KIND_FLOAT)
+    unsigned known = BLK_FLAG_DIST_KEY | BLK_FLAG_STARTS;
+    if (m.format == BLK_FORMAT_FLUSH)
+        known |= BLK_FLAG_LZ4;
+    if (m.kind != BLK_KIND_FLOAT && m.kind != BLK_KIND_HISTOGRAM)
         return ps_fail(err, PS_EUNSUPPORTED, "block kind %d is not known to this build", m.kind);
     if (flags & ~known)
         return ps_fail(err, PS_EUNSUPPORTED, "block flags 0x%x are not known to this build",

@@ -9,6 +9,7 @@
  *   icol.c  times.c           integer columns of flush blocks; time columns of columns blocks
  *   codec.c  codec_zstd.c     value codecs of columns blocks, one table by stored id
  *   header.c                  the header both formats begin with
+ *   layout.c  starts.c        histograms, start timestamps (histograms.h)
  *   flush_write.c flush_read.c flush_values.c columns_write.c columns_read.c
  *   reader.c points.c merge.c
  *
@@ -280,7 +281,7 @@ enum {
 /* ---- header.c ------------------------------------------------------------------------------ */
 
 enum { BLK_VERSION = 1 };
-enum { BLK_FLAG_LZ4 = 1, BLK_FLAG_DIST_KEY = 2 };
+enum { BLK_FLAG_LZ4 = 1, BLK_FLAG_DIST_KEY = 2, BLK_FLAG_STARTS = 4 };
 enum {
     BLK_OFF_CRC = 8,
     BLK_FLUSH_FIXED = 12,
@@ -307,7 +308,8 @@ typedef struct blk_zstd blk_zstd; /* contexts, kept by writer and reader */
 
 typedef struct blk_codec_scratch {
     blk_scratch ints, exc, planes, zbuf;
-    ps_buf head[2], body[2]; /* candidates: the best so far and the one being tried */
+    blk_scratch keys, spans, table; /* of histograms */
+    ps_buf head[2], body[2];        /* candidates: the best so far and the one being tried */
     blk_zstd *zstd;
 } blk_codec_scratch;
 
@@ -384,6 +386,10 @@ void blk_codec_scratch_done(blk_codec_scratch *s, const ps_alloc *alloc);
 /* Chooses the smallest codec for v[0..n). hard: also those that cost time (sealed blocks). */
 ps_status blk_codec_encode(const ps_alloc *alloc, blk_codec_scratch *s, const double *v, size_t n,
                            bool hard, blk_encoded *ret) PS_MUST_CHECK;
+/* What a directory entry says of it: flags but for the time column's, and what comes behind them; the
+ * payload goes to body. */
+unsigned blk_codec_flags(const blk_encoded *e);
+void blk_codec_put(const blk_encoded *e, double last, size_t n, ps_buf *head, ps_buf *body);
 const char *blk_codec_name(unsigned id); /* NULL: not known */
 /* Parses the codec's part of a directory entry of n values: parameters, last value, frame headers.
  * PS_ECORRUPT without text, or PS_EUNSUPPORTED. */
@@ -406,6 +412,10 @@ enum { BLK_KEPT_TIMES = 65536 };
 
 /* ---- readers ------------------------------------------------------------------------------- */
 
+typedef struct blk_layout blk_layout; /* histograms.h */
+typedef struct blk_scol blk_scol;
+typedef struct blk_flush_histogram blk_flush_histogram;
+
 typedef struct blk_flush_series {
     int64_t series_id;
     int32_t metric_id;
@@ -421,6 +431,9 @@ typedef struct blk_flush_group { /* values of one metric */
     uint32_t lookups;
     const uint8_t *p; /* where it begins, NULL: not known yet */
     bool decoded;
+    double *pops;     /* of histograms, decoded */
+    int32_t *buckets; /* their indexes; samples may share them */
+    uint32_t n_pops, n_buckets;
 } blk_flush_group;
 
 typedef struct blk_columns_series {
@@ -440,7 +453,8 @@ struct blk_bench {
     blk_codec_scratch scratch;
     blk_kept *kept; /* n_kept of them, a power of 2; a column has one place */
     size_t n_kept;
-    blk_scratch parts, marks, values; /* runs.c */
+    blk_scratch parts, marks, values;   /* runs.c */
+    blk_scratch times, columns, matrix; /* decoding starts and histograms */
 };
 
 struct blk_reader {
@@ -448,9 +462,13 @@ struct blk_reader {
     blk_meta meta;
     uint32_t n_series;
     bool head_only;
+    bool started;        /* it has start timestamps */
+    blk_layout *layouts; /* of histograms */
+    uint32_t n_layouts;
     /* format COLUMNS */
     blk_columns_series *cseries;
     blk_tcol *tcols;
+    blk_scol *scols; /* one for each series, if it has start timestamps */
     uint32_t n_tcols;
     const uint8_t *body;
     size_t body_len;
@@ -463,6 +481,9 @@ struct blk_reader {
     int64_t *vec_times;
     uint32_t n_vec_times;
     double *values; /* NULL: no group is decoded yet */
+    blk_flush_histogram *histograms;
+    int64_t *starts;
+    size_t n_pops; /* of all groups that are decoded */
     blk_flush_group *groups;
     uint32_t n_groups;
     char *plain; /* the body, kept for groups that are not decoded yet; NULL: in the block itself */
@@ -486,5 +507,7 @@ ps_status blk_columns_times(const blk_reader *r, blk_bench *b, uint32_t i, int64
                             ps_err *err) PS_MUST_CHECK;
 ps_status blk_columns_values(const blk_reader *r, blk_bench *b, uint32_t i, size_t lo, size_t n,
                              double *values, ps_err *err) PS_MUST_CHECK;
+ps_status blk_columns_starts(const blk_reader *r, blk_bench *b, uint32_t i, size_t lo, size_t n,
+                             int64_t *start_ms, ps_err *err) PS_MUST_CHECK;
 
 #endif

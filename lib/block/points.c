@@ -5,7 +5,7 @@
  * least significant digit radix sort over only those bytes of the three keys in which the points
  * differ at all (a flush spans seconds and thousands of series: about five bytes of twenty).
  */
-#include "lib/block/internal.h"
+#include "lib/block/histograms.h"
 
 enum { RADIX_FROM = 256, KEY_BYTES = 20 };
 
@@ -91,7 +91,7 @@ radix_sort(blk_point *from, blk_point *to, size_t n)
 }
 
 static size_t
-unique(const blk_point *from, blk_point *to, size_t n, blk_dup_stats *stats)
+unique(const blk_point *from, blk_point *to, size_t n, bool histograms, blk_dup_stats *stats)
 {
     size_t kept = 0;
 
@@ -101,7 +101,8 @@ unique(const blk_point *from, blk_point *to, size_t n, blk_dup_stats *stats)
             const blk_point *q = &to[kept - 1];
             if (q->t_ms == p->t_ms && q->series_id == p->series_id &&
                 q->metric_id == p->metric_id) {
-                if (ps_bits_of(q->value) == ps_bits_of(p->value))
+                if (histograms ? blk_same_histogram(q->histogram, p->histogram)
+                               : ps_bits_of(q->value) == ps_bits_of(p->value))
                     stats->duplicates++;
                 else
                     stats->conflicts++;
@@ -115,8 +116,8 @@ unique(const blk_point *from, blk_point *to, size_t n, blk_dup_stats *stats)
     return kept;
 }
 
-size_t
-blk_points_sort_unique(blk_point *points, blk_point *scratch, size_t n, blk_dup_stats *stats)
+static size_t
+sort_unique(blk_point *points, blk_point *scratch, size_t n, bool histograms, blk_dup_stats *stats)
 {
     blk_point *sorted = points;
     size_t i = 1;
@@ -126,5 +127,17 @@ blk_points_sort_unique(blk_point *points, blk_point *scratch, size_t n, blk_dup_
     if (i < n)
         sorted = n < RADIX_FROM || n > UINT32_MAX ? merge_sort(points, scratch, n)
                                                   : radix_sort(points, scratch, n);
-    return unique(sorted, points, n, stats);
+    return unique(sorted, points, n, histograms, stats);
+}
+
+size_t
+blk_points_sort_unique(blk_point *points, blk_point *scratch, size_t n, blk_dup_stats *stats)
+{
+    return sort_unique(points, scratch, n, false, stats);
+}
+
+size_t
+blk_histograms_sort_unique(blk_point *points, blk_point *scratch, size_t n, blk_dup_stats *stats)
+{
+    return sort_unique(points, scratch, n, true, stats);
 }

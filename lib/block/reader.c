@@ -5,7 +5,7 @@
  * calls, so it is used by one thread at a time; or by several that each bring a bench, which has the
  * scratch memory then, so that nothing in the reader changes.
  */
-#include "lib/block/internal.h"
+#include "lib/block/histograms.h"
 
 static ps_status
 open_any(const ps_alloc *alloc, ps_str data, const blk_meta *expect, bool head_only, bool lazy,
@@ -68,6 +68,7 @@ blk_reader_free(blk_reader *r)
     else
         blk_columns_close(r);
     ps_alloc alloc = r->alloc;
+    ps_alloc_free(&alloc, r->layouts, r->n_layouts * sizeof *r->layouts);
     ps_alloc_free(&alloc, r, sizeof *r);
 }
 
@@ -95,14 +96,15 @@ blk_reader_series(const blk_reader *r, uint32_t i, blk_series *ret)
                             .t_first_ms = c->t_first,
                             .t_last_ms = c->t_last,
                             .last_value = s->values.last,
-                            .last_known = true,
+                            .last_known = r->meta.kind == BLK_KIND_FLOAT,
+                            .started = r->started && r->scols[i].mode != BLK_STARTS_NONE,
                             .index = i,
                             .times_id = s->tcol};
         return;
     }
     const blk_flush_series *s = &r->fseries[i];
     uint32_t lo = r->vec_start[s->vec], hi = r->vec_start[s->vec + 1];
-    const bool known = r->groups[s->group].decoded;
+    const bool known = r->values != NULL && r->groups[s->group].decoded;
     *ret = (blk_series){.series_id = s->series_id,
                         .metric_id = s->metric_id,
                         .n_samples = hi - lo,
@@ -110,6 +112,7 @@ blk_reader_series(const blk_reader *r, uint32_t i, blk_series *ret)
                         .t_last_ms = r->vec_times[hi - 1],
                         .last_value = known ? r->values[s->first_value + (hi - lo) - 1] : 0,
                         .last_known = known,
+                        .started = r->started,
                         .index = i,
                         .times_id = s->vec};
 }
@@ -155,6 +158,15 @@ no_series(ps_err *err)
     return ps_fail(err, PS_EINVAL, "no such series in the block");
 }
 
+static ps_status
+need_kind(const blk_reader *r, int16_t kind, ps_err *err)
+{
+    if (r->meta.kind == kind)
+        return PS_OK;
+    return ps_fail(err, PS_EINVAL, "the block holds %s",
+                   kind == BLK_KIND_FLOAT ? "histograms" : "no histograms");
+}
+
 ps_status
 blk_reader_times(blk_reader *r, uint32_t i, int64_t from_ms, int64_t to_ms, int64_t *t_ms,
                  size_t *ret_lo, size_t *ret_n, ps_err *err)
@@ -173,6 +185,7 @@ blk_reader_values(blk_reader *r, uint32_t i, size_t lo, size_t n, double *values
 {
     if (i >= r->n_series)
         return no_series(err);
+    PS_TRY(need_kind(r, BLK_KIND_FLOAT, err));
     bool columns = r->meta.format == BLK_FORMAT_COLUMNS;
     uint32_t vec = columns ? 0 : r->fseries[i].vec;
     size_t len =
@@ -228,6 +241,9 @@ blk_bench_free(blk_bench *b)
     blk_scratch_done(&alloc, &b->parts);
     blk_scratch_done(&alloc, &b->marks);
     blk_scratch_done(&alloc, &b->values);
+    blk_scratch_done(&alloc, &b->times);
+    blk_scratch_done(&alloc, &b->columns);
+    blk_scratch_done(&alloc, &b->matrix);
     ps_alloc_free(&alloc, b, sizeof *b);
 }
 
@@ -256,22 +272,60 @@ blk_bench_times(blk_bench *b, const blk_reader *r, uint32_t i, int64_t from_ms, 
     return PS_OK;
 }
 
-ps_status
-blk_bench_values(blk_bench *b, const blk_reader *r, uint32_t i, size_t lo, size_t n, double *values,
-                 ps_err *err)
+/* Samples lo..lo + n are there; of a flush block also: decoded. */
+static ps_status
+need_samples(const blk_reader *r, uint32_t i, size_t lo, size_t n, ps_err *err)
 {
     if (i >= r->n_series)
         return no_series(err);
     if (r->meta.format == BLK_FORMAT_COLUMNS) {
         if (lo > r->tcols[r->cseries[i].tcol].n || n > r->tcols[r->cseries[i].tcol].n - lo)
             return ps_fail(err, PS_EINVAL, "no such samples in the series");
-        return blk_columns_values(r, b, i, lo, n, values, err);
+        return PS_OK;
     }
     const blk_flush_series *s = &r->fseries[i];
     size_t len = r->vec_start[s->vec + 1] - r->vec_start[s->vec];
     if (!r->groups[s->group].decoded || lo > len || n > len - lo)
         return ps_fail(err, PS_EINVAL, "samples that were not prepared");
+    return PS_OK;
+}
+
+ps_status
+blk_bench_values(blk_bench *b, const blk_reader *r, uint32_t i, size_t lo, size_t n, double *values,
+                 ps_err *err)
+{
+    PS_TRY(need_samples(r, i, lo, n, err));
+    PS_TRY(need_kind(r, BLK_KIND_FLOAT, err));
+    if (r->meta.format == BLK_FORMAT_COLUMNS)
+        return blk_columns_values(r, b, i, lo, n, values, err);
     if (n > 0)
-        memcpy(values, r->values + s->first_value + lo, n * sizeof *values);
+        memcpy(values, r->values + r->fseries[i].first_value + lo, n * sizeof *values);
+    return PS_OK;
+}
+
+ps_status
+blk_bench_histograms(blk_bench *b, const blk_reader *r, uint32_t i, size_t lo, size_t n,
+                     ps_arena *arena, const hst_hist **histograms, ps_err *err)
+{
+    PS_TRY(need_samples(r, i, lo, n, err));
+    PS_TRY(need_kind(r, BLK_KIND_HISTOGRAM, err));
+    if (r->meta.format == BLK_FORMAT_COLUMNS)
+        return blk_columns_histograms(r, b, i, lo, n, arena, histograms, err);
+    return blk_flush_histograms_make(r, i, lo, n, arena, histograms, err);
+}
+
+ps_status
+blk_bench_starts(blk_bench *b, const blk_reader *r, uint32_t i, size_t lo, size_t n,
+                 int64_t *start_ms, ps_err *err)
+{
+    PS_TRY(need_samples(r, i, lo, n, err));
+    if (n == 0)
+        return PS_OK;
+    if (!r->started)
+        memset(start_ms, 0, n * sizeof *start_ms);
+    else if (r->meta.format == BLK_FORMAT_COLUMNS)
+        return blk_columns_starts(r, b, i, lo, n, start_ms, err);
+    else
+        memcpy(start_ms, r->starts + r->fseries[i].first_value + lo, n * sizeof *start_ms);
     return PS_OK;
 }

@@ -4,9 +4,10 @@
  * What one block holds is a run: ascending times. Runs that overlap no other are decoded into their
  * places. Those that overlap are laid one behind the other, best precedence first, as marks (time,
  * run, position), and merged pairwise; of equal times the former stays, so that the first write wins.
- * Values are decoded only then, of runs that have something left.
+ * Values are decoded only then, of runs that have something left. Floats and histograms of one series
+ * go the same way; a float precedes every histogram.
  */
-#include "lib/block/internal.h"
+#include "lib/block/histograms.h"
 
 typedef struct part { /* a run that reaches into the range */
     blk_run run;
@@ -24,11 +25,16 @@ typedef struct mark {
 typedef struct merging {
     blk_bench *b;
     int64_t from_ms, to_ms;
-    int64_t *t_ms;
-    double *values;
-    size_t n;
+    blk_samples to; /* whose n grows */
     ps_err *err;
 } merging;
+
+/* Where contents of a run stand; as much of it as is wanted. */
+typedef struct contents {
+    double *values;
+    const hst_hist **histograms;
+    int64_t *start_ms;
+} contents;
 
 static ps_status
 no_memory(ps_err *err)
@@ -47,7 +53,10 @@ reaches(const blk_run *run, int64_t from_ms, int64_t to_ms, blk_series *ret)
 static bool
 precedes(const blk_run *a, const blk_run *b)
 {
-    int16_t x = blk_reader_meta(a->reader)->level, y = blk_reader_meta(b->reader)->level;
+    const blk_meta *m = blk_reader_meta(a->reader), *o = blk_reader_meta(b->reader);
+    if (m->kind != o->kind)
+        return m->kind == BLK_KIND_FLOAT;
+    int16_t x = m->level, y = o->level;
     return x != y ? x > y : a->id < b->id;
 }
 
@@ -61,6 +70,22 @@ blk_runs_samples(const blk_run *runs, size_t n, int64_t from_ms, int64_t to_ms)
             sum += s.n_samples;
     }
     return sum;
+}
+
+blk_runs_kinds
+blk_runs_look(const blk_run *runs, size_t n, int64_t from_ms, int64_t to_ms)
+{
+    blk_runs_kinds kinds = {0};
+    for (size_t i = 0; i < n; i++) {
+        blk_series s;
+        if (!reaches(&runs[i], from_ms, to_ms, &s))
+            continue;
+        bool floats = blk_reader_meta(runs[i].reader)->kind == BLK_KIND_FLOAT;
+        kinds.floats |= floats;
+        kinds.histograms |= !floats;
+        kinds.starts |= s.started;
+    }
+    return kinds;
 }
 
 /* Newest sample in the range of a run that goes on after it, or whose last value is not decoded. */
@@ -189,14 +214,14 @@ merge_all(mark *from, mark *to, size_t *ends, size_t n)
     return from;
 }
 
-/* Times of all parts as marks; where each ends goes to ends. Uses m->t_ms for a moment: it has room. */
+/* Times of all parts as marks; where each ends goes to ends. Uses m->to.t_ms for a moment: it has room. */
 static ps_status
 lay_out(merging *m, part *parts, size_t n, mark *marks, size_t *ends)
 {
     ends[0] = 0;
     for (size_t i = 0; i < n; i++) {
         size_t n_times;
-        int64_t *t = m->t_ms + m->n;
+        int64_t *t = m->to.t_ms + m->to.n;
         PS_TRY(blk_bench_times(m->b, parts[i].run.reader, parts[i].run.index, m->from_ms, m->to_ms,
                                t, &parts[i].lo, &n_times, m->err));
         mark *to = marks + ends[i];
@@ -209,27 +234,72 @@ lay_out(merging *m, part *parts, size_t n, mark *marks, size_t *ends)
     return PS_OK;
 }
 
+/* Contents of samples lo..lo + n of a run. */
 static ps_status
-take(merging *m, part *parts, size_t n, const mark *marks, size_t n_marks)
+decode_contents(const merging *m, const blk_run *run, size_t lo, size_t n, contents to)
 {
+    if (to.start_ms != NULL)
+        PS_TRY(blk_bench_starts(m->b, run->reader, run->index, lo, n, to.start_ms, m->err));
+    if (blk_reader_meta(run->reader)->kind == BLK_KIND_FLOAT) {
+        if (to.histograms != NULL)
+            memset(to.histograms, 0, n * sizeof *to.histograms);
+        return blk_bench_values(m->b, run->reader, run->index, lo, n, to.values, m->err);
+    }
+    memset(to.values, 0, n * sizeof *to.values);
+    if (to.histograms == NULL)
+        return ps_fail(m->err, PS_EINVAL, "no room for histograms");
+    return blk_bench_histograms(m->b, run->reader, run->index, lo, n, m->to.arena, to.histograms,
+                                m->err);
+}
+
+/* Contents of all that have something left, one behind the other. */
+static ps_status
+decode_parts(merging *m, part *parts, size_t n, contents *ret)
+{
+    const size_t width = 1 + (m->to.histograms != NULL) + (m->to.start_ms != NULL);
     size_t sum = 0;
-    for (size_t i = 0; i < n_marks; i++)
-        parts[marks[i].part].left++;
     for (size_t i = 0; i < n; i++) {
         parts[i].at = sum;
         sum += parts[i].left > 0 ? parts[i].n : 0;
     }
-    double *values = blk_scratch_get(&m->b->alloc, &m->b->values, sum, sizeof *values);
+    double *values = blk_scratch_get(&m->b->alloc, &m->b->values, sum * width, sizeof *values);
     if (values == NULL)
         return no_memory(m->err);
-    for (size_t i = 0; i < n; i++) {
-        if (parts[i].left > 0)
-            PS_TRY(blk_bench_values(m->b, parts[i].run.reader, parts[i].run.index, parts[i].lo,
-                                    parts[i].n, values + parts[i].at, m->err));
+    contents c = {.values = values};
+    void *more = values + sum;
+    if (m->to.start_ms != NULL) {
+        c.start_ms = more;
+        more = c.start_ms + sum;
     }
-    for (size_t i = 0; i < n_marks; i++) {
-        m->t_ms[m->n] = marks[i].t_ms;
-        m->values[m->n++] = values[parts[marks[i].part].at + marks[i].pos];
+    if (m->to.histograms != NULL)
+        c.histograms = more;
+    for (size_t i = 0; i < n; i++) {
+        const size_t at = parts[i].at;
+        contents to = {c.values + at, c.histograms == NULL ? NULL : c.histograms + at,
+                       c.start_ms == NULL ? NULL : c.start_ms + at};
+        if (parts[i].left > 0)
+            PS_TRY(decode_contents(m, &parts[i].run, parts[i].lo, parts[i].n, to));
+    }
+    *ret = c;
+    return PS_OK;
+}
+
+static ps_status
+take(merging *m, part *parts, size_t n, const mark *marks, size_t n_marks)
+{
+    contents c = {0};
+    blk_samples *to = &m->to;
+    for (size_t i = 0; i < n_marks; i++)
+        parts[marks[i].part].left++;
+    PS_TRY(decode_parts(m, parts, n, &c));
+    for (size_t i = 0; i < n_marks; i++, to->n++) {
+        const size_t at = parts[marks[i].part].at + marks[i].pos;
+        to->t_ms[to->n] = marks[i].t_ms;
+        to->values[to->n] = c.values[at];
+        if (c.histograms != NULL)
+            to->histograms[to->n] = c.histograms[at];
+        if (c.start_ms != NULL)
+            to->start_ms[to->n] = c.start_ms[at];
     }
     return PS_OK;
 }
@@ -258,20 +328,24 @@ static ps_status
 decode_alone(merging *m, const part *p)
 {
     size_t lo, n;
-    PS_TRY(blk_bench_times(m->b, p->run.reader, p->run.index, m->from_ms, m->to_ms, m->t_ms + m->n,
+    const size_t at = m->to.n;
+    contents to = {m->to.values + at, m->to.histograms == NULL ? NULL : m->to.histograms + at,
+                   m->to.start_ms == NULL ? NULL : m->to.start_ms + at};
+    PS_TRY(blk_bench_times(m->b, p->run.reader, p->run.index, m->from_ms, m->to_ms, m->to.t_ms + at,
                            &lo, &n, m->err));
-    PS_TRY(blk_bench_values(m->b, p->run.reader, p->run.index, lo, n, m->values + m->n, m->err));
-    m->n += n;
+    PS_TRY(decode_contents(m, &p->run, lo, n, to));
+    m->to.n += n;
     return PS_OK;
 }
 
 ps_status
-blk_runs_decode(blk_bench *b, const blk_run *runs, size_t n, int64_t from_ms, int64_t to_ms,
-                int64_t *t_ms, double *values, size_t *ret_n, ps_err *err)
+blk_runs_read(blk_bench *b, const blk_run *runs, size_t n, int64_t from_ms, int64_t to_ms,
+              blk_samples *into, ps_err *err)
 {
-    merging m = {b, from_ms, to_ms, t_ms, values, 0, err};
+    merging m = {b, from_ms, to_ms, *into, err};
     part *parts = blk_scratch_get(&b->alloc, &b->parts, n, sizeof *parts);
     size_t n_parts = 0;
+    m.to.n = 0;
     if (parts == NULL && n > 0)
         return no_memory(err);
     for (size_t i = 0; i < n; i++) {
@@ -290,6 +364,16 @@ blk_runs_decode(blk_bench *b, const blk_run *runs, size_t n, int64_t from_ms, in
         PS_TRY(end == i + 1 ? decode_alone(&m, &parts[i])
                             : merge_overlapping(&m, parts + i, end - i));
     }
-    *ret_n = m.n;
+    into->n = m.to.n;
+    return PS_OK;
+}
+
+ps_status
+blk_runs_decode(blk_bench *b, const blk_run *runs, size_t n, int64_t from_ms, int64_t to_ms,
+                int64_t *t_ms, double *values, size_t *ret_n, ps_err *err)
+{
+    blk_samples into = {.t_ms = t_ms, .values = values};
+    PS_TRY(blk_runs_read(b, runs, n, from_ms, to_ms, &into, err));
+    *ret_n = into.n;
     return PS_OK;
 }

@@ -7,7 +7,10 @@
  *   <metric>,<series>,<t_ms>,<value>        any number; in any order for flush, sorted otherwise
  *   end
  *
- * A value is a decimal number or x followed by the 16 hex digits of its bits. Output goes to psql.
+ * A value is a decimal number or x followed by the 16 hex digits of its bits; or, in all lines of a block,
+ * a histogram as PromQL test scripts write it, {{schema:0 sum:5 count:4 buckets:[1 2 1]}}; an i before it
+ * says that it is one of integers, {{stale}} is the staleness marker. The time may be followed by @ and
+ * the start timestamp: <t_ms>@<start_ms>. Output goes to psql.
  */
 #include "lib/block/block.h"
 
@@ -18,6 +21,8 @@
 typedef struct points {
     blk_point *items;
     size_t n, cap;
+    size_t n_histograms;
+    ps_arena arena; /* of histograms */
 } points;
 
 _Noreturn static void
@@ -27,27 +32,57 @@ die(const char *what, const char *detail)
     exit(1);
 }
 
-static void
-points_add(points *p, const char *line)
+static const hst_hist *
+parse_histogram(points *p, char *text)
 {
-    int32_t metric;
-    int64_t series, t_ms;
-    char text[64];
+    ps_err err = {0};
+    const hst_hist *h = NULL;
+    bool has_hint, integer = text[0] == 'i';
+    char *begin = strstr(text, "{{"), *end = strstr(text, "}}");
 
-    if (sscanf(line, "%" SCNd32 ",%" SCNd64 ",%" SCNd64 ",%63s", &metric, &series, &t_ms, text) !=
-        4)
+    if (begin == NULL || end == NULL || end < begin + 2)
+        die("not a histogram", text);
+    begin += 2;
+    hst_hist *copy = ps_arena_new(&p->arena, sizeof(*copy));
+    if (copy == NULL)
+        die("arena", "no memory");
+    if (strncmp(begin, "stale", 5) == 0)
+        *copy = (hst_hist){.sum = ps_double_of(MDL_STALE_NAN_BITS)};
+    else if (hst_parse(&p->arena, (ps_str){begin, (size_t)(end - begin)}, &h, &has_hint, &err) !=
+             PS_OK)
+        die("hst_parse", err.text);
+    else
+        *copy = *h;
+    copy->integer = integer;
+    p->n_histograms++;
+    return copy;
+}
+
+static void
+points_add(points *p, char *line)
+{
+    blk_point x = {0};
+    int used = 0, at = 0;
+
+    if (sscanf(line, "%" SCNd32 ",%" SCNd64 ",%" SCNd64 "%n", &x.metric_id, &x.series_id, &x.t_ms,
+               &used) < 3)
         die("not a sample", line);
+    char *text = line + used;
+    if (sscanf(text, "@%" SCNd64 "%n", &x.start_ms, &at) == 1)
+        text += at;
+    if (*text++ != ',')
+        die("not a sample", line);
+    if (strstr(text, "{{") != NULL)
+        x.histogram = parse_histogram(p, text);
+    else
+        x.value = *text == 'x' ? ps_double_of(strtoull(text + 1, NULL, 16)) : strtod(text, NULL);
     if (p->n == p->cap) {
         p->cap = p->cap == 0 ? 1024 : p->cap * 2;
         p->items = realloc(p->items, p->cap * sizeof(*p->items));
         if (p->items == NULL)
             die("realloc", "no memory");
     }
-
-    double value = text[0] == 'x' ? ps_double_of(strtoull(text + 1, NULL, 16)) : strtod(text, NULL);
-
-    p->items[p->n++] =
-        (blk_point){.metric_id = metric, .series_id = series, .t_ms = t_ms, .value = value};
+    p->items[p->n++] = x;
 }
 
 static void
@@ -56,43 +91,76 @@ encode_flush(points *p, int32_t tenant, int32_t metric, ps_buf *out, blk_meta *m
     blk_point *scratch = malloc((p->n + 1) * sizeof(*scratch));
     blk_dup_stats stats = {0};
     ps_err err = {0};
+    const bool histograms = p->n_histograms > 0;
 
     if (scratch == NULL)
         die("malloc", "no memory");
-    p->n = blk_points_sort_unique(p->items, scratch, p->n, &stats);
+    p->n = (histograms ? blk_histograms_sort_unique : blk_points_sort_unique)(p->items, scratch,
+                                                                              p->n, &stats);
     free(scratch);
-    if (blk_encode_flush(&ps_malloc, tenant, metric, p->items, p->n, out, meta, &err) != PS_OK)
+    if ((histograms ? blk_encode_flush_histograms : blk_encode_flush)(&ps_malloc, tenant, metric,
+                                                                      p->items, p->n, out, meta,
+                                                                      &err) != PS_OK)
         die("blk_encode_flush", err.text);
+}
+
+typedef struct columns { /* one series' samples side by side */
+    int64_t *t_ms, *start_ms;
+    double *values;
+    const hst_hist **histograms;
+} columns;
+
+static columns
+columns_new(size_t n)
+{
+    columns c = {malloc((n + 1) * 8), malloc((n + 1) * 8), malloc((n + 1) * 8),
+                 malloc((n + 1) * sizeof(*c.histograms))};
+
+    if (c.t_ms == NULL || c.start_ms == NULL || c.values == NULL || c.histograms == NULL)
+        die("malloc", "no memory");
+    return c;
 }
 
 static void
 encode_columns(const points *p, int32_t tenant, int32_t metric, int16_t level, ps_buf *out,
                blk_meta *meta)
 {
-    blk_writer_opts opts = {.tenant_id = tenant, .metric_id = metric, .level = level};
+    const bool histograms = p->n_histograms > 0;
+    blk_writer_opts opts = {.tenant_id = tenant,
+                            .metric_id = metric,
+                            .level = level,
+                            .kind = histograms ? BLK_KIND_HISTOGRAM : BLK_KIND_FLOAT};
     blk_writer *w = blk_writer_new(&ps_malloc, &opts);
-    int64_t *t_ms = malloc((p->n + 1) * sizeof(*t_ms));
-    double *values = malloc((p->n + 1) * sizeof(*values));
+    columns c = columns_new(p->n);
     ps_err err = {0};
 
-    if (w == NULL || t_ms == NULL || values == NULL)
+    if (w == NULL)
         die("malloc", "no memory");
     for (size_t i = 0; i < p->n;) {
         int64_t series = p->items[i].series_id;
         size_t n = 0;
 
         for (; i < p->n && p->items[i].series_id == series; i++, n++) {
-            t_ms[n] = p->items[i].t_ms;
-            values[n] = p->items[i].value;
+            c.t_ms[n] = p->items[i].t_ms;
+            c.start_ms[n] = p->items[i].start_ms;
+            if (histograms)
+                c.histograms[n] = p->items[i].histogram;
+            else
+                c.values[n] = p->items[i].value;
         }
-        if (blk_writer_add(w, series, t_ms, values, n, &err) != PS_OK)
+        if ((histograms
+                 ? blk_writer_add_histograms(w, series, c.t_ms, c.start_ms, c.histograms, n, &err)
+                 : blk_writer_add_started(w, series, c.t_ms, c.start_ms, c.values, n, &err)) !=
+            PS_OK)
             die("blk_writer_add", err.text);
     }
     if (blk_writer_finish(w, out, meta, &err) != PS_OK)
         die("blk_writer_finish", err.text);
     blk_writer_free(w);
-    free(t_ms);
-    free(values);
+    free(c.t_ms);
+    free(c.start_ms);
+    free(c.values);
+    free(c.histograms);
 }
 
 /* A timestamptz literal; the calendar by counting days of 400-year cycles from 1 March of year 0. */
@@ -143,6 +211,8 @@ finish_block(const char *header, points *p)
 
     if (sscanf(header, "block %63s %15s %" SCNd32 " %" SCNd32, table, form, &tenant, &metric) != 4)
         die("not a block line", header);
+    if (p->n_histograms > 0 && p->n_histograms < p->n)
+        die("floats and histograms in one block", header);
     ps_buf_init(&out, &ps_malloc);
     if (strcmp(form, "flush") == 0)
         encode_flush(p, tenant, metric, &out, &meta);
@@ -154,23 +224,27 @@ finish_block(const char *header, points *p)
         die("not a form", form);
     print_insert(table, &meta, ps_buf_str(&out));
     ps_buf_done(&out);
-    p->n = 0;
+    p->n = p->n_histograms = 0;
+    ps_arena_reset(&p->arena);
 }
 
 int
 main(void)
 {
-    char line[512], header[512] = "";
+    static char line[1 << 20], header[512] = "";
     points p = {0};
+
+    ps_arena_init(&p.arena, &ps_malloc, 0);
 
     while (fgets(line, sizeof(line), stdin) != NULL) {
         if (strncmp(line, "block ", 6) == 0)
-            memcpy(header, line, sizeof(header));
+            memcpy(header, line, sizeof(header) - 1);
         else if (strncmp(line, "end", 3) == 0)
             finish_block(header, &p);
         else
             points_add(&p, line);
     }
     free(p.items);
+    ps_arena_done(&p.arena);
     return ferror(stdin) || fflush(stdout) != 0;
 }

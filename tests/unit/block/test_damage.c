@@ -268,14 +268,13 @@ test_unknown_things(void **unused)
     for (size_t k = 0; k < n; k++) {
         expect_patched(&b[k], 2, 2, PS_EUNSUPPORTED); /* version */
         expect_patched(&b[k], 3, 3, PS_EUNSUPPORTED); /* format */
-        expect_patched(&b[k], 4, 2, PS_EUNSUPPORTED);
         expect_patched(&b[k], 4, 3, PS_EUNSUPPORTED);
         expect_patched(&b[k], 4, 9, PS_EUNSUPPORTED);
-        expect_patched(&b[k], 6, 4, PS_EUNSUPPORTED); /* start timestamps */
+        expect_patched(&b[k], 6, 8, PS_EUNSUPPORTED);
         expect_patched(&b[k], 7, 1, PS_EUNSUPPORTED);
         expect_patched(&b[k], 0, 'Q', PS_ECORRUPT);
         char *copy = test_exact_copy(b[k].bytes.ptr, b[k].bytes.len);
-        copy[4] = 2;
+        copy[4] = 3;
         assert_int_equal(blk_peek_meta((ps_str){copy, b[k].bytes.len}, &m, &err), PS_EUNSUPPORTED);
         free(copy);
     }
