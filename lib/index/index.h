@@ -91,4 +91,28 @@ typedef struct idx_stats {
 } idx_stats;
 idx_stats idx_get_stats(const idx *x);
 
+/* What fills a tenant's part of the index: living series only, largest first. Texts are borrowed from the
+ * index, arrays are in the arena; its budget must hold 4 bytes for each label pair. */
+typedef struct idx_figure {
+    ps_str name, value; /* value: of by_pair only */
+    uint64_t count;
+} idx_figure;
+typedef struct idx_figures {
+    idx_figure *items;
+    size_t n;
+} idx_figures;
+typedef struct idx_cardinality_query {
+    int32_t tenant_id;
+    size_t limit; /* of each list */
+    bool (*should_stop)(void *self);
+    void *self;
+} idx_cardinality_query;
+typedef struct idx_cardinality {
+    uint64_t series, pairs;
+    idx_figures by_metric, by_pair;            /* series */
+    idx_figures values_by_name, bytes_by_name; /* values; bytes that they take in here */
+} idx_cardinality;
+ps_status idx_get_cardinality(const idx *x, const idx_cardinality_query *q, ps_arena *arena,
+                              idx_cardinality *ret, ps_err *err) PS_MUST_CHECK;
+
 #endif
