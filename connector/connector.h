@@ -11,6 +11,7 @@
 #include "connector/config/settings.h"
 #include "connector/embedded/embedded.h"
 #include "connector/http/http.h"
+#include "connector/info/info.h"
 #include "connector/log/log.h"
 #include "connector/metrics/metrics.h"
 #include "connector/ops/facts.h"
@@ -39,6 +40,7 @@ typedef struct connector {
     read_store *read;
     api *api;
     query_api *query;
+    info info;
     api_endpoint endpoints[OPS_MAX_ENDPOINTS]; /* filled by ops_routes() */
     recent *recent;
     http_server *http;

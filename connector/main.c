@@ -98,6 +98,9 @@ start_queries(connector *c, ps_err *err)
                      .metrics = c->metrics};
 
     PS_TRY(query_api_start(c->settings, c->metrics, &c->query, err));
+    c->info = (info){.settings = c->settings,
+                     .language = query_language(c->query),
+                     .started_ms = c->started_ms};
     return api_start(&ac, &c->api, err);
 }
 

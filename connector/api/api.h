@@ -94,6 +94,10 @@ ps_status api_parse_time(ps_str s, int64_t *ret_ms, ps_err *err) PS_MUST_CHECK;
 /* Seconds with fraction, or a Prometheus duration; to ns. */
 ps_status api_parse_duration(ps_str s, int64_t *ret_ns, ps_err *err) PS_MUST_CHECK;
 ps_status api_parse_limit(ps_str s, uint64_t *ret, ps_err *err) PS_MUST_CHECK;
+/* A whole number as Prometheus reads it. "" is INT64_MIN: not given. PS_EINVAL: `<function>: parsing "x": invalid
+ * syntax`, or `value out of range` beyond `bits`. */
+ps_status api_parse_whole(ps_str s, const char *function, unsigned bits, int64_t *ret,
+                          ps_err *err) PS_MUST_CHECK;
 
 /* ---- answers ------------------------------------------------------------------------------------------------ */
 

@@ -161,7 +161,14 @@ api_time_param(const api_job *job, const char *name, int64_t absent, int64_t *re
         *ret_ms = absent;
         return PS_OK;
     }
-    return api_parse_time(s, ret_ms, err) == PS_OK ? PS_OK : api_bad_param(name, err);
+    if (api_parse_time(s, ret_ms, err) == PS_OK)
+        return PS_OK;
+    if (absent != INT64_MIN) {
+        char reason[sizeof(err->text)];
+        snprintf(reason, sizeof(reason), "%s", err->text);
+        (void)ps_fail(err, PS_EINVAL, "invalid time value for '%s': %s", name, reason);
+    }
+    return api_bad_param(name, err);
 }
 
 ps_status
@@ -340,10 +347,9 @@ api_parse_limit(ps_str s, uint64_t *ret, ps_err *err)
 {
     int64_t v = 0;
 
-    if (s.len > 0 && ps_parse_i64(s, &v) != PS_OK)
-        return fail_quoted(err, s, "a whole number");
-    if (v < 0)
+    PS_TRY(api_parse_whole(s, "strconv.Atoi", 64, &v, err));
+    if (v < 0 && s.len > 0)
         return ps_fail(err, PS_EINVAL, "limit must be non-negative");
-    *ret = (uint64_t)v;
+    *ret = s.len > 0 ? (uint64_t)v : 0;
     return PS_OK;
 }

@@ -25,6 +25,7 @@ typedef struct settings {    /* strings are owned by the struct, never NULL; "" 
 
     const char *web_listen_address; /* web.listen-address, 127.0.0.1:9201 */
     const char *web_telemetry_path; /* web.telemetry-path, /metrics */
+    bool web_enable_admin_api;      /* web.enable-admin-api, false */
     const char *web_cors_origin;    /* web.cors-origin, .* */
     int64_t web_max_connections;    /* web.max-connections, 512 */
     int64_t web_head_timeout_ms;    /* web.head-timeout, 30s: absolute, for the request's head */
@@ -90,6 +91,11 @@ typedef enum settings_outcome {
 ps_status settings_load(int argc, char *const *argv, char *const *envp, settings **ret,
                         settings_outcome *ret_outcome, int *ret_rest, ps_err *err) PS_MUST_CHECK;
 void settings_free(settings *s);
+/* The i-th setting's name and its value as a user would write it, without passwords; is_text: of a kind that
+ * YAML wants in quotes. False: there is no i-th. Replaces what is in value. */
+bool settings_show(const settings *s, size_t i, const char **ret_name, bool *ret_is_text,
+                   ps_buf *value);
+void settings_show_named(const settings *s, const char *name, ps_buf *value);
 /* docs/settings.md, generated (`promscale --help=markdown`). */
 void settings_print_markdown(void);
 

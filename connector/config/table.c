@@ -75,6 +75,8 @@ const setting settings_table[] = {
            "version, so think twice."),
     STRING("web.telemetry-path", web_telemetry_path, "/metrics", "PATH", web,
            "Path of the connector's own metrics."),
+    BOOL("web.enable-admin-api", web_enable_admin_api, "false", web,
+         "Answers /api/v1/admin/tsdb/: whoever reaches the port may then delete series."),
     STRING("web.cors-origin", web_cors_origin, ".*", "REGEX", web,
            "Origins (of pages in browsers) whose scripts may call the API; matches whole origins. Empty: none."),
     INT("web.max-connections", web_max_connections, "512", 1, 65536, web,

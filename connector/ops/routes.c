@@ -56,14 +56,12 @@ serve_healthz(http_request *r, void *self)
         http_respond_text(r, 503, "the database does not answer");
 }
 
+/* Prometheus's words: tools look at them to tell an endpoint that is missing from one that fails. */
 static void
-not_in_this_version(http_request *r, void *self)
+not_found(http_request *r, void *self)
 {
-    ps_str path = http_path(r);
-
     (void)self;
-    http_respond_api_error(r, 501, "not_implemented", "%.*s is not in this version",
-                           (int)ps_utf8_prefix(path, 200), path.ptr);
+    http_respond_text(r, 404, "404 page not found");
 }
 
 /* ---- the Prometheus API ---------------------------------------------------------------------------- */
@@ -79,10 +77,28 @@ typedef struct api_path {
 static size_t
 api_routes(connector *c, http_route *routes)
 {
-    const unsigned form = HTTP_GET | HTTP_POST;
+    const unsigned form = HTTP_GET | HTTP_POST, change = HTTP_POST | HTTP_PUT;
     const api_path list[] = {
         {"/api/v1/query", "instant", form, query_instant, c->query},
         {"/api/v1/query_range", "range", form, query_range, c->query},
+        {"/api/v1/format_query", "format_query", form, info_format_query, &c->info},
+        {"/api/v1/parse_query", "parse_query", form, info_parse_query, &c->info},
+        {"/api/v1/metadata", "metadata", HTTP_GET, info_metadata, &c->info},
+        {"/api/v1/status/buildinfo", "status", HTTP_GET, info_build, &c->info},
+        {"/api/v1/status/runtimeinfo", "status", HTTP_GET, info_runtime, &c->info},
+        {"/api/v1/status/config", "status", HTTP_GET, info_config, &c->info},
+        {"/api/v1/status/flags", "status", HTTP_GET, info_flags, &c->info},
+        {"/api/v1/status/walreplay", "status", HTTP_GET, info_wal_replay, &c->info},
+        {"/api/v1/features", "status", HTTP_GET, info_features, &c->info},
+        {"/api/v1/rules", "rules", HTTP_GET, info_rules, &c->info},
+        {"/api/v1/alerts", "rules", HTTP_GET, info_alerts, &c->info},
+        {"/api/v1/alertmanagers", "rules", HTTP_GET, info_alertmanagers, &c->info},
+        {"/api/v1/targets", "targets", HTTP_GET, info_targets, &c->info},
+        {"/api/v1/targets/metadata", "targets", HTTP_GET, info_target_metadata, &c->info},
+        {"/api/v1/scrape_pools", "targets", HTTP_GET, info_scrape_pools, &c->info},
+        {"/api/v1/notifications", "status", HTTP_GET, info_notifications, &c->info},
+        {"/api/v1/admin/tsdb/clean_tombstones", "admin", change, info_clean_tombstones, &c->info},
+        {"/api/v1/admin/tsdb/snapshot", "admin", change, info_snapshot, &c->info},
     };
 
     _Static_assert(PS_ARRAY_LEN(list) <= OPS_MAX_ENDPOINTS, "raise OPS_MAX_ENDPOINTS");
@@ -113,8 +129,8 @@ ops_routes(connector *c, http_route routes[OPS_MAX_ROUTES])
         {"/-/healthy", HTTP_GET, serve_healthy, c, 0, false},
         {"/-/ready", HTTP_GET, serve_ready, c, 0, false},
         {"/", HTTP_GET, ops_status_page, c, 0, false},
-        {"/api/v1/*", any, not_in_this_version, c, small, true},
-        {"/read", any, not_in_this_version, c, small, false},
+        {"/api/v1/*", any, not_found, c, small, true},
+        {"/read", any, not_found, c, small, false},
     };
 
     _Static_assert(PS_ARRAY_LEN(list) + OPS_MAX_ENDPOINTS <= OPS_MAX_ROUTES,

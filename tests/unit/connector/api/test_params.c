@@ -102,16 +102,57 @@ test_limits(void **state)
     assert_int_equal(api_parse_limit(PS_STR("-1"), &n, &err), PS_EINVAL);
     assert_string_equal(err.text, "limit must be non-negative");
     assert_int_equal(api_parse_limit(PS_STR("x"), &n, &err), PS_EINVAL);
+    assert_string_equal(err.text, "strconv.Atoi: parsing \"x\": invalid syntax");
+}
+
+static void
+test_whole_numbers(void **state)
+{
+    static const struct {
+        const char *text;
+        unsigned bits;
+        int64_t want;
+        const char *why; /* NULL: it is one */
+    } cases[] = {{"", 64, INT64_MIN, NULL},
+                 {"0", 64, 0, NULL},
+                 {"+7", 64, 7, NULL},
+                 {"-7", 64, -7, NULL},
+                 {"9223372036854775807", 64, INT64_MAX, NULL},
+                 {"9223372036854775808", 64, 0,
+                  "f: parsing \"9223372036854775808\": value out of range"},
+                 {"2147483647", 32, INT32_MAX, NULL},
+                 {"2147483648", 32, 0, "f: parsing \"2147483648\": value out of range"},
+                 {"-2147483648", 32, INT32_MIN, NULL},
+                 {"-2147483649", 32, 0, "f: parsing \"-2147483649\": value out of range"},
+                 {"1.5", 64, 0, "f: parsing \"1.5\": invalid syntax"},
+                 {"0x10", 64, 0, "f: parsing \"0x10\": invalid syntax"},
+                 {"+-1", 64, 0, "f: parsing \"+-1\": invalid syntax"},
+                 {"-", 64, 0, "f: parsing \"-\": invalid syntax"},
+                 {" 1", 64, 0, "f: parsing \" 1\": invalid syntax"},
+                 {"a\"b", 64, 0, "f: parsing \"a\\\"b\": invalid syntax"}};
+    int64_t v;
+    ps_err err;
+
+    (void)state;
+    for (size_t i = 0; i < PS_ARRAY_LEN(cases); i++) {
+        ps_status st = api_parse_whole(ps_str_c(cases[i].text), "f", cases[i].bits, &v, &err);
+        if (cases[i].why == NULL) {
+            assert_int_equal(st, PS_OK);
+            assert_true(v == cases[i].want);
+        } else {
+            assert_int_equal(st, PS_EINVAL);
+            assert_string_equal(err.text, cases[i].why);
+        }
+    }
 }
 
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_times),
-        cmocka_unit_test(test_what_is_no_time),
-        cmocka_unit_test(test_durations),
-        cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_times),         cmocka_unit_test(test_what_is_no_time),
+        cmocka_unit_test(test_durations),     cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_whole_numbers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

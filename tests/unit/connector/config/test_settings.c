@@ -384,6 +384,46 @@ test_any_text_is_survived(void **state)
     }
 }
 
+/* What is shown of a setting is read back as the same, and never a password. */
+static void
+test_shown(void **state)
+{
+    loaded l = load(ARGS("--db.host=h", "--db.password=hush", "--web.idle-timeout=90m",
+                         "--ingest.max-body-bytes=3MB", "--telemetry.log.level=warn"),
+                    NOTHING);
+    loaded uri = load(ARGS("--db.uri=postgres://me:hush@h/db"), NOTHING);
+    const char *name;
+    bool is_text;
+    ps_buf value;
+    size_t n = 0;
+
+    (void)state;
+    ps_buf_init(&value, &ps_malloc);
+    assert_int_equal(l.status, PS_OK);
+    assert_int_equal(uri.status, PS_OK);
+    for (; settings_show(l.s, n, &name, &is_text, &value); n++) {
+        char text[300];
+        snprintf(text, sizeof(text), "%.*s", (int)value.len, value.ptr ? value.ptr : "");
+        assert_null(strstr(text, "hush"));
+        if (strcmp(name, "db.password") == 0)
+            assert_string_equal(text, "<secret>");
+        else if (strcmp(name, "web.idle-timeout") == 0)
+            assert_string_equal(text, "1h30m");
+        else if (strcmp(name, "ingest.max-body-bytes") == 0)
+            assert_string_equal(text, "3MB");
+        else
+            assert_int_equal(setting_assign(l.s, (int)n, text, "test", &l.err), PS_OK);
+    }
+    assert_int_equal(n, settings_count);
+    settings_show_named(uri.s, "db.uri", &value);
+    assert_true(ps_str_eq_c(ps_buf_str(&value), "<secret>"));
+    settings_show_named(uri.s, "no.such", &value);
+    assert_int_equal(value.len, 0);
+    ps_buf_done(&value);
+    settings_free(l.s);
+    settings_free(uri.s);
+}
+
 int
 main(void)
 {
@@ -399,6 +439,7 @@ main(void)
         cmocka_unit_test(test_file_forms),
         cmocka_unit_test(test_file_mistakes),
         cmocka_unit_test(test_any_text_is_survived),
+        cmocka_unit_test(test_shown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -220,11 +220,10 @@ test_paths(void **state)
                "\npromscale_build_info{version=\"");
     expect_get("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 200, "",
                "\nprocess_resident_memory_bytes ");
-    expect_get(
-        "GET /api/v1/labels HTTP/1.1\r\nHost: x\r\n\r\n", 501, "application/json",
-        "{\"status\":\"error\",\"errorType\":\"not_implemented\",\"error\":\"/api/v1/labels is not in this version\"}");
-    expect_get("GET /api/v1/%22%3c%01 HTTP/1.1\r\nHost: x\r\n\r\n", 501, "no-store",
-               "/api/v1/\\\"\\u003c\\u0001 is not");
+    expect_get("GET /api/v1/nonsense HTTP/1.1\r\nHost: x\r\n\r\n", 404, "text/plain",
+               "404 page not found\n");
+    expect_get("GET /api/v1/%22%3c%01 HTTP/1.1\r\nHost: x\r\n\r\n", 404, "text/plain",
+               "404 page not found\n");
     expect_get("GET /api/v1/write HTTP/1.1\r\nHost: x\r\n\r\n", 405, "Allow: POST", "");
     expect_get("GET /favicon.ico HTTP/1.1\r\nHost: x\r\n\r\n", 404, "", "");
 }
