@@ -248,6 +248,8 @@ http_on_completed(void *server, struct MHD_Connection *c, void **request,
     }
     pthread_mutex_lock(&s->lock);
     http_conn *conn = r->conn;
+    if (r->stream != NULL)
+        http_stream_lose(r->stream);
     conn->request = NULL;
     http_conn_enter(conn, CONN_IDLE, http_now_ms() + s->idle_timeout_ms);
     conn->bytes_mark = http_bytes_received(conn->fd);

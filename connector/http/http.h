@@ -86,6 +86,18 @@ void http_respond(http_request *r, int status, const char *content_type, ps_str 
 /* The same without copying: takes the bytes of body (made with ps_malloc) and leaves it empty. A body that
  * failed for lack of memory closes the connection. */
 void http_respond_taking(http_request *r, int status, const char *content_type, ps_buf *body);
+/*
+ * The same for an answer that is sent while it is made, by a thread of the handler's. NULL: no memory, and
+ * nothing is answered yet. http_stream_write waits while the client does not keep up and then calls poll (may
+ * be NULL) ten times a second, to end with what that returns; PS_ECANCELED: nobody reads any more. What was
+ * begun is ended exactly once, by http_stream_end, in place of http_respond; not complete: the connection is
+ * cut, so that the client knows.
+ */
+typedef struct http_stream http_stream;
+http_stream *http_respond_stream(http_request *r, int status, const char *content_type);
+ps_status http_stream_write(http_stream *s, ps_str bytes, ps_status (*poll)(void *self),
+                            void *self) PS_MUST_CHECK;
+void http_stream_end(http_stream *s, bool complete);
 /* Plain text, and the Prometheus JSON error envelope. */
 void http_respond_text(http_request *r, int status, const char *fmt, ...) PS_PRINTF(3, 4);
 void http_respond_api_error(http_request *r, int status, const char *error_type, const char *fmt,

@@ -85,6 +85,7 @@ struct http_request {
 
     bool answered; /* guarded by the lock; exactly one answer */
     int status;
+    http_stream *stream; /* it is sent while it is made; lives as long as the answer */
     struct MHD_Response *answer; /* NULL although answered: no memory, close */
 };
 
@@ -176,6 +177,10 @@ ps_status http_cors_start(http_server *s, const char *origins, ps_err *err) PS_M
 void http_cors_headers(http_request *r);
 
 /* respond.c */
+/* Adds to resp (may be NULL) what all answers need; destroys it and returns NULL if that fails. */
+struct MHD_Response *http_dress_response(const http_server *s, struct MHD_Response *resp,
+                                         const http_pairs *extra, int status,
+                                         const char *content_type);
 /* NULL: no memory. extra may be NULL. */
 struct MHD_Response *http_make_response(const http_server *s, const http_pairs *extra, int status,
                                         const char *content_type, ps_str body);
@@ -183,6 +188,9 @@ struct MHD_Response *http_make_response(const http_server *s, const http_pairs *
 void http_refuse(http_request *r, int status, const char *text);
 /* Writes it to the socket past the library, which cannot answer in the middle of a body. */
 void http_send_raw(http_request *r);
+
+/* stream.c: nobody reads it any more; under the server's lock. */
+void http_stream_lose(http_stream *s);
 
 /* server.c */
 void http_server_unref(http_server *s);

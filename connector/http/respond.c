@@ -59,10 +59,9 @@ add_pairs(struct MHD_Response *resp, const http_pairs *pairs)
     return true;
 }
 
-/* Adds to resp what all answers need; destroys it if that fails. */
-static struct MHD_Response *
-dress(const http_server *s, struct MHD_Response *resp, const http_pairs *extra, int status,
-      const char *content_type)
+struct MHD_Response *
+http_dress_response(const http_server *s, struct MHD_Response *resp, const http_pairs *extra,
+                    int status, const char *content_type)
 {
     bool ok = resp != NULL;
 
@@ -88,7 +87,7 @@ http_make_response(const http_server *s, const http_pairs *extra, int status,
         MHD_create_response_from_buffer(body.len, (void *)(body.len ? body.ptr : ""),
                                         MHD_RESPMEM_MUST_COPY);
 
-    return dress(s, resp, extra, status, content_type);
+    return http_dress_response(s, resp, extra, status, content_type);
 }
 
 /* body's bytes are the library's from here on. */
@@ -102,7 +101,7 @@ make_taking(http_request *r, int status, const char *content_type, ps_str body)
 
     if (resp == NULL && body.len > 0)
         free((void *)body.ptr);
-    return dress(r->server, resp, &r->out_headers, status, content_type);
+    return http_dress_response(r->server, resp, &r->out_headers, status, content_type);
 }
 
 /* Takes nothing of body. NULL: send it as it is. */

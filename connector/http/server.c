@@ -224,6 +224,8 @@ answer_the_rest(http_server *s)
     while (any_in_work(s)) {
         for (http_conn *c = s->conns; c != NULL; c = c->next) {
             http_request *r = c->request;
+            if (r != NULL && r->stream != NULL)
+                http_stream_lose(r->stream);
             if (c->state != CONN_WORK || r == NULL || r->stage != STAGE_SUSPENDED || r->answered)
                 continue;
             r->answered = true;

@@ -10,6 +10,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -167,6 +168,10 @@ typedef struct rc_server {
     pthread_mutex_t lock;
     http_request *held[RC_HELD];
     size_t n_held;
+    size_t n_streams; /* ended */
+    ps_status stream; /* how the last one did */
+    int64_t stream_ended_ms;
+    atomic_bool stream_stop; /* what polls of streams answer */
 } rc_server;
 
 static inline void
@@ -279,6 +284,87 @@ rc_long(http_request *r, void *self)
     assert_int_equal(out.len, 0);
 }
 
+typedef struct rc_maker {
+    rc_server *s;
+    http_request *r;
+    size_t n, piece;
+    int ms;
+    bool complete;
+} rc_maker;
+
+static inline ps_status
+rc_poll(void *self)
+{
+    rc_server *s = self;
+    return atomic_load(&s->stream_stop) ? PS_ETIMEOUT : PS_OK;
+}
+
+static inline void *
+rc_stream_main(void *self)
+{
+    rc_maker *m = self;
+    rc_server *s = m->s;
+    char *piece = malloc(m->piece);
+    ps_status status = PS_OK;
+    http_stream *stream = http_respond_stream(m->r, 200, "application/x-stream");
+    assert_non_null(stream);
+    for (size_t at = 0; at < m->n && status == PS_OK; at += m->piece) {
+        size_t n = m->n - at < m->piece ? m->n - at : m->piece;
+        for (size_t i = 0; i < n; i++)
+            piece[i] = (char)((at + i) % 251);
+        if (m->ms > 0)
+            rc_sleep_ms(m->ms);
+        status = http_stream_write(stream, (ps_str){piece, n}, rc_poll, s);
+    }
+    http_stream_end(stream, m->complete && status == PS_OK);
+    free(piece);
+    pthread_mutex_lock(&s->lock);
+    s->stream = status;
+    s->stream_ended_ms = rc_now_ms();
+    s->n_streams++;
+    pthread_mutex_unlock(&s->lock);
+    free(m);
+    return NULL;
+}
+
+static inline size_t
+rc_number(http_request *r, const char *name, size_t absent)
+{
+    ps_str text;
+    int64_t v;
+    return http_query(r, name, &text) && ps_parse_i64(text, &v) == PS_OK ? (size_t)v : absent;
+}
+
+/* n bytes in pieces of so many, each after ms; cut=1: and then cut off. */
+static inline void
+rc_stream(http_request *r, void *self)
+{
+    rc_maker *m = malloc(sizeof(*m));
+    pthread_t t;
+    *m = (rc_maker){.s = self,
+                    .r = r,
+                    .n = rc_number(r, "n", 0),
+                    .piece = rc_number(r, "piece", 1000),
+                    .ms = (int)rc_number(r, "ms", 0),
+                    .complete = rc_number(r, "cut", 0) == 0};
+    assert_int_equal(pthread_create(&t, NULL, rc_stream_main, m), 0);
+    pthread_detach(t);
+}
+
+/* Until so many streams have ended. */
+static inline void
+rc_wait_streams(rc_server *s, size_t n)
+{
+    size_t ended = 0;
+    for (int i = 0; i < 2000 && ended < n; i++) {
+        pthread_mutex_lock(&s->lock);
+        ended = s->n_streams;
+        pthread_mutex_unlock(&s->lock);
+        rc_sleep_ms(ended < n ? 5 : 0);
+    }
+    assert_int_equal(ended, n);
+}
+
 static inline double
 rc_metric(rc_server *s, const char *line)
 {
@@ -309,6 +395,7 @@ rc_start(rc_server *s, http_server_config base)
         {"/under/*", HTTP_GET, rc_show, s, 0, false},
         {"/under/deep/*", HTTP_GET | HTTP_DELETE, rc_show, s, 0, false},
         {"/api/long", HTTP_GET, rc_long, s, 0, true},
+        {"/stream", HTTP_GET, rc_stream, s, 0, false},
     };
     ps_err err;
 
