@@ -54,6 +54,14 @@ typedef struct hst_notes {
 
 /* Structural check of what came from outside: spans, sizes, order of bounds, schema. PS_EINVAL. */
 ps_status hst_check(const hst_hist *h, ps_err *err) PS_MUST_CHECK;
+/*
+ * hst_check and whether its populations make sense, for what a sender wants to have stored: NULL, or
+ * what is wrong with it (constant text). Of `integer` ones the buckets must add up to the count. The
+ * second is only that, where counts are known better than doubles hold them: order is < 0, 0 or > 0
+ * as the buckets' total against the count.
+ */
+const char *hst_validate(const hst_hist *h);
+const char *hst_validate_total(int order, double sum);
 /* A deep copy. */
 ps_status hst_copy(ps_arena *arena, const hst_hist *h, const hst_hist **ret) PS_MUST_CHECK;
 /* Memory of it in bytes, and its weight in samples for limits: (176 + 8*(spans+buckets+bounds))/16. */

@@ -116,6 +116,8 @@ typedef struct wire_v2_series {
     bool has_metadata;
     uint32_t type, help_ref, unit_ref; /* of metadata; not checked */
     int64_t created_ms; /* field 6 of early senders: start of samples that have none; or 0 */
+    ps_str ref_bytes;   /* private: all references, if they are packed in one field */
+    uint32_t samples_at; /* private: where the first sample is in bytes */
 } wire_v2_series;
 
 typedef struct wire_v2_reader {
@@ -123,12 +125,16 @@ typedef struct wire_v2_reader {
     wire_v2_symbols symbols;
 } wire_v2_reader;
 
-/* Collects the symbols in the arena (slices of the message; at most max_symbols: PS_ELIMIT) and checks
- * the framing of the whole message: PS_ECORRUPT. PS_EINVAL: the first symbol is not "". */
+/* Collects the symbols in the arena (slices of the message; at most max_symbols: PS_ELIMIT), on the
+ * way checking the outermost framing: PS_ECORRUPT. PS_EINVAL: the first symbol is not "". */
 ps_status wire_v2_reader_init(wire_v2_reader *r, ps_str message, size_t max_symbols,
                               ps_arena *arena, ps_err *err) PS_MUST_CHECK;
-/* False at the end. */
-bool wire_v2_next(wire_v2_reader *r, wire_v2_series *ret);
+/* Next series; *ret_any is false at the end. Errors as of wire_write_next: PS_ECORRUPT with the byte;
+ * then the reader stays where it was. What is inside of histograms is not looked at. */
+ps_status wire_v2_next(wire_v2_reader *r, bool *ret_any, wire_v2_series *ret,
+                       ps_err *err) PS_MUST_CHECK;
+/* Parts of a series that wire_v2_next accepted; arrays have room for the counts given there. A
+ * reference too large for 32 bits is UINT32_MAX. */
 void wire_v2_refs(const wire_v2_series *s, uint32_t *refs);
 void wire_v2_samples(const wire_v2_series *s, wire_sample *samples);
 ps_status wire_v2_histograms(const wire_v2_series *s, ps_arena *arena, wire_histogram *histograms,

@@ -19,46 +19,6 @@
  */
 #include "lib/wire/internal.h"
 
-/* ---- numbers ------------------------------------------------------------------------------ */
-
-/*
- * The value of the varint that fills exactly the n bytes before `end`; n is 1..8, and eight bytes
- * before `end` must be readable. False if those bytes are not one varint.
- */
-static inline bool
-varint_before(const uint8_t *end, size_t n, uint64_t *ret)
-{
-    uint64_t w = ps_get_u64le(end - 8) >> (64 - 8 * n);
-    uint64_t more = UINT64_C(0x0080808080808080) >> (64 - 8 * n);
-    if ((w & UINT64_C(0x8080808080808080)) != more)
-        return false;
-    /* Close the gaps between the groups of seven bits, pairwise. */
-    w &= UINT64_C(0x7F7F7F7F7F7F7F7F);
-    w = (w & UINT64_C(0x007F007F007F007F)) | (w & UINT64_C(0x7F007F007F007F00)) >> 1;
-    w = (w & UINT64_C(0x00003FFF00003FFF)) | (w & UINT64_C(0x3FFF00003FFF0000)) >> 2;
-    w = (w & UINT64_C(0x000000000FFFFFFF)) | (w & UINT64_C(0x0FFFFFFF00000000)) >> 4;
-    *ret = w;
-    return true;
-}
-
-/* Lengths below 128 and, for whole series, below 16384 without a call. */
-static inline const char *
-read_length(const uint8_t **pos, const uint8_t *end, size_t *ret)
-{
-    const uint8_t *p = *pos;
-    if (PS_LIKELY(end - p >= 2)) {
-        bool wide = p[0] >= 0x80;
-        size_t len = wide ? (p[0] & 0x7Fu) | (size_t)p[1] << 7 : p[0];
-        p += 1 + wide;
-        if (PS_LIKELY(!(wide && p[-1] >= 0x80) && len <= (size_t)(end - p))) {
-            *ret = len;
-            *pos = p;
-            return NULL;
-        }
-    }
-    return wire_read_length(pos, end, ret);
-}
-
 /* ---- label, sample, exemplar: data[0..end) is the whole submessage -------------------------- */
 
 static const char *
@@ -154,31 +114,10 @@ parse_sample_any(const uint8_t **pos, const uint8_t *end, wire_sample *ret)
     return NULL;
 }
 
-/* Value and time as senders write them, the value left out if it is zero; times of 1 to 8 bytes. */
-static inline bool
-plain_sample(const uint8_t *p, size_t len, wire_sample *ret)
-{
-    uint64_t t;
-    if (PS_LIKELY(len >= 11 && len <= 18 && p[0] == WIRE_TAG(1, WIRE_FIXED64) &&
-                  p[9] == WIRE_TAG(2, WIRE_VARINT) && varint_before(p + len, len - 10, &t))) {
-        ret->value = ps_double_of(ps_get_u64le(p + 1));
-        ret->t_ms = (int64_t)t;
-        return true;
-    }
-    /* tag and length of the sample itself stand before p: so eight bytes are readable from 6 on */
-    if (len >= 6 && len <= 9 && p[0] == WIRE_TAG(2, WIRE_VARINT) &&
-        varint_before(p + len, len - 1, &t)) {
-        ret->value = 0;
-        ret->t_ms = (int64_t)t;
-        return true;
-    }
-    return false;
-}
-
 static inline const char *
 parse_sample(const uint8_t **pos, const uint8_t *end, wire_sample *ret)
 {
-    if (PS_LIKELY(plain_sample(*pos, (size_t)(end - *pos), ret))) {
+    if (PS_LIKELY(wire_plain_sample(*pos, (size_t)(end - *pos), ret))) {
         *pos = end;
         return NULL;
     }
@@ -332,7 +271,7 @@ scan_series(const uint8_t **pos, const uint8_t *end, wire_series *ret)
             note_labels(&s, p, after, n, &contiguous);
             p = after;
         } else if (PS_LIKELY(plain_field(p, end, WIRE_TAG(2, WIRE_LENGTH), &len) &&
-                             plain_sample(p + 2, len, &sample))) {
+                             wire_plain_sample(p + 2, len, &sample))) {
             s.n_samples++;
             p += 2 + len;
         } else {
@@ -411,7 +350,7 @@ wire_write_next(wire_write_reader *r, wire_item *ret_item, wire_series *ret_seri
             f.number = 1;
             f.type = WIRE_LENGTH;
             p++;
-            why = read_length(&p, end, &f.len);
+            why = wire_short_length(&p, end, &f.len);
             f.data = p;
         } else {
             why = wire_read_field(&p, end, &f);
@@ -439,52 +378,14 @@ wire_write_next(wire_write_reader *r, wire_item *ret_item, wire_series *ret_seri
 
 /* ---- picking out --------------------------------------------------------------------------- */
 
-typedef struct parts { /* the fields of one number in an accepted series, in order */
-    const uint8_t *pos, *end;
-} parts;
-
-/* Next submessage with field number `number`, which is below 16. False at the end. */
-static inline bool
-next_part(parts *at, uint32_t number, const uint8_t **ret_data, const uint8_t **ret_end)
-{
-    while (at->pos < at->end) {
-        const uint8_t *p = at->pos;
-        size_t len;
-        if (PS_LIKELY(*p == WIRE_TAG(number, WIRE_LENGTH))) {
-            p++;
-            if (read_length(&p, at->end, &len) != NULL)
-                return false;
-            *ret_data = p;
-            *ret_end = at->pos = p + len;
-            return true;
-        }
-        wire_field f;
-        if (wire_read_field(&at->pos, at->end, &f) != NULL)
-            return false;
-        if (f.number == number && f.type == WIRE_LENGTH) {
-            *ret_data = f.data;
-            *ret_end = f.data + f.len;
-            return true;
-        }
-    }
-    return false;
-}
-
-static parts
-parts_of(ps_str s)
-{
-    const uint8_t *p = (const uint8_t *)s.ptr;
-    return (parts){p, s.len == 0 ? p : p + s.len};
-}
-
 void
 wire_series_labels(const wire_series *s, mdl_label *labels)
 {
-    parts at = parts_of(s->label_bytes.len > 0 ? s->label_bytes : s->bytes);
+    wire_parts at = wire_parts_of(s->label_bytes.len > 0 ? s->label_bytes : s->bytes);
     const uint8_t *p;
     const uint8_t *end;
     uint32_t n = 0;
-    while (n < s->n_labels && next_part(&at, 1, &p, &end)) {
+    while (n < s->n_labels && wire_next_part(&at, 1, &p, &end)) {
         if (parse_label(&p, end, &labels[n]) != NULL)
             return;
         n++;
@@ -494,13 +395,13 @@ wire_series_labels(const wire_series *s, mdl_label *labels)
 void
 wire_series_samples(const wire_series *s, wire_sample *samples)
 {
-    parts at = parts_of(s->bytes);
+    wire_parts at = wire_parts_of(s->bytes);
     const uint8_t *p;
     const uint8_t *end;
     uint32_t n = 0;
     if (s->label_bytes.ptr == s->bytes.ptr)
         at.pos += s->label_bytes.len;
-    while (n < s->n_samples && next_part(&at, 2, &p, &end)) {
+    while (n < s->n_samples && wire_next_part(&at, 2, &p, &end)) {
         if (parse_sample(&p, end, &samples[n]) != NULL)
             return;
         n++;
@@ -508,15 +409,31 @@ wire_series_samples(const wire_series *s, wire_sample *samples)
 }
 
 ps_status
+wire_series_histograms(const wire_series *s, ps_arena *arena, wire_histogram *histograms,
+                       ps_err *err)
+{
+    wire_parts at = wire_parts_of(s->bytes);
+    const uint8_t *p;
+    const uint8_t *end;
+    uint32_t n = 0;
+    while (n < s->n_histograms && wire_next_part(&at, 4, &p, &end)) {
+        PS_TRY(wire_read_histogram((ps_str){(const char *)p, (size_t)(end - p)}, false, arena,
+                                   &histograms[n], err));
+        n++;
+    }
+    return PS_OK;
+}
+
+ps_status
 wire_series_exemplars(const wire_series *s, wire_exemplar *exemplars, mdl_label *labels,
                       size_t max_labels, ps_err *err)
 {
-    parts at = parts_of(s->bytes);
+    wire_parts at = wire_parts_of(s->bytes);
     const uint8_t *p;
     const uint8_t *end;
     uint32_t n = 0;
     size_t used = 0;
-    while (n < s->n_exemplars && next_part(&at, 3, &p, &end)) {
+    while (n < s->n_exemplars && wire_next_part(&at, 3, &p, &end)) {
         wire_sample point;
         size_t n_labels;
         const char *why = parse_exemplar(&p, end, &point, labels == NULL ? NULL : labels + used,

@@ -9,40 +9,9 @@
 #include "lib/wire/internal.h"
 
 static size_t
-varint_size(uint64_t v)
-{
-    return v == 0 ? 1 : (size_t)(70 - __builtin_clzll(v)) / 7;
-}
-
-/* Size of a length-delimited field with n bytes of content and a tag of one byte. */
-static size_t
-nested_size(size_t n)
-{
-    return 1 + varint_size(n) + n;
-}
-
-static size_t
 text_size(ps_str s)
 {
-    return s.len == 0 ? 0 : nested_size(s.len);
-}
-
-static void
-put_varint(ps_buf *out, uint64_t v)
-{
-    uint8_t bytes[10];
-    size_t n = 0;
-    for (; v >= 0x80; v >>= 7)
-        bytes[n++] = (uint8_t)(v | 0x80);
-    bytes[n++] = (uint8_t)v;
-    ps_buf_add(out, bytes, n);
-}
-
-static void
-put_nested(ps_buf *out, unsigned number, size_t size)
-{
-    ps_buf_add_char(out, (char)WIRE_TAG(number, WIRE_LENGTH));
-    put_varint(out, size);
+    return s.len == 0 ? 0 : wire_nested_size(s.len);
 }
 
 static void
@@ -50,7 +19,7 @@ put_text(ps_buf *out, unsigned number, ps_str s)
 {
     if (s.len == 0)
         return;
-    put_nested(out, number, s.len);
+    wire_put_nested(out, number, s.len);
     ps_buf_add_str(out, s);
 }
 
@@ -67,7 +36,7 @@ labels_size(const mdl_label *labels, size_t n)
 {
     size_t size = 0;
     for (size_t i = 0; i < n; i++)
-        size += nested_size(label_size(&labels[i]));
+        size += wire_nested_size(label_size(&labels[i]));
     return size;
 }
 
@@ -75,7 +44,7 @@ static void
 put_labels(ps_buf *out, const mdl_label *labels, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        put_nested(out, 1, label_size(&labels[i]));
+        wire_put_nested(out, 1, label_size(&labels[i]));
         put_text(out, 1, labels[i].name);
         put_text(out, 2, labels[i].value);
     }
@@ -84,21 +53,14 @@ put_labels(ps_buf *out, const mdl_label *labels, size_t n)
 static size_t
 point_size(double value, int64_t t_ms)
 {
-    return (ps_bits_of(value) == 0 ? 0 : 9) + (t_ms == 0 ? 0 : 1 + varint_size((uint64_t)t_ms));
+    return wire_double_size(value) + wire_number_size(1, (uint64_t)t_ms);
 }
 
 static void
 put_point(ps_buf *out, unsigned value_number, double value, int64_t t_ms)
 {
-    if (ps_bits_of(value) != 0) {
-        uint8_t bytes[9] = {WIRE_TAG(value_number, WIRE_FIXED64)};
-        ps_put_u64le(bytes + 1, ps_bits_of(value));
-        ps_buf_add(out, bytes, sizeof bytes);
-    }
-    if (t_ms != 0) {
-        ps_buf_add_char(out, (char)WIRE_TAG(value_number + 1, WIRE_VARINT));
-        put_varint(out, (uint64_t)t_ms);
-    }
+    wire_put_double(out, value_number, value);
+    wire_put_number(out, value_number + 1, (uint64_t)t_ms);
 }
 
 static size_t
@@ -115,20 +77,35 @@ wire_write_series(ps_buf *out, mdl_labels labels, const wire_sample *samples, si
 {
     size_t size = labels_size(labels.items, labels.n);
     for (size_t i = 0; i < n_samples; i++)
-        size += nested_size(point_size(samples[i].value, samples[i].t_ms));
+        size += wire_nested_size(point_size(samples[i].value, samples[i].t_ms));
     for (size_t i = 0; i < n_exemplars; i++)
-        size += nested_size(exemplar_size(&exemplars[i]));
+        size += wire_nested_size(exemplar_size(&exemplars[i]));
 
-    put_nested(out, 1, size);
+    wire_put_nested(out, 1, size);
     put_labels(out, labels.items, labels.n);
     for (size_t i = 0; i < n_samples; i++) {
-        put_nested(out, 2, point_size(samples[i].value, samples[i].t_ms));
+        wire_put_nested(out, 2, point_size(samples[i].value, samples[i].t_ms));
         put_point(out, 1, samples[i].value, samples[i].t_ms);
     }
     for (size_t i = 0; i < n_exemplars; i++) {
-        put_nested(out, 3, exemplar_size(&exemplars[i]));
+        wire_put_nested(out, 3, exemplar_size(&exemplars[i]));
         put_labels(out, exemplars[i].labels, exemplars[i].n_labels);
         put_point(out, 2, exemplars[i].value, exemplars[i].t_ms);
+    }
+}
+
+void
+wire_write_series_histograms(ps_buf *out, mdl_labels labels, const wire_histogram *histograms,
+                             size_t n_histograms)
+{
+    size_t size = labels_size(labels.items, labels.n);
+    for (size_t i = 0; i < n_histograms; i++)
+        size += wire_nested_size(wire_histogram_size(&histograms[i], false));
+    wire_put_nested(out, 1, size);
+    put_labels(out, labels.items, labels.n);
+    for (size_t i = 0; i < n_histograms; i++) {
+        wire_put_nested(out, 4, wire_histogram_size(&histograms[i], false));
+        wire_put_histogram(out, &histograms[i], false);
     }
 }
 
@@ -136,13 +113,10 @@ void
 wire_write_metadata(ps_buf *out, const wire_metadata *metadata)
 {
     uint64_t type = (uint64_t)metadata->type;
-    size_t size = (type == 0 ? 0 : 1 + varint_size(type)) + text_size(metadata->family) +
+    size_t size = wire_number_size(1, type) + text_size(metadata->family) +
                   text_size(metadata->help) + text_size(metadata->unit);
-    put_nested(out, 3, size);
-    if (type != 0) {
-        ps_buf_add_char(out, (char)WIRE_TAG(1, WIRE_VARINT));
-        put_varint(out, type);
-    }
+    wire_put_nested(out, 3, size);
+    wire_put_number(out, 1, type);
     put_text(out, 2, metadata->family);
     put_text(out, 4, metadata->help);
     put_text(out, 5, metadata->unit);
