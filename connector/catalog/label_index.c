@@ -321,22 +321,82 @@ label_view_cursor(label_view *v, ps_buf *out, ps_err *err)
     return out->failed ? ps_fail(err, PS_ENOMEM, "out of memory") : PS_OK;
 }
 
+bool
+label_view_tenant(label_view *v, ps_str name, int32_t *ret)
+{
+    pthread_rwlock_rdlock(&v->lock);
+    const label_tenant *t = find_tenant(v, name);
+    if (t != NULL)
+        *ret = t->id;
+    pthread_rwlock_unlock(&v->lock);
+    return t != NULL;
+}
+
+/* Under the read lock. NULL: no such tenant, or no memory (*ret_status). */
+static idx_query *
+index_queries(label_view *v, const label_query *q, size_t n, ps_arena *arena, ps_status *ret_status,
+              ps_err *err)
+{
+    const label_tenant *t = n > 0 ? find_tenant(v, q[0].tenant) : NULL;
+    *ret_status = PS_OK;
+    if (t == NULL)
+        return NULL;
+    idx_query *ret = ps_arena_array(arena, n, sizeof(*ret));
+    if (ret == NULL) {
+        *ret_status = ps_fail(err, PS_ENOMEM, "the query needs more memory than it may use");
+        return NULL;
+    }
+    for (size_t i = 0; i < n; i++)
+        ret[i] = (idx_query){.tenant_id = t->id,
+                             .matchers = q[i].matchers,
+                             .n_matchers = q[i].n_matchers,
+                             .max_series = q[i].max_series,
+                             .limit = q[i].limit,
+                             .within = q[i].within,
+                             .should_stop = q[i].should_stop,
+                             .self = q[i].self};
+    *q[0].ret_tenant_id = t->id;
+    return ret;
+}
+
 ps_status
 label_view_select(label_view *v, const label_query *q, ps_arena *arena, idx_found *ret, ps_err *err)
 {
+    ps_status status;
     *ret = (idx_found){0};
     pthread_rwlock_rdlock(&v->lock);
-    const label_tenant *t = find_tenant(v, q->tenant);
-    ps_status status = PS_OK;
-    if (t != NULL) {
-        idx_query iq = {.tenant_id = t->id,
-                        .matchers = q->matchers,
-                        .n_matchers = q->n_matchers,
-                        .should_stop = q->should_stop,
-                        .self = q->self};
-        status = idx_select(v->x, &iq, arena, ret, err);
-        *q->ret_tenant_id = t->id;
-    }
+    const idx_query *iq = index_queries(v, q, 1, arena, &status, err);
+    if (iq != NULL)
+        status = idx_select(v->x, iq, arena, ret, err);
+    pthread_rwlock_unlock(&v->lock);
+    return status;
+}
+
+ps_status
+label_view_metrics(label_view *v, const label_query *q, size_t n, ps_arena *arena,
+                   idx_metric_ids *ret, ps_err *err)
+{
+    ps_status status;
+    *ret = (idx_metric_ids){0};
+    pthread_rwlock_rdlock(&v->lock);
+    const idx_query *iq = index_queries(v, q, n, arena, &status, err);
+    if (iq != NULL)
+        status = idx_metrics(v->x, iq, n, arena, ret, err);
+    pthread_rwlock_unlock(&v->lock);
+    return status;
+}
+
+ps_status
+label_view_texts(label_view *v, const label_query *q, size_t n, const ps_str *name, ps_arena *arena,
+                 idx_texts *ret, ps_err *err)
+{
+    ps_status status;
+    *ret = (idx_texts){0};
+    pthread_rwlock_rdlock(&v->lock);
+    const idx_query *iq = index_queries(v, q, n, arena, &status, err);
+    if (iq != NULL)
+        status = name != NULL ? idx_values(v->x, *name, iq, n, arena, ret, err)
+                              : idx_names(v->x, iq, n, arena, ret, err);
     pthread_rwlock_unlock(&v->lock);
     return status;
 }

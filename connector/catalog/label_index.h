@@ -57,17 +57,26 @@ ps_status label_identity(PGconn *conn, const pg_wait *wait, char ret[LABEL_IDENT
 
 /* A cursor of which the view knows all that was visible. */
 ps_status label_view_cursor(label_view *v, ps_buf *out, ps_err *err) PS_MUST_CHECK;
-/* As idx_select; an unknown tenant has no series. */
+/* False: it has no series. */
+bool label_view_tenant(label_view *v, ps_str name, int32_t *ret);
+/* As idx_query; an unknown tenant has no series. */
 typedef struct label_query {
     ps_str tenant;
     re_matcher *const *matchers;
     size_t n_matchers;
+    size_t max_series, limit;
+    const mdl_ids *within;
     bool (*should_stop)(void *self);
     void *self;
-    int32_t *ret_tenant_id; /* set if there are series */
+    int32_t *ret_tenant_id; /* set if the tenant is known */
 } label_query;
+/* As idx_select, idx_metrics, and idx_values or (name NULL) idx_names; n queries of one tenant. */
 ps_status label_view_select(label_view *v, const label_query *q, ps_arena *arena, idx_found *ret,
                             ps_err *err) PS_MUST_CHECK;
+ps_status label_view_metrics(label_view *v, const label_query *q, size_t n, ps_arena *arena,
+                             idx_metric_ids *ret, ps_err *err) PS_MUST_CHECK;
+ps_status label_view_texts(label_view *v, const label_query *q, size_t n, const ps_str *name,
+                           ps_arena *arena, idx_texts *ret, ps_err *err) PS_MUST_CHECK;
 /*
  * Takes in what follow_sql answered, reading new series on conn (in the snapshot of the answer or a later
  * one). PS_ECONFLICT: the view is outdated, and another load was asked for.

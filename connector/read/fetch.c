@@ -56,6 +56,8 @@ ps_status
 read_fetch_prepare(PGconn *conn, const pg_wait *wait, ps_err *err)
 {
     PS_TRY(prepare(conn, "follow (pg_snapshot)", follow_sql, wait, err));
+    PS_TRY(prepare(conn, "alive (int4, int4[], timestamptz, timestamptz)",
+                   "SELECT _prom_ext.series_alive($1, $2, $3, $4)", wait, err));
     return prepare(conn,
                    "blocks (int4[], int8[], int8[], timestamptz, timestamptz, timestamptz, int4,"
                    " bool)",
@@ -64,8 +66,8 @@ read_fetch_prepare(PGconn *conn, const pg_wait *wait, ps_err *err)
 
 /* ---- sending ---------------------------------------------------------------------------------------- */
 
-static int64_t
-timestamp_of(int64_t t_ms)
+int64_t
+read_timestamp_of(int64_t t_ms)
 {
     if (t_ms <= MDL_TIME_MIN_MS)
         return INT64_MIN; /* -infinity */
@@ -151,9 +153,9 @@ read_fetch_send(read_source *src, const read_list *list, PGconn *conn, bool *ret
         sel->from_ms <= MDL_TIME_MIN_MS ? sel->from_ms : mdl_day_start_ms(sel->from_ms);
     ps_buf_init(&buf, &ps_malloc);
     ps_status status = put_ranges(src, list, &buf, ends, err);
-    pg_put_u64(&buf, (uint64_t)timestamp_of(day_ms));
-    pg_put_u64(&buf, (uint64_t)timestamp_of(sel->to_ms));
-    pg_put_u64(&buf, (uint64_t)timestamp_of(sel->from_ms));
+    pg_put_u64(&buf, (uint64_t)read_timestamp_of(day_ms));
+    pg_put_u64(&buf, (uint64_t)read_timestamp_of(sel->to_ms));
+    pg_put_u64(&buf, (uint64_t)read_timestamp_of(sel->from_ms));
     pg_put_u32(&buf, (uint32_t)list->tenant_id);
     if (status == PS_OK && (buf.failed || buf.len > INT32_MAX))
         status = ps_fail(err, PS_ENOMEM, "out of memory");

@@ -83,6 +83,8 @@ typedef struct read_list { /* of one selection */
     size_t *first_run;
 } read_list;
 
+typedef struct read_search read_search; /* find.c */
+
 struct read_source {
     read_store *store;
     read_source *prev, *next; /* under the store's lock */
@@ -100,6 +102,7 @@ struct read_source {
     label_view *view;
     read_list *lists;
     size_t n_lists;
+    read_search *search; /* instead of lists */
     blk_bench **benches; /* by worker; made when first used */
 };
 
@@ -120,8 +123,21 @@ ps_status read_grow(read_source *src, void **array, size_t n, size_t *cap, size_
 
 /* select.c: fills src->lists, blocks included. */
 ps_status read_select(read_source *src, ps_err *err) PS_MUST_CHECK;
+/* What it and find.c do alike: hold a view, `prepare` with what it knows, take a connection, `run`
+ * (whose news are those after the cursor); begin anew where the view turns out to be outdated. */
+typedef struct read_rounds {
+    ps_status (*prepare)(read_source *src, ps_err *err);
+    ps_status (*run)(read_source *src, read_conn *c, ps_str cursor, ps_err *err);
+} read_rounds;
+ps_status read_rounds_run(read_source *src, const read_rounds *r, ps_err *err) PS_MUST_CHECK;
+ps_status read_follow_send(PGconn *conn, ps_str cursor, ps_err *err) PS_MUST_CHECK;
+ps_status read_follow_receive(read_source *src, PGconn *conn, follow_news *ret,
+                              ps_err *err) PS_MUST_CHECK;
+ps_status read_sync_receive(read_source *src, PGconn *conn, ps_err *err) PS_MUST_CHECK;
+bool read_should_stop(const read_source *src);
 
 /* fetch.c */
+int64_t read_timestamp_of(int64_t t_ms); /* beyond what timestamptz holds: an infinity */
 /* Sends the statement for a list; nothing if it has no series: *ret_sent. */
 ps_status read_fetch_send(read_source *src, const read_list *list, PGconn *conn, bool *ret_sent,
                           ps_err *err) PS_MUST_CHECK;

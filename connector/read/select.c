@@ -30,12 +30,17 @@ compile(read_source *src, read_list *list, ps_err *err)
     return PS_OK;
 }
 
+bool
+read_should_stop(const read_source *src)
+{
+    return atomic_load_explicit(&src->cancelled, memory_order_relaxed) ||
+           (src->deadline_ns != INT64_MAX && pg_now_ns() >= src->deadline_ns);
+}
+
 static bool
 should_stop(void *self)
 {
-    read_source *src = self;
-    return atomic_load_explicit(&src->cancelled, memory_order_relaxed) ||
-           (src->deadline_ns != INT64_MAX && pg_now_ns() >= src->deadline_ns);
+    return read_should_stop(self);
 }
 
 static ps_status
@@ -93,8 +98,8 @@ check_again(read_source *src, bool *ret_same, ps_err *err)
 
 /* ---- one go ----------------------------------------------------------------------------------------- */
 
-static ps_status
-send_follow(PGconn *conn, ps_str cursor, ps_err *err)
+ps_status
+read_follow_send(PGconn *conn, ps_str cursor, ps_err *err)
 {
     static const int format = 1;
     const char *value = cursor.ptr;
@@ -105,8 +110,8 @@ send_follow(PGconn *conn, ps_str cursor, ps_err *err)
 }
 
 /* The one result of a statement and the end of it. */
-static ps_status
-receive_follow(read_source *src, PGconn *conn, follow_news *ret, ps_err *err)
+ps_status
+read_follow_receive(read_source *src, PGconn *conn, follow_news *ret, ps_err *err)
 {
     pg_wait wait = read_wait(src);
     PGresult *res, *end;
@@ -134,8 +139,8 @@ receive_lists(read_source *src, PGconn *conn, const bool *sent, ps_err *err)
     return PS_OK;
 }
 
-static ps_status
-receive_sync(read_source *src, PGconn *conn, ps_err *err)
+ps_status
+read_sync_receive(read_source *src, PGconn *conn, ps_err *err)
 {
     pg_wait wait = read_wait(src);
     PGresult *res;
@@ -157,16 +162,16 @@ one_go(read_source *src, PGconn *conn, ps_str cursor, follow_news *news, ps_err 
     if (PQenterPipelineMode(conn) == 0)
         return ps_fail(err, PS_EUNAVAILABLE, "the connection to the database is not usable");
     if (news != NULL)
-        PS_TRY(send_follow(conn, cursor, err));
+        PS_TRY(read_follow_send(conn, cursor, err));
     for (size_t i = 0; i < src->n_lists; i++)
         PS_TRY(read_fetch_send(src, &src->lists[i], conn, &sent[i], err));
     if (PQpipelineSync(conn) == 0)
         return pg_fail_result(NULL, conn, err);
     if (news != NULL)
-        PS_TRY(receive_follow(src, conn, news, err));
+        PS_TRY(read_follow_receive(src, conn, news, err));
     ps_status status = receive_lists(src, conn, sent, err);
     if (status == PS_OK)
-        status = receive_sync(src, conn, err);
+        status = read_sync_receive(src, conn, err);
     if (status != PS_OK && news != NULL)
         follow_news_done(news);
     return status;
@@ -200,8 +205,8 @@ second_round(read_source *src, PGconn *conn, ps_str cursor, ps_err *err)
     metric_add(src->store->m_rounds, 1);
     drop_blocks(src);
     PS_TRY(run(src, conn, "BEGIN", err)); /* repeatable read, by the session's default */
-    PS_TRY(send_follow(conn, cursor, err));
-    PS_TRY(receive_follow(src, conn, &news, err));
+    PS_TRY(read_follow_send(conn, cursor, err));
+    PS_TRY(read_follow_receive(src, conn, &news, err));
     ps_status status = label_index_learn(src->store->labels, src->view, conn, &wait, &news, err);
     follow_news_done(&news);
     PS_TRY(status);
@@ -211,14 +216,10 @@ second_round(read_source *src, PGconn *conn, ps_str cursor, ps_err *err)
 }
 
 static ps_status
-rounds(read_source *src, read_conn *c, ps_str cursor, ps_err *err)
+run_rounds(read_source *src, read_conn *c, ps_str cursor, ps_err *err)
 {
     pg_wait wait = read_wait(src);
     follow_news news;
-    if (strcmp(c->identity, label_view_identity(src->view)) != 0) {
-        label_index_outdated(src->store->labels, src->view, "this is another database than before");
-        return ps_fail(err, PS_ECONFLICT, "the labels of all series are loaded anew");
-    }
     PS_TRY(one_go(src, c->pg, cursor, &news, err));
     bool any = news.trimmed || news.n_created > 0 || news.n_deleted > 0, same = true;
     ps_status status = label_index_learn(src->store->labels, src->view, c->pg, &wait, &news, err);
@@ -229,21 +230,32 @@ rounds(read_source *src, read_conn *c, ps_str cursor, ps_err *err)
     return same ? PS_OK : second_round(src, c->pg, cursor, err);
 }
 
+static ps_status
+check_identity(read_source *src, const read_conn *c, ps_err *err)
+{
+    if (strcmp(c->identity, label_view_identity(src->view)) == 0)
+        return PS_OK;
+    label_index_outdated(src->store->labels, src->view, "this is another database than before");
+    return ps_fail(err, PS_ECONFLICT, "the labels of all series are loaded anew");
+}
+
 /*
  * The cursor is taken before the selection is made: what others learn in between is then told again,
  * and never missed. A connection that was idle may have died with a server that is back meanwhile.
  */
 static ps_status
-with_cursor(read_source *src, ps_buf *cursor, ps_err *err)
+with_cursor(read_source *src, const read_rounds *r, ps_buf *cursor, ps_err *err)
 {
     for (bool again = true;; again = false) {
         read_conn *c;
         ps_buf_clear(cursor);
         PS_TRY(label_view_cursor(src->view, cursor, err));
-        PS_TRY(select_all(src, err));
+        PS_TRY(r->prepare(src, err));
         PS_TRY(read_conn_get(src, &c, err));
         bool used = c->used;
-        ps_status status = rounds(src, c, ps_buf_str(cursor), err);
+        ps_status status = check_identity(src, c, err);
+        if (status == PS_OK)
+            status = r->run(src, c, ps_buf_str(cursor), err);
         if (status == PS_ETIMEOUT || status == PS_ECANCELED || status == PS_ELIMIT)
             pg_cancel(c->pg);
         read_conn_put(src->store, c, status == PS_OK || status == PS_ECONFLICT);
@@ -255,13 +267,13 @@ with_cursor(read_source *src, ps_buf *cursor, ps_err *err)
 }
 
 static ps_status
-one_view(read_source *src, ps_err *err)
+one_view(read_source *src, const read_rounds *r, ps_err *err)
 {
     pg_wait wait = read_wait(src);
     PS_TRY(label_index_hold(src->store->labels, &wait, &src->view, err));
     ps_buf cursor;
     ps_buf_init(&cursor, &ps_malloc);
-    ps_status status = with_cursor(src, &cursor, err);
+    ps_status status = with_cursor(src, r, &cursor, err);
     ps_buf_done(&cursor);
     if (status == PS_ECONFLICT) { /* texts of its labels are no longer in use */
         drop_blocks(src);
@@ -272,14 +284,21 @@ one_view(read_source *src, ps_err *err)
 }
 
 ps_status
-read_select(read_source *src, ps_err *err)
+read_rounds_run(read_source *src, const read_rounds *r, ps_err *err)
 {
-    for (size_t i = 0; i < src->n_lists; i++)
-        PS_TRY(compile(src, &src->lists[i], err));
     ps_status status = PS_ECONFLICT;
     for (int i = 0; i < MAX_VIEWS && status == PS_ECONFLICT; i++)
-        status = one_view(src, err);
+        status = one_view(src, r, err);
     if (status == PS_ECONFLICT)
         return ps_fail(err, PS_EUNAVAILABLE, "the database changes too often to be read");
     return status;
+}
+
+ps_status
+read_select(read_source *src, ps_err *err)
+{
+    static const read_rounds rounds = {select_all, run_rounds};
+    for (size_t i = 0; i < src->n_lists; i++)
+        PS_TRY(compile(src, &src->lists[i], err));
+    return read_rounds_run(src, &rounds, err);
 }

@@ -8,7 +8,7 @@
 --
 -- The table contract (docs/decisions/): every data table carries dist_key and t_min and its keys hold
 -- both, so that an engine may place rows by dist_key; data is reached through SQL only. The primary
--- key is the only index. Precedence where two blocks hold the same series and time: the higher level,
+-- key is the only index of theirs. Precedence where two blocks hold the same series and time: the higher level,
 -- then the lower id.
 --
 -- The partitioned parent is bare (no key, no index, no partition here): pg_dump would otherwise lose
@@ -51,6 +51,23 @@ ALTER TABLE _prom_data.merged SET (autovacuum_vacuum_scale_factor = 0, autovacuu
     toast.vacuum_truncate = off, toast_tuple_target = 8160);
 ALTER TABLE _prom_data.block_far SET (vacuum_truncate = off, toast.vacuum_truncate = off,
     toast_tuple_target = 8160);
+
+-- Which series of a metric have samples in a window of 8 hours, aligned to UTC: of merged and sealed
+-- rows; fresh ones are not counted yet. Kept by folding (074-presence.sql). A set comes in parts of some
+-- thousand ids, each with the ids from part_lo to the next one's; a set may hold ids of series that were
+-- deleted.
+CREATE TABLE _prom_data.presence (
+    tenant_id    int4 NOT NULL,
+    metric_id    int4 NOT NULL,
+    dist_key     int8 NOT NULL,
+    window_start timestamptz NOT NULL,
+    part_lo      int8 NOT NULL,
+    n_series     int4 NOT NULL,
+    series_ids   bytea NOT NULL,                  -- docs/read-path.md
+    PRIMARY KEY (metric_id, window_start, dist_key, tenant_id, part_lo)
+) WITH (fillfactor = 80);
+ALTER TABLE _prom_data.presence ALTER series_ids SET STORAGE EXTERNAL;
+CREATE INDEX presence_window_idx ON _prom_data.presence (window_start);
 
 -- Exemplars: few, capped per series by maintenance.
 CREATE TABLE _prom_data.exemplar (

@@ -143,6 +143,7 @@ BEGIN
                        ' ON CONFLICT DO NOTHING', v_table) USING p_id;
     END LOOP;
     DELETE FROM _prom_data.exemplar WHERE metric_id = p_id;
+    DELETE FROM _prom_data.presence WHERE metric_id = p_id;
     DELETE FROM _prom_catalog.maintenance_error WHERE metric_id = p_id;
     PERFORM _prom_catalog.forget_figures(p_id);
 END $$;

@@ -220,6 +220,7 @@ BEGIN
     END LOOP;
     IF cardinality(v_metrics) > 0 THEN
         PERFORM _prom_catalog.correct_figures(NULL, v_metrics, v_days);
+        PERFORM _prom_catalog.correct_presence(v_metrics, v_days);
     END IF;
     IF rows > 0 THEN
         RAISE LOG 'promscale retention: deleted % rows', rows;
@@ -238,10 +239,13 @@ BEGIN
 END $$;
 
 -- A day's partition has gone. What is left of the day lies in other tables; metrics that have any there
--- are returned, to be counted anew.
+-- are returned, to be counted anew. Which series lived is forgotten with the day: erasing its other rows
+-- follows.
 CREATE FUNCTION _prom_catalog.forget_sealed_day(p_day date, OUT metrics int4[], OUT days date[])
 LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 BEGIN
+    DELETE FROM _prom_data.presence
+        WHERE window_start >= p_day::timestamptz AND window_start < (p_day + 1)::timestamptz;
     DELETE FROM _prom_catalog.metric_day WHERE day = p_day AND merged_rows = 0;
     UPDATE _prom_catalog.metric_day
         SET sealed_rows = 0, sealed_hours = 0, sealed_samples = 0, sealed_bytes = 0 WHERE day = p_day;

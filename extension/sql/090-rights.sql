@@ -32,7 +32,8 @@ BEGIN
            OR n.nspname = '_prom_ext' AND p.provolatile <> 'v' AND p.proname IN (
                'text_digest', 'label_digest', 'series_digest', 'dist_key', 'bucket', 'label_set',
                'labels_match', 'labels_contain', 'tag_ids', 'label_ids', 'block_parts', 'block_head', 'fresh_figures',
-               'chunk_counts', 'prom_rate', 'prom_increase', 'prom_delta', 'vector_selector')
+               'chunk_counts', 'prom_rate', 'prom_increase', 'prom_delta', 'vector_selector', 'series_alive',
+               'ids_count')
            OR n.nspname = '_prom_catalog' AND p.proname IN ('setting', 'generation', 'feed', 'follow',
                'chunk_width', 'metric_id', 'check_metric_schema', 'no_such_metric',
                'get_default_compression_setting', 'get_metric_compression_setting')
@@ -68,7 +69,8 @@ GRANT EXECUTE ON FUNCTION _prom_catalog.delete_series_rows(int8[]),
     _prom_catalog.delete_series_from_metric(text, int8[]), _prom_catalog.patiently(text, text),
     _prom_catalog.void_generation(), _prom_catalog.feed_deleted(int8[]),
     _prom_catalog.check_metric_name(text) TO prom_modifier;
-GRANT EXECUTE ON FUNCTION _prom_catalog.recount(int4) TO prom_modifier, prom_maintenance;
+GRANT EXECUTE ON FUNCTION _prom_catalog.recount(int4), _prom_catalog.recount_presence(int4)
+    TO prom_modifier, prom_maintenance;
 GRANT DELETE ON _prom_catalog.series TO prom_modifier;
 GRANT UPDATE ON _prom_catalog.state TO prom_modifier;
 GRANT UPDATE, DELETE ON _prom_data.fresh, _prom_data.merged, _prom_data.block, _prom_data.block_far,

@@ -232,6 +232,7 @@ merge_step(PG_FUNCTION_ARGS)
             maint_want_vacuum("merged", false);
             maint_prefer_the_key();
             prepare_plans(&f);
+            f.presence = fold_presence_new(&f);
             fold_all(&f, sort_rows(&f, taken), taken.n);
             maint_figures_write(&f.figures);
             SPI_freetuptable(fresh);

@@ -22,6 +22,8 @@ typedef struct fold_stats {
     int64 rows_out;
 } fold_stats;
 
+typedef struct maint_presence maint_presence; /* maint_presence.c */
+
 typedef struct fold {
     MemoryContext context;       /* of the step */
     MemoryContext group_context; /* reset after each group */
@@ -36,6 +38,7 @@ typedef struct fold {
     SPIPlanPtr put_back;   /* into merged, id kept */
     fold_stats stats;
     maint_figures figures;
+    maint_presence *presence;
 } fold;
 
 /* A fresh row as an input of one tenant and metric: a range of its series. */
@@ -82,6 +85,15 @@ void fold_list_units(fold_bucket *b);
 int fold_unit_order(int32 tenant_a, int32 metric_a, int32 tenant_b, int32 metric_b);
 /* A unit that cannot be merged: its fresh rows go back. */
 void fold_give_up(fold_bucket *b, fold_unit *u, const char *text);
+
+/* ---- maint_presence.c: which series have samples in which window ------------------------------- */
+
+/* In the step's context. */
+maint_presence *fold_presence_new(fold *f);
+/* The fresh rows of a unit that was merged. */
+void fold_presence_note(fold_bucket *b, const fold_unit *u);
+/* Adds what was noted of a bucket to the sets in the database, where it is not in them yet. */
+void fold_presence_write(fold *f);
 
 /* Folds rows[0..n) (one bucket, ascending by tenant and id) into merged. */
 void fold_group(fold *f, fold_row *rows, size_t n);

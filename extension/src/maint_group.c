@@ -331,10 +331,12 @@ run_unit(fold_bucket *g, fold_unit *u)
     ps_status status = try_unit(g, u, &alloc.alloc, &out, &took, &err);
     if (status == PS_ECANCELED)
         bridge_raise(status, &err, NULL, NULL);
-    if (status == PS_OK)
+    if (status == PS_OK) {
         note_figures(g, u, &out, took);
-    else
+        fold_presence_note(g, u);
+    } else {
         fold_give_up(g, u, err.text);
+    }
     for (const output *o = status == PS_OK ? out.first : NULL; o != NULL; o = o->next) {
         maint_insert(g->f->insert, NULL, &o->meta, o->data);
         g->f->stats.rows_out++;
@@ -363,6 +365,7 @@ fold_group(fold *f, fold_row *rows, size_t n)
             run_unit(&g, &g.units[i]);
         CHECK_FOR_INTERRUPTS();
     }
+    fold_presence_write(f);
     if (taken_table != NULL)
         SPI_freetuptable(taken_table);
 }

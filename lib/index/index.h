@@ -76,11 +76,34 @@ typedef struct idx_query {
     re_matcher *const *matchers;
     size_t n_matchers;
     size_t max_series;
+    size_t limit;          /* only the first so many; 0 = all */
+    const mdl_ids *within; /* NULL: any; else only series of this set */
     bool (*should_stop)(void *self);
     void *self;
 } idx_query;
 ps_status idx_select(const idx *x, const idx_query *q, ps_arena *arena, idx_found *ret,
                      ps_err *err) PS_MUST_CHECK;
+
+/* Label names, or values of one label, of the series that any of n queries of one tenant selects:
+ * ascending, each once, texts in the index. A query without matchers is answered without looking at
+ * series one by one. `limit` and `max_series` do not matter. */
+typedef struct idx_texts {
+    ps_str *items;
+    size_t n;
+} idx_texts;
+ps_status idx_names(const idx *x, const idx_query *queries, size_t n, ps_arena *arena,
+                    idx_texts *ret, ps_err *err) PS_MUST_CHECK;
+ps_status idx_values(const idx *x, ps_str name, const idx_query *queries, size_t n, ps_arena *arena,
+                     idx_texts *ret, ps_err *err) PS_MUST_CHECK;
+/* The metrics of what they select, in no order; `all`: to find out would mean to look at more than
+ * max_series series, so it may be all of them. */
+typedef struct idx_metric_ids {
+    int32_t *items;
+    size_t n;
+    bool all;
+} idx_metric_ids;
+ps_status idx_metrics(const idx *x, const idx_query *queries, size_t n, ps_arena *arena,
+                      idx_metric_ids *ret, ps_err *err) PS_MUST_CHECK;
 
 bool idx_knows(const idx *x, int64_t series_id); /* also one that was deleted */
 

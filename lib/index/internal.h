@@ -139,6 +139,18 @@ idx_slot_alive(const idx_slot *s)
 int idx_slot_cmp(const idx *x, uint32_t a, uint32_t b);
 ps_status idx_series_settle(idx *x, ps_err *err) PS_MUST_CHECK;
 
+/* ---- selecting: select.c ---------------------------------------------------------------------- */
+
+typedef struct idx_slots {
+    uint32_t *items;
+    size_t n;
+    bool sorted;   /* they are in order of their label sets */
+    bool too_many; /* nothing was looked at: there are more candidates than that */
+} idx_slots;
+/* What the query selects, in any order. max_candidates 0: no limit. */
+ps_status idx_find_slots(const idx *x, const idx_query *q, uint64_t max_candidates, ps_arena *arena,
+                         idx_slots *ret, ps_err *err) PS_MUST_CHECK;
+
 /* ---- the whole -------------------------------------------------------------------------------- */
 
 struct idx {

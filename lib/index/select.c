@@ -36,6 +36,7 @@ typedef struct selection {
     size_t n_tests;
     uint32_t *slots; /* what was found so far */
     size_t n, cap;
+    bool sorted; /* they come in order of their label sets */
     size_t polled;
 } selection;
 
@@ -212,7 +213,7 @@ consider(selection *s, uint32_t slot, const test *given)
 {
     const idx_slot *c = &s->x->slots[slot];
     PS_TRY(poll_now_and_then(s));
-    if (!idx_slot_alive(c))
+    if (!idx_slot_alive(c) || (s->q->within != NULL && !mdl_ids_has(s->q->within, c->id)))
         return PS_OK;
     for (size_t i = 0; i < s->n_tests; i++) {
         if (&s->tests[i] != given && !passes(s->x, &s->tests[i], c->pairs))
@@ -238,8 +239,11 @@ consider(selection *s, uint32_t slot, const test *given)
 static ps_status
 from_metric(selection *s, const idx_metric *m, const test *given)
 {
-    for (size_t i = 0; i < m->n_sorted; i++)
+    for (size_t i = 0; i < m->n_sorted; i++) {
+        if (s->sorted && s->q->limit != 0 && s->n == s->q->limit)
+            break;
         PS_TRY(consider(s, m->order[i], given));
+    }
     return PS_OK;
 }
 
@@ -295,22 +299,20 @@ make_tests(selection *s, bool *ret_none)
     return PS_OK;
 }
 
-/* *ret_sorted: they came in order. */
 static ps_status
-find_slots(selection *s, bool *ret_sorted)
+find_slots(selection *s)
 {
     const idx *x = s->x;
     const test *best = best_test(s);
-    *ret_sorted = false;
     if (best == NULL) {
         const idx_tenant *t = &x->tenants[s->tenant];
-        *ret_sorted = t->n_metrics == 1;
+        s->sorted = t->n_metrics == 1;
         for (size_t i = 0; i < t->n_metrics; i++)
             PS_TRY(from_metric(s, &x->metrics[t->metrics[i]], NULL));
         return PS_OK;
     }
     const idx_metric *m = best->n == 1 ? whole_metric(x, best->pairs[0]) : NULL;
-    *ret_sorted = m != NULL;
+    s->sorted = m != NULL;
     return m != NULL ? from_metric(s, m, best) : from_postings(s, best);
 }
 
@@ -399,29 +401,58 @@ make_result(selection *s, idx_found *ret)
     return PS_OK;
 }
 
+/* Fills s->slots; *ret_too_many: it would mean to look at more candidates than that. */
+static ps_status
+begin(selection *s, uint64_t max_candidates, bool *ret_too_many)
+{
+    const idx *x = s->x;
+    size_t at;
+    bool none;
+    *ret_too_many = false;
+    PS_TRY(idx_check_usable(x, s->err));
+    if (!x->settled)
+        return ps_fail(s->err, PS_EINTERNAL, "the label index is being changed");
+    if (!idx_tenant_find(x, s->q->tenant_id, &at))
+        return PS_OK;
+    s->tenant = x->tenants_by_id[at];
+    s->tests = ps_arena_array(s->arena, s->q->n_matchers + 1, sizeof(*s->tests));
+    if (s->tests == NULL)
+        return no_memory(s);
+    PS_TRY(make_tests(s, &none));
+    if (none)
+        return PS_OK;
+    if (max_candidates != 0) {
+        const test *best = best_test(s);
+        *ret_too_many = (best == NULL ? x->n_slots : best->series) > max_candidates;
+        if (*ret_too_many)
+            return PS_OK;
+    }
+    return find_slots(s);
+}
+
+ps_status
+idx_find_slots(const idx *x, const idx_query *q, uint64_t max_candidates, ps_arena *arena,
+               idx_slots *ret, ps_err *err)
+{
+    selection s = {.x = x, .q = q, .arena = arena, .err = err};
+    bool too_many;
+    PS_TRY(begin(&s, max_candidates, &too_many));
+    *ret = (idx_slots){s.slots, s.n, s.sorted, too_many};
+    return PS_OK;
+}
+
 ps_status
 idx_select(const idx *x, const idx_query *q, ps_arena *arena, idx_found *ret, ps_err *err)
 {
     selection s = {.x = x, .q = q, .arena = arena, .err = err};
-    size_t at;
-    bool none, sorted;
-    PS_TRY(idx_check_usable(x, err));
-    if (!x->settled)
-        return ps_fail(err, PS_EINTERNAL, "the label index is being changed");
+    bool too_many;
     *ret = (idx_found){0};
-    if (!idx_tenant_find(x, q->tenant_id, &at))
-        return PS_OK;
-    s.tenant = x->tenants_by_id[at];
-    s.tests = ps_arena_array(arena, q->n_matchers + 1, sizeof(*s.tests));
-    if (s.tests == NULL)
-        return no_memory(&s);
-    PS_TRY(make_tests(&s, &none));
-    if (none)
-        return PS_OK;
-    PS_TRY(find_slots(&s, &sorted));
+    PS_TRY(begin(&s, 0, &too_many));
     if (s.n == 0)
         return PS_OK;
-    if (!sorted && s.n > 1)
+    if (!s.sorted && s.n > 1)
         PS_TRY(sort_slots(&s));
+    if (q->limit != 0 && s.n > q->limit)
+        s.n = q->limit;
     return make_result(&s, ret);
 }

@@ -94,4 +94,46 @@ mdl_bucket(int32_t metric_id)
     return -(int32_t)((uint32_t)metric_id % MDL_BUCKETS) - 1;
 }
 
+/* ---- sets of series ids: ids.c ---------------------------------------------------------------- */
+
+/* Which series lived when is kept per window: eight hours, aligned to UTC. Stored; never change it. */
+#define MDL_WINDOW_MS (MDL_DAY_MS / 3)
+int64_t mdl_window_start_ms(int64_t t_ms);
+
+/* A set of positive ids: bits in chunks, so that ids that lie close together cost little. */
+typedef struct mdl_ids_chunk mdl_ids_chunk;
+typedef struct mdl_ids {
+    ps_alloc alloc; /* copied */
+    uint64_t count;
+    mdl_ids_chunk *chunks;
+    size_t n, cap;
+    uint32_t *table; /* open addressing, number + 1; a power of two of them */
+    size_t table_cap;
+} mdl_ids;
+
+void mdl_ids_init(mdl_ids *s, const ps_alloc *alloc);
+void mdl_ids_done(mdl_ids *s);
+/* lo, lo + 1, ... hi; numbers outside of 1 to MDL_ID_MAX are no ids and are left out. PS_ENOMEM: some of
+ * them may be in. */
+#define MDL_ID_MAX (INT64_MAX / 4)
+ps_status mdl_ids_add(mdl_ids *s, int64_t lo, int64_t hi) PS_MUST_CHECK;
+bool mdl_ids_has(const mdl_ids *s, int64_t id);
+/* Calls fn for each run of consecutive ids, ascending. */
+typedef void (*mdl_ids_fn)(void *self, int64_t lo, int64_t hi);
+void mdl_ids_runs(mdl_ids *s, mdl_ids_fn fn, void *self);
+
+/*
+ * Sets as bytes (docs/read-path.md): runs as differences in 7-bit groups, counted and checked. At most
+ * MDL_IDS_MAX ids, so that a few hostile bytes cannot ask for much.
+ */
+#define MDL_IDS_MAX (UINT32_C(1) << 28)
+/* Ascending and unique, each an id. Appends. */
+void mdl_ids_encode(const int64_t *ids, size_t n, ps_buf *out);
+/* The same of a whole set. PS_ENOMEM, PS_ELIMIT: more than MDL_IDS_MAX. */
+ps_status mdl_ids_write(mdl_ids *s, ps_buf *out, ps_err *err) PS_MUST_CHECK;
+/* Adds what the bytes say. PS_ECORRUPT: nothing was added; PS_ENOMEM: some of it may be in. */
+ps_status mdl_ids_read(mdl_ids *s, ps_str bytes, ps_err *err) PS_MUST_CHECK;
+/* The number of ids, checked. */
+ps_status mdl_ids_count(ps_str bytes, uint32_t *ret, ps_err *err) PS_MUST_CHECK;
+
 #endif

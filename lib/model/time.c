@@ -1,5 +1,5 @@
 /*
- * time.c - days of Unix time in milliseconds.
+ * time.c - days of Unix time in milliseconds, and windows that are a third of one.
  */
 #include "lib/model/model.h"
 
@@ -11,4 +11,11 @@ mdl_day_start_ms(int64_t t_ms)
         into += MDL_DAY_MS;
     /* The day that holds INT64_MIN begins before it; no valid time comes near. */
     return t_ms < INT64_MIN + into ? INT64_MIN : t_ms - into;
+}
+
+int64_t
+mdl_window_start_ms(int64_t t_ms)
+{
+    int64_t day = mdl_day_start_ms(t_ms);
+    return day == INT64_MIN ? day : day + (t_ms - day) / MDL_WINDOW_MS * MDL_WINDOW_MS;
 }

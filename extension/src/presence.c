@@ -1,0 +1,315 @@
+/*
+ * presence.c - which series of a tenant have samples between two times, to the window: series_alive().
+ *
+ * Two sources, read as the calling user under one snapshot: the sets that folding keeps in
+ * _prom_data.presence, and the directories of fresh rows, which are in no set yet. The union is a set
+ * in memory, bounded by a budget, and leaves as bytes (lib/model/ids.c).
+ */
+#include "presence.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+enum { ROWS_AT_ONCE = 500 };
+
+typedef struct alive {
+    bridge_alloc alloc;
+    mdl_ids ids;
+    int32 *metrics; /* ascending; NULL: all */
+    int n_metrics;
+    int64 from_ms, to_ms; /* whole windows */
+    MemoryContext row_context; /* of one row */
+} alive;
+
+void
+presence_no_memory(void)
+{
+    ereport(ERROR,
+            (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+             errmsg("sets of series need more than %zu MB", PRESENCE_BUDGET >> 20),
+             errhint("Ask for a shorter time or for fewer metrics.")));
+}
+
+ps_status
+presence_of_series(blk_reader *r, uint32 i, int64 from_ms, int64 to_ms, presence_scratch *scratch,
+                   presence_fn fn, void *self, ps_err *err)
+{
+    blk_series s;
+    size_t lo, n;
+    int64 window = PG_INT64_MIN;
+
+    blk_reader_series(r, i, &s);
+    if (s.t_last_ms < from_ms || s.t_first_ms > to_ms)
+        return PS_OK;
+    if (mdl_window_start_ms(s.t_first_ms) == mdl_window_start_ms(s.t_last_ms)) {
+        if (!fn(self, s.series_id, mdl_window_start_ms(s.t_first_ms)))
+            presence_no_memory();
+        return PS_OK;
+    }
+    if (s.n_samples > scratch->cap) {
+        if (scratch->t_ms != NULL)
+            pfree(scratch->t_ms);
+        scratch->cap = s.n_samples;
+        scratch->t_ms = palloc_extended(scratch->cap * sizeof(int64), MCXT_ALLOC_HUGE);
+    }
+    PS_TRY(blk_reader_times(r, i, from_ms, to_ms, scratch->t_ms, &lo, &n, err));
+    for (size_t k = 0; k < n; k++) {
+        if (window != PG_INT64_MIN && scratch->t_ms[k] < window + MDL_WINDOW_MS)
+            continue;
+        window = mdl_window_start_ms(scratch->t_ms[k]);
+        if (!fn(self, s.series_id, window))
+            presence_no_memory();
+    }
+    return PS_OK;
+}
+
+/* ---- the two sources ---------------------------------------------------------------------- */
+
+static bool
+add_series(void *self, int64 series_id, int64 window_ms)
+{
+    alive *a = self;
+
+    return mdl_ids_add(&a->ids, series_id, series_id) == PS_OK;
+}
+
+static void
+add_set(alive *a, HeapTuple tuple, TupleDesc desc)
+{
+    bool isnull;
+    ps_err err;
+    bytea *set = DatumGetByteaPP(SPI_getbinval(tuple, desc, 1, &isnull));
+    ps_status status =
+        mdl_ids_read(&a->ids, (ps_str){VARDATA_ANY(set), VARSIZE_ANY_EXHDR(set)}, &err);
+
+    if (status == PS_ENOMEM)
+        presence_no_memory();
+    if (status != PS_OK)
+        bridge_raise(status, &err,
+                     psprintf("It is that of metric %s in the window that begins at %s.",
+                              SPI_getvalue(tuple, desc, 2), SPI_getvalue(tuple, desc, 3)),
+                     "_prom_catalog.recount_presence() makes it anew.");
+}
+
+static bool
+wants(const alive *a, int32 metric_id)
+{
+    int lo = 0, hi = a->n_metrics;
+
+    if (a->metrics == NULL)
+        return true;
+    while (lo < hi) {
+        int mid = (lo + hi) / 2;
+        if (a->metrics[mid] < metric_id)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < a->n_metrics && a->metrics[lo] == metric_id;
+}
+
+/* All ids from the lowest to the highest, in one window: nothing to look up inside. */
+static bool
+is_solid(const alive *a, const blk_meta *m)
+{
+    return (m->metric_id > 0 || a->metrics == NULL) && m->n_series > 0 &&
+           m->n_series <= BLK_FLUSH_MAX_SAMPLES && m->series_lo > 0 &&
+           m->series_hi - m->series_lo == m->n_series - 1 &&
+           mdl_window_start_ms(m->t_min_ms) == mdl_window_start_ms(m->t_max_ms);
+}
+
+static void
+add_row(alive *a, HeapTuple tuple, TupleDesc desc)
+{
+    bool isnull;
+    blk_meta meta;
+    blk_reader *reader;
+    blk_series s;
+    presence_scratch scratch = {0};
+    ps_err err;
+
+    bridge_meta_from_tuple(tuple, desc, 1, &meta);
+    if (is_solid(a, &meta)) {
+        if (mdl_ids_add(&a->ids, meta.series_lo, meta.series_hi) != PS_OK)
+            presence_no_memory();
+        return;
+    }
+    bytea *data = DatumGetByteaPP(SPI_getbinval(tuple, desc, BRIDGE_META_N + 1, &isnull));
+    bridge_alloc alloc;
+    bridge_alloc_init(&alloc, a->row_context, PRESENCE_BUDGET);
+    bridge_check(blk_reader_open_lazy(&alloc.alloc,
+                                      (ps_str){VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data)}, &meta,
+                                      &reader, &err),
+                 &err);
+    for (uint32 i = 0; i < blk_reader_n_series(reader); i++) {
+        blk_reader_series(reader, i, &s);
+        if (wants(a, s.metric_id))
+            bridge_check(presence_of_series(reader, i, a->from_ms, a->to_ms, &scratch, add_series,
+                                            a, &err),
+                         &err);
+    }
+}
+
+typedef void (*row_fn)(alive *a, HeapTuple tuple, TupleDesc desc);
+
+/* Rows in portions, so that memory holds few of them. */
+static void
+for_each_row(alive *a, const char *sql, Datum *values, const char *nulls, row_fn fn)
+{
+    static const Oid types[] = {INT4OID, INT4ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+    Portal portal = SPI_cursor_open_with_args(NULL, sql, lengthof(types), (Oid *)types, values,
+                                              nulls, true, 0);
+
+    for (;;) {
+        SPI_cursor_fetch(portal, true, ROWS_AT_ONCE);
+        if (SPI_processed == 0)
+            break;
+        for (uint64 i = 0; i < SPI_processed; i++) {
+            MemoryContext old = MemoryContextSwitchTo(a->row_context);
+            fn(a, SPI_tuptable->vals[i], SPI_tuptable->tupdesc);
+            MemoryContextSwitchTo(old);
+            MemoryContextReset(a->row_context);
+            CHECK_FOR_INTERRUPTS();
+        }
+        SPI_freetuptable(SPI_tuptable);
+    }
+    SPI_cursor_close(portal);
+}
+
+/* ---- the function --------------------------------------------------------------------------- */
+
+static int
+cmp_metrics(const void *a, const void *b)
+{
+    int32 x = *(const int32 *)a, y = *(const int32 *)b;
+
+    return (x > y) - (x < y);
+}
+
+/* Sorts a copy of the metrics. *ret_rows: as fresh rows name them, buckets included. */
+static void
+read_metrics(alive *a, ArrayType *array, Datum *ret_rows)
+{
+    Datum *items, *rows;
+    bool *nulls;
+
+    deconstruct_array(array, INT4OID, sizeof(int32), true, TYPALIGN_INT, &items, &nulls,
+                      &a->n_metrics);
+    a->metrics = palloc_array(int32, a->n_metrics + 1);
+    rows = palloc_array(Datum, a->n_metrics + MDL_BUCKETS);
+    for (int i = 0; i < a->n_metrics; i++) {
+        if (nulls[i])
+            ereport(ERROR,
+                    (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("metric ids must not be null")));
+        a->metrics[i] = DatumGetInt32(items[i]);
+        rows[i] = items[i];
+    }
+    qsort(a->metrics, a->n_metrics, sizeof(int32), cmp_metrics);
+    int n = a->n_metrics;
+    uint32 buckets = 0;
+    for (int i = 0; i < a->n_metrics; i++)
+        buckets |= UINT32_C(1) << (-mdl_bucket(a->metrics[i]) - 1);
+    for (int32 b = 0; b < MDL_BUCKETS; b++) {
+        if ((buckets >> b & 1) != 0)
+            rows[n++] = Int32GetDatum(-b - 1);
+    }
+    *ret_rows = PointerGetDatum(
+        construct_array(rows, n, INT4OID, sizeof(int32), true, TYPALIGN_INT));
+}
+
+static TimestampTz
+time_of(int64 ms)
+{
+    TimestampTz t;
+
+    if (!bridge_ms_to_timestamptz(ms, &t))
+        return ms < 0 ? DT_NOBEGIN : DT_NOEND;
+    return t;
+}
+
+static void
+read_sources(alive *a, Datum *values, char *nulls, Datum rows)
+{
+    const bool all = a->metrics == NULL;
+    const char *sets =
+        "SELECT series_ids, metric_id, window_start FROM _prom_data.presence "
+        "WHERE tenant_id = $1 AND window_start >= $3 AND window_start <= $4%s";
+    const char *fresh = "SELECT " BRIDGE_META_COLUMNS ", data FROM _prom_data.fresh "
+                        "WHERE tenant_id = $1 AND t_max >= $3 AND t_min <= $4%s";
+
+    for_each_row(a, psprintf(sets, all ? "" : " AND metric_id = ANY ($2)"), values, nulls, add_set);
+    if (!all)
+        values[1] = rows;
+    for_each_row(a, psprintf(fresh, all ? "" : " AND metric_id = ANY ($2)"), values, nulls,
+                 add_row);
+}
+
+/* series_alive(tenant, metrics or NULL, from, to) -> a set of ids */
+PG_FUNCTION_INFO_V1(series_alive);
+Datum
+series_alive(PG_FUNCTION_ARGS)
+{
+    alive a = {0};
+    Datum rows = (Datum)0;
+    char nulls[] = {' ', ' ', ' ', ' ', 0};
+    ps_err err;
+    ps_buf buf;
+
+    if (PG_ARGISNULL(0) || PG_ARGISNULL(2) || PG_ARGISNULL(3))
+        PG_RETURN_NULL();
+    MemoryContext caller = CurrentMemoryContext;
+    MemoryContext context = AllocSetContextCreate(caller, "promscale alive", ALLOCSET_DEFAULT_SIZES);
+    MemoryContextSwitchTo(context);
+    a.row_context =
+        AllocSetContextCreate(context, "promscale alive row", ALLOCSET_DEFAULT_SIZES);
+    bridge_alloc_init(&a.alloc, context, PRESENCE_BUDGET);
+    mdl_ids_init(&a.ids, &a.alloc.alloc);
+    if (PG_ARGISNULL(1))
+        nulls[1] = 'n';
+    else
+        read_metrics(&a, PG_GETARG_ARRAYTYPE_P(1), &rows);
+    a.from_ms = bridge_timestamptz_floor_ms(PG_GETARG_TIMESTAMPTZ(2));
+    a.to_ms = bridge_timestamptz_ceil_ms(PG_GETARG_TIMESTAMPTZ(3));
+    const bool empty = a.to_ms < a.from_ms;
+    a.from_ms = mdl_window_start_ms(a.from_ms);
+    if (a.to_ms < PG_INT64_MAX - MDL_WINDOW_MS)
+        a.to_ms = mdl_window_start_ms(a.to_ms) + MDL_WINDOW_MS - 1;
+    Datum values[] = {PG_GETARG_DATUM(0), PG_ARGISNULL(1) ? (Datum)0 : PG_GETARG_DATUM(1),
+                      TimestampTzGetDatum(time_of(a.from_ms)),
+                      TimestampTzGetDatum(time_of(a.to_ms))};
+    if (!empty) {
+        SPI_connect();
+        read_sources(&a, values, nulls, rows);
+        SPI_finish();
+    }
+    ps_buf_init(&buf, &a.alloc.alloc);
+    ps_status status = mdl_ids_write(&a.ids, &buf, &err);
+    if (status == PS_ENOMEM || buf.len > MaxAllocSize - VARHDRSZ)
+        presence_no_memory();
+    bridge_check(status, &err);
+    MemoryContextSwitchTo(caller);
+    bytea *ret = palloc(VARHDRSZ + buf.len);
+    SET_VARSIZE(ret, VARHDRSZ + buf.len);
+    memcpy(VARDATA(ret), buf.ptr, buf.len);
+    MemoryContextDelete(context);
+    PG_RETURN_BYTEA_P(ret);
+}
+
+/* ids_count(bytes): how many ids a set holds; raises if it is damaged. */
+PG_FUNCTION_INFO_V1(ids_count);
+Datum
+ids_count(PG_FUNCTION_ARGS)
+{
+    bytea *set = PG_GETARG_BYTEA_PP(0);
+    uint32 n;
+    ps_err err;
+
+    bridge_check(mdl_ids_count((ps_str){VARDATA_ANY(set), VARSIZE_ANY_EXHDR(set)}, &n, &err), &err);
+    PG_RETURN_INT64(n);
+}
