@@ -214,6 +214,9 @@ blk_columns_close(blk_reader *r)
     ps_alloc_free(&r->alloc, r->cseries, r->n_series * sizeof *r->cseries);
     ps_alloc_free(&r->alloc, r->scols, r->n_series * sizeof *r->scols);
     blk_scratch_done(&r->alloc, &r->own_kept.times);
+    blk_scratch_done(&r->alloc, &r->own.times);
+    blk_scratch_done(&r->alloc, &r->own.columns);
+    blk_scratch_done(&r->alloc, &r->own.matrix);
     blk_codec_scratch_done(&r->own.scratch, &r->alloc);
 }
 

@@ -9,10 +9,13 @@
  * the first input's comes first and stays. The result is cut at the given boundaries, each slot
  * between two cuts having a writer of its own.
  *
+ * A sample is its time, 8 bytes of contents (a value, or where its histogram is, in an arena that
+ * lives as long as the series) and, if some input has any, its start timestamp.
+ *
  * Memory: the samples of one series (twice when runs must be merged) and one unfinished block per
  * slot.
  */
-#include "lib/block/internal.h"
+#include "lib/block/histograms.h"
 
 typedef struct cursor { /* one input: its next series of the metric */
     int64_t series_id;
@@ -34,7 +37,12 @@ typedef struct merge_state {
     void *self;
     cursor *cursors; /* by input, later a heap */
     size_t n_cursors;
-    blk_scratch t[2], v[2]; /* samples of the current series; the second is for merging runs */
+    int16_t kind;
+    bool started;
+    /* samples of the current series: times, contents, start timestamps; the second is for merging
+     * runs */
+    blk_scratch t[2], v[2], starts[2];
+    ps_arena arena; /* histograms of the current series */
     size_t n;
     size_t *runs; /* starts of ascending runs; room for one per input and the end */
     size_t n_runs;
@@ -44,8 +52,9 @@ typedef struct merge_state {
     blk_merge_stats stats;
 } merge_state;
 
-/* Longest piece of one series that goes into one block. */
+/* Longest piece of one series that goes into one block, in samples and in populated buckets. */
 #define MAX_PIECE ((size_t)1 << 20)
+#define MAX_PIECE_BUCKETS ((size_t)1 << 20)
 
 static ps_status
 no_memory(ps_err *err)
@@ -134,10 +143,11 @@ heap_advance(merge_state *m)
 static bool
 samples_reserve(merge_state *m, size_t more)
 {
-    size_t need = m->n + more;
+    const size_t need = m->n + more;
+    blk_scratch *arrays[] = {&m->t[0], &m->v[0], &m->starts[0]};
 
-    for (unsigned i = 0; i < 2; i++) {
-        blk_scratch *s = i == 0 ? &m->t[0] : &m->v[0];
+    for (unsigned i = 0; i < (m->started ? 3 : 2); i++) {
+        blk_scratch *s = arrays[i];
         if (need * 8 <= s->cap)
             continue;
         size_t cap = s->cap * 2 > need * 8 ? s->cap * 2 : need * 8;
@@ -172,7 +182,6 @@ gather_flush(merge_state *m, blk_reader *r, uint32_t index, ps_err *err)
     if (PS_UNLIKELY(!r->groups[s->group].decoded))
         PS_TRY(blk_flush_group_decode(r, s->group, err));
     const int64_t *t = r->vec_times + r->vec_start[s->vec];
-    const double *v = r->values + s->first_value;
     size_t n = r->vec_start[s->vec + 1] - r->vec_start[s->vec], lo = 0;
 
     while (lo < n && t[lo] < m->opts->from_ms)
@@ -181,10 +190,21 @@ gather_flush(merge_state *m, blk_reader *r, uint32_t index, ps_err *err)
         n--;
     if (!samples_reserve(m, n - lo))
         return no_memory(err);
-    for (size_t i = lo; i < n; i++) {
+    for (size_t i = lo; i < n; i++)
         ((int64_t *)m->t[0].ptr)[m->n + i - lo] = t[i];
-        ((double *)m->v[0].ptr)[m->n + i - lo] = v[i];
+    if (m->started) {
+        int64_t *starts = (int64_t *)m->starts[0].ptr + m->n;
+        for (size_t i = lo; i < n; i++)
+            starts[i - lo] = r->starts == NULL ? 0 : r->starts[s->first_value + i];
     }
+    if (m->kind == BLK_KIND_HISTOGRAM) {
+        const hst_hist **h = (const hst_hist **)m->v[0].ptr + m->n;
+        PS_TRY(blk_flush_histograms_make(r, index, lo, n - lo, &m->arena, h, err));
+        return gathered(m, n - lo);
+    }
+    const double *v = r->values + s->first_value;
+    for (size_t i = lo; i < n; i++)
+        ((double *)m->v[0].ptr)[m->n + i - lo] = v[i];
     return gathered(m, n - lo);
 }
 
@@ -195,7 +215,7 @@ gather_one(merge_state *m, const cursor *c, ps_err *err)
     blk_reader *r = m->inputs[c->input];
     const blk_merge_opts *o = m->opts;
     blk_series s;
-    size_t got;
+    size_t lo, got;
 
     if (r->meta.format == BLK_FORMAT_FLUSH)
         return gather_flush(m, r, c->index, err);
@@ -204,9 +224,27 @@ gather_one(merge_state *m, const cursor *c, ps_err *err)
         return PS_OK;
     if (!samples_reserve(m, s.n_samples))
         return no_memory(err);
-    PS_TRY(blk_reader_decode(r, c->index, o->from_ms, o->to_ms - 1, (int64_t *)m->t[0].ptr + m->n,
-                             (double *)m->v[0].ptr + m->n, &got, err));
+    PS_TRY(blk_reader_times(r, c->index, o->from_ms, o->to_ms - 1, (int64_t *)m->t[0].ptr + m->n,
+                            &lo, &got, err));
+    if (m->started)
+        PS_TRY(blk_bench_starts(&r->own, r, c->index, lo, got, (int64_t *)m->starts[0].ptr + m->n,
+                                err));
+    if (m->kind == BLK_KIND_HISTOGRAM)
+        PS_TRY(blk_columns_histograms(r, &r->own, c->index, lo, got, &m->arena,
+                                      (const hst_hist **)m->v[0].ptr + m->n, err));
+    else
+        PS_TRY(blk_reader_values(r, c->index, lo, got, (double *)m->v[0].ptr + m->n, err));
     return gathered(m, got);
+}
+
+/* Start timestamps follow the times, which say what goes where; hence they go first. */
+static void
+merge_two_starts(const int64_t *t, const int64_t *s, size_t a, size_t mid, size_t hi, int64_t *to)
+{
+    size_t b = mid, k = a;
+
+    while (a < mid || b < hi)
+        to[k++] = s[b == hi || (a < mid && t[a] <= t[b]) ? a++ : b++];
 }
 
 static void
@@ -219,7 +257,7 @@ merge_two(const int64_t *t, const double *v, size_t a, size_t mid, size_t hi, in
         bool left = t[a] <= t[b];
         size_t i = left ? a++ : b++;
         to_t[k] = t[i];
-        to_v[k++] = v[i];
+        memcpy(&to_v[k++], &v[i], sizeof *v); /* it may be no double */
     }
     memcpy(to_t + k, t + a, (mid - a) * sizeof *t);
     memcpy(to_v + k, v + a, (mid - a) * sizeof *v);
@@ -234,7 +272,8 @@ static ps_status
 merge_runs(merge_state *m, ps_err *err)
 {
     if (blk_scratch_get(m->alloc, &m->t[1], m->n, 8) == NULL ||
-        blk_scratch_get(m->alloc, &m->v[1], m->n, 8) == NULL)
+        blk_scratch_get(m->alloc, &m->v[1], m->n, 8) == NULL ||
+        (m->started && blk_scratch_get(m->alloc, &m->starts[1], m->n, 8) == NULL))
         return no_memory(err);
     while (m->n_runs > 1) {
         size_t n_out = 0;
@@ -242,32 +281,49 @@ merge_runs(merge_state *m, ps_err *err)
         for (size_t i = 0; i < m->n_runs; i += 2) {
             size_t lo = m->runs[i], mid = m->runs[i + 1],
                    hi = i + 1 < m->n_runs ? m->runs[i + 2] : mid;
+            if (m->started)
+                merge_two_starts(m->t[0].ptr, m->starts[0].ptr, lo, mid, hi, m->starts[1].ptr);
             merge_two(m->t[0].ptr, m->v[0].ptr, lo, mid, hi, m->t[1].ptr, m->v[1].ptr);
             m->runs[n_out++] = lo;
         }
         m->n_runs = n_out;
-        blk_scratch t = m->t[0], v = m->v[0];
+        blk_scratch t = m->t[0], v = m->v[0], starts = m->starts[0];
         m->t[0] = m->t[1];
         m->v[0] = m->v[1];
+        m->starts[0] = m->starts[1];
         m->t[1] = t;
         m->v[1] = v;
+        m->starts[1] = starts;
     }
     return PS_OK;
+}
+
+/* Are the contents of samples i and k the same? */
+static bool
+same_sample(const merge_state *m, size_t i, size_t k)
+{
+    if (m->kind == BLK_KIND_HISTOGRAM) {
+        const hst_hist *const *h = m->v[0].ptr;
+        return blk_same_histogram(h[i], h[k]);
+    }
+    return memcmp((double *)m->v[0].ptr + i, (double *)m->v[0].ptr + k, sizeof(double)) == 0;
 }
 
 /* The first of equal times stays. */
 static void
 drop_repeats(merge_state *m)
 {
-    int64_t *t = m->t[0].ptr;
+    int64_t *t = m->t[0].ptr, *starts = m->starts[0].ptr;
     double *v = m->v[0].ptr;
     size_t kept = 1;
 
     for (size_t i = 1; i < m->n; i++) {
         if (t[i] != t[kept - 1]) {
             t[kept] = t[i];
-            v[kept++] = v[i];
-        } else if (ps_bits_of(v[i]) == ps_bits_of(v[kept - 1])) {
+            if (m->started)
+                starts[kept] = starts[i];
+            memmove(&v[kept++], &v[i], sizeof *v);
+        } else if (same_sample(m, i, kept - 1)) {
             m->stats.dups.duplicates++;
         } else {
             m->stats.dups.conflicts++;
@@ -335,7 +391,7 @@ slot_writer(merge_state *m, int64_t key)
         m->slots = p;
         m->slots_cap = cap;
     }
-    blk_writer_opts opts = {m->opts->tenant_id, m->opts->metric_id, m->opts->out_level, 0};
+    blk_writer_opts opts = {m->opts->tenant_id, m->opts->metric_id, m->opts->out_level, m->kind};
     blk_writer *w = blk_writer_new(m->alloc, &opts);
     if (w == NULL)
         return NULL;
@@ -345,25 +401,52 @@ slot_writer(merge_state *m, int64_t key)
     return w;
 }
 
+/* How many of the samples at..hi go into one block. */
+static size_t
+piece_len(const merge_state *m, size_t at, size_t hi)
+{
+    const size_t target = m->opts->target_samples;
+    size_t n = target == 0 || target > MAX_PIECE ? MAX_PIECE : target, buckets = 0;
+
+    n = hi - at < n ? hi - at : n;
+    if (m->kind != BLK_KIND_HISTOGRAM)
+        return n;
+    const hst_hist *const *h = m->v[0].ptr;
+    for (size_t i = 0; i < n; i++) {
+        buckets += h[at + i]->positive.n_counts + (size_t)h[at + i]->negative.n_counts;
+        if (i > 0 && buckets > MAX_PIECE_BUCKETS)
+            return i;
+    }
+    return n;
+}
+
+static ps_status
+add_piece(const merge_state *m, blk_writer *w, int64_t series_id, size_t at, size_t n, ps_err *err)
+{
+    const int64_t *t = (int64_t *)m->t[0].ptr + at;
+    const int64_t *starts = m->started ? (int64_t *)m->starts[0].ptr + at : NULL;
+
+    if (m->kind == BLK_KIND_HISTOGRAM)
+        return blk_writer_add_histograms(w, series_id, t, starts,
+                                         (const hst_hist *const *)m->v[0].ptr + at, n, err);
+    return blk_writer_add_started(w, series_id, t, starts, (double *)m->v[0].ptr + at, n, err);
+}
+
 /* Samples lo..hi of the current series, all of one slot. */
 static ps_status
 write_slot(merge_state *m, blk_writer *w, int64_t series_id, size_t lo, size_t hi, ps_err *err)
 {
     const blk_merge_opts *o = m->opts;
-    size_t piece =
-        o->target_samples == 0 || o->target_samples > MAX_PIECE ? MAX_PIECE : o->target_samples;
 
-    for (size_t at = lo; at < hi; at += piece) {
-        size_t n = hi - at < piece ? hi - at : piece;
+    for (size_t at = lo, n; at < hi; at += n) {
+        n = piece_len(m, at, hi);
         /* a block holds a series once */
         if (at > lo)
             PS_TRY(finish_block(m, w, err));
-        ps_status status = blk_writer_add(w, series_id, (int64_t *)m->t[0].ptr + at,
-                                          (double *)m->v[0].ptr + at, n, err);
+        ps_status status = add_piece(m, w, series_id, at, n, err);
         if (status == PS_ELIMIT && blk_writer_samples(w) > 0) {
             PS_TRY(finish_block(m, w, err));
-            status = blk_writer_add(w, series_id, (int64_t *)m->t[0].ptr + at,
-                                    (double *)m->v[0].ptr + at, n, err);
+            status = add_piece(m, w, series_id, at, n, err);
         }
         if (status != PS_OK)
             return status;
@@ -411,6 +494,14 @@ finish_series(merge_state *m, int64_t series_id, ps_err *err)
     return write_series(m, series_id, err);
 }
 
+static void
+begin_series(merge_state *m)
+{
+    m->n = 0;
+    m->n_runs = 0;
+    ps_arena_reset(&m->arena);
+}
+
 /* One pass over all cursors: gathers series `id`, finds the smallest id behind it, drops exhausted
  * cursors. Returns the number of inputs that held the series in *ret_hits. */
 static ps_status
@@ -419,8 +510,7 @@ pass_series(merge_state *m, int64_t id, int64_t *ret_next, size_t *ret_hits, ps_
     int64_t next = INT64_MAX;
     size_t kept = 0, hits = 0;
 
-    m->n = 0;
-    m->n_runs = 0;
+    begin_series(m);
     for (size_t i = 0; i < m->n_cursors; i++) {
         cursor *c = &m->cursors[i];
         if (c->series_id == id) {
@@ -445,8 +535,7 @@ heap_series(merge_state *m, ps_err *err)
 {
     const int64_t series_id = m->cursors[0].series_id;
 
-    m->n = 0;
-    m->n_runs = 0;
+    begin_series(m);
     do {
         PS_TRY(gather_one(m, &m->cursors[0], err));
         heap_advance(m);
@@ -489,6 +578,24 @@ merge_all(merge_state *m, size_t n_inputs, bool (*should_stop)(void *self), ps_e
     return PS_OK;
 }
 
+static ps_status
+check_inputs(merge_state *m, size_t n_inputs, ps_err *err)
+{
+    m->kind = BLK_KIND_FLOAT;
+    for (size_t i = 0; i < n_inputs; i++) {
+        const blk_reader *r = m->inputs[i];
+        if (r->meta.tenant_id != m->opts->tenant_id)
+            return ps_fail(err, PS_EINVAL, "a block of another tenant cannot be merged");
+        if (r->head_only)
+            return ps_fail(err, PS_EINVAL, "a block opened without its body cannot be merged");
+        if (i > 0 && r->meta.kind != m->kind)
+            return ps_fail(err, PS_EINVAL, "floats cannot be merged with histograms");
+        m->kind = r->meta.kind;
+        m->started |= r->started;
+    }
+    return PS_OK;
+}
+
 ps_status
 blk_merge(const ps_alloc *alloc, blk_reader *const *inputs, size_t n_inputs,
           const blk_merge_opts *opts, blk_emit_fn emit, void *self, bool (*should_stop)(void *self),
@@ -500,13 +607,9 @@ blk_merge(const ps_alloc *alloc, blk_reader *const *inputs, size_t n_inputs,
 
     m.series_lo = all ? INT64_MIN : opts->series_lo;
     m.series_hi = all ? INT64_MAX : opts->series_hi;
-    for (size_t i = 0; i < n_inputs; i++) {
-        if (blk_reader_meta(inputs[i])->tenant_id != opts->tenant_id)
-            return ps_fail(err, PS_EINVAL, "a block of another tenant cannot be merged");
-        if (inputs[i]->head_only)
-            return ps_fail(err, PS_EINVAL, "a block opened without its body cannot be merged");
-    }
+    PS_TRY(check_inputs(&m, n_inputs, err));
     ps_buf_init(&m.out, alloc);
+    ps_arena_init(&m.arena, alloc, 0);
     if (n_inputs > 0 && opts->from_ms < opts->to_ms)
         status = merge_all(&m, n_inputs, should_stop, err);
     for (size_t i = 0; i < m.n_slots; i++)
@@ -517,8 +620,10 @@ blk_merge(const ps_alloc *alloc, blk_reader *const *inputs, size_t n_inputs,
     for (unsigned i = 0; i < 2; i++) {
         blk_scratch_done(alloc, &m.t[i]);
         blk_scratch_done(alloc, &m.v[i]);
+        blk_scratch_done(alloc, &m.starts[i]);
     }
     ps_buf_done(&m.out);
+    ps_arena_done(&m.arena);
     if (status == PS_OK)
         *ret_stats = m.stats;
     return status;
