@@ -2,6 +2,7 @@
 --
 -- prom_api      public functions; ps_tag: the operators inside labels ? ('key' == 'value')
 -- prom_metric   a view per metric: samples;   prom_series: a view per metric: its series
+-- prom_histogram  a view per metric that has histograms: these
 -- prom_info     what is stored, for people
 -- prom_data     a view per metric: what SQL writes into
 -- _prom_catalog tables and functions behind it all;  _prom_data: the blocks;  _prom_ext: C functions
@@ -10,6 +11,7 @@ CREATE SCHEMA prom_api;
 CREATE SCHEMA ps_tag;
 CREATE SCHEMA prom_metric;
 CREATE SCHEMA prom_series;
+CREATE SCHEMA prom_histogram;
 CREATE SCHEMA prom_info;
 CREATE SCHEMA prom_data;
 CREATE SCHEMA _prom_catalog;

@@ -10,7 +10,7 @@ DECLARE
     s name;
     r record;
 BEGIN
-    FOREACH s IN ARRAY '{prom_api,ps_tag,prom_metric,prom_series,prom_info,prom_data,
+    FOREACH s IN ARRAY '{prom_api,ps_tag,prom_metric,prom_series,prom_histogram,prom_info,prom_data,
                          _prom_catalog,_prom_data,_prom_ext}'::name[] LOOP
         EXECUTE format('REVOKE ALL ON SCHEMA %I FROM PUBLIC', s);
         EXECUTE format('GRANT USAGE ON SCHEMA %I TO prom_reader', s);
@@ -28,7 +28,8 @@ BEGIN
                'key_value_array', 'eq', 'get_default_metric_retention_period',
                'get_metric_retention_period', 'label_cardinality', 'label_key_position', 'matcher',
                'get_metric_metadata', 'get_multiple_metric_metadata', 'is_stale_marker',
-               'is_normal_nan', 'time_bucket', 'first', 'last', 'promql', 'promql_range')
+               'is_normal_nan', 'time_bucket', 'first', 'last', 'promql', 'promql_range', 'sum', 'avg')
+           OR n.nspname = 'prom_api' AND p.proname ~ '^histogram_'
            OR n.nspname = '_prom_ext' AND p.provolatile <> 'v' AND p.proname IN (
                'text_digest', 'label_digest', 'series_digest', 'dist_key', 'bucket', 'label_set',
                'labels_match', 'labels_contain', 'tag_ids', 'label_ids', 'block_parts', 'block_head', 'fresh_figures',
@@ -100,4 +101,4 @@ GRANT UPDATE (retention_period, chunk_interval, compression) ON _prom_catalog.me
 GRANT EXECUTE ON FUNCTION _prom_catalog.sync_timescaledb_view(), _prom_catalog.forget_figures(int4)
     TO prom_admin;
 GRANT INSERT, UPDATE, DELETE ON _prom_catalog.setting_override TO prom_admin;
-GRANT CREATE ON SCHEMA prom_metric, prom_series, prom_data TO prom_admin;
+GRANT CREATE ON SCHEMA prom_metric, prom_series, prom_histogram, prom_data TO prom_admin;

@@ -7,6 +7,8 @@
  */
 #include "promql.h"
 
+#include "histogram.h"
+
 #include "common/int.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -175,20 +177,6 @@ labels_datum(mdl_labels labels)
         pushJsonbValue(&state, WJB_VALUE, &value);
     }
     return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
-}
-
-static Datum
-histogram_datum(const hst_hist *h)
-{
-    ps_buf text;
-    bridge_alloc memory;
-
-    bridge_alloc_init(&memory, CurrentMemoryContext, 0);
-    ps_buf_init(&text, &memory.alloc);
-    hst_format(&text, h);
-    if (text.failed)
-        promql_no_memory();
-    return PointerGetDatum(cstring_to_text_with_len(text.ptr, (int)text.len));
 }
 
 static void

@@ -107,6 +107,8 @@ class Arguments:
             "uuid": lambda: pick(["gen_random_uuid()", "'00000000-0000-0000-0000-000000000000'"]),
             "regclass": lambda: quoted(pick(RELATIONS)),
             "xid8": lambda: pick(["'0'", "'1'", "'18446744073709551615'", "pg_current_xact_id()"]),
+            "prom_api.histogram": self.histogram,
+            "histogram": self.histogram,
             "xid": lambda: pick(["'0'", "'3'", "'4294967295'"]),
         }
         return by_type.get(t["name"], lambda: quoted(self.text(name)[:200]))()
@@ -160,6 +162,19 @@ class Arguments:
         if r < 0.1:
             return "jsonb_build_object(repeat('x', 1000000), 'y')"
         return quoted(self.random.choice(JSONS))
+
+    def histogram(self):
+        r = self.random.random()
+        if r < 0.1:
+            return quoted(self.random.choice(["{{}}", "{{schema:9}}", "{{count:NaN sum:NaN}}",
+                                              "{{buckets:[1] offset:536870911}}", "{{buckets:[1 2"]))
+        counts = " ".join(self.random.choice(["0", "1", "7", "0.5", "NaN", "+Inf", "-1"])
+                          for _ in range(self.random.choice([0, 1, 5, 40])))
+        if r < 0.3:
+            return quoted(f"{{{{schema:-53 custom_values:[0.5 1 {self.random.choice([2, 3])}] buckets:[1 2 3]}}}}")
+        return quoted(f"{{{{schema:{self.random.randrange(-4, 9)} count:{self.random.choice(['12', 'NaN', '0'])} sum:1.5"
+                      f" z_bucket:1 z_bucket_w:0.01 buckets:[{counts}] offset:{self.random.choice([0, -5, 2000])}"
+                      f" n_buckets:[{counts}]}}}}")
 
     def bytes(self):
         r = self.random.random()

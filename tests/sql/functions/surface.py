@@ -4,7 +4,7 @@ Ours is what belongs to the extension, and what stands in its schemas (views of 
 """
 from collections import namedtuple
 
-SCHEMAS = "{prom_api,ps_tag,prom_metric,prom_series,prom_info,prom_data,_prom_catalog,_prom_data,_prom_ext}"
+SCHEMAS = "{prom_api,ps_tag,prom_metric,prom_series,prom_info,prom_data,_prom_catalog,_prom_data,_prom_ext,prom_histogram}"
 
 Routine = namedtuple("Routine", "oid name kind arguments n_defaults returns_set result")
 Operator = namedtuple("Operator", "name left right")
