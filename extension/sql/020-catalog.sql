@@ -22,7 +22,8 @@ CREATE TABLE _prom_catalog.metric (
     chunk_interval   interval,                    -- NULL: the default
     compression      bool,                        -- NULL: the default
     positions        int4 NOT NULL DEFAULT 0,     -- label positions given away (label_key_position)
-    views_positions  int4 NOT NULL DEFAULT 0,     -- of these, how many the views know; 0: no views yet
+    views_positions  int4 NOT NULL DEFAULT 0,     -- of these, how many the views know; 0: some view is missing
+    histograms       bool NOT NULL DEFAULT false, -- some of its samples are histograms
     views_error      text                         -- why the views could not be made; NULL: no trouble
 );
 CREATE INDEX metric_views_behind_idx ON _prom_catalog.metric (id) WHERE views_positions < positions;

@@ -1,6 +1,7 @@
 -- Three views for each metric, made in the background: prom_metric.<metric> with its samples,
--- prom_series.<metric> with its series, prom_data.<metric> to write into (055-write.sql). Ordinary objects, no
--- members of the extension, dumped as such.
+-- prom_series.<metric> with its series, prom_data.<metric> to write into (055-write.sql); and where there are
+-- histograms among the samples a fourth, prom_histogram.<metric>, with these. Ordinary objects, no members of
+-- the extension, dumped as such.
 --
 -- A metric is behind while positions were given away that its views do not know. Columns stand in the
 -- order of positions, and positions are only appended, so that CREATE OR REPLACE VIEW always fits and
@@ -18,6 +19,7 @@ DECLARE
     m record;
     v_until CONSTANT timestamptz := clock_timestamp() + interval '1 s';
 BEGIN
+    PERFORM _prom_catalog.note_histograms();
     FOR m IN
         SELECT id, table_name, positions FROM _prom_catalog.metric
         WHERE views_positions < positions
@@ -64,6 +66,9 @@ BEGIN
     EXECUTE format('CREATE OR REPLACE VIEW prom_series.%I WITH (security_invoker = true) AS'
                    ' SELECT id AS series_id, labels%s'
                    ' FROM _prom_catalog.series WHERE metric_id = %s', p_name, v_values, p_metric_id);
+    IF (SELECT histograms FROM _prom_catalog.metric WHERE id = p_metric_id) THEN
+        PERFORM _prom_catalog.make_histogram_view(p_metric_id, p_name, coalesce(v_ids, ''));
+    END IF;
     IF v_new THEN -- a view that is replaced keeps its owner and rights
         EXECUTE format('ALTER VIEW prom_metric.%I OWNER TO prom_admin', p_name);
         EXECUTE format('ALTER VIEW prom_series.%I OWNER TO prom_admin', p_name);
@@ -71,6 +76,60 @@ BEGIN
     END IF;
     PERFORM _prom_catalog.make_write_view(p_metric_id, p_name);
     PERFORM _prom_catalog.comment_views_of(p_metric_id, p_name, p_positions);
+END $$;
+
+-- p_ids: the columns of labels, each after a comma, as in prom_metric. start_time stands before them, since
+-- columns of a view can only be appended.
+CREATE FUNCTION _prom_catalog.make_histogram_view(p_metric_id int4, p_name name, p_ids text) RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_new CONSTANT bool := to_regclass(format('prom_histogram.%I', p_name)) IS NULL;
+BEGIN
+    EXECUTE format('CREATE OR REPLACE VIEW prom_histogram.%I WITH (security_invoker = true) AS'
+                   ' SELECT "time", histogram, start_time, series_id, labels%s'
+                   ' FROM _prom_data.histograms WHERE metric_id = %s', p_name, p_ids, p_metric_id);
+    IF v_new THEN
+        EXECUTE format('ALTER VIEW prom_histogram.%I OWNER TO prom_admin', p_name);
+        EXECUTE format('GRANT SELECT ON prom_histogram.%I TO prom_reader', p_name);
+    END IF;
+END $$;
+
+-- Looks for histograms in what flushes wrote lately, so that their metrics get the fourth view within seconds.
+-- Of rows that small metrics share the latest are opened; one that cannot be read tells nothing here. What is
+-- not found this way is found by the fold (maint_fold.c).
+CREATE FUNCTION _prom_catalog.note_histograms() RETURNS int4
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
+DECLARE
+    v_metrics int4[];
+    v_shared record;
+BEGIN
+    SELECT array_agg(DISTINCT metric_id) INTO v_metrics FROM _prom_data.fresh WHERE kind = 2;
+    IF v_metrics IS NULL THEN
+        RETURN 0;
+    END IF;
+    FOR v_shared IN SELECT data FROM _prom_data.fresh WHERE kind = 2 AND metric_id = ANY (v_metrics) AND metric_id < 0
+                    ORDER BY id DESC LIMIT 64 LOOP
+        BEGIN
+            v_metrics := v_metrics || ARRAY(SELECT metric_id FROM _prom_ext.block_parts(v_shared.data));
+        EXCEPTION WHEN data_corrupted OR feature_not_supported THEN
+            NULL;
+        END;
+    END LOOP;
+    RETURN _prom_catalog.mark_histograms(v_metrics);
+END $$;
+
+-- Metrics that have histograms, as seen; those that are new are then behind. Waits for nobody: what is locked is
+-- marked another time.
+CREATE FUNCTION _prom_catalog.mark_histograms(p_metrics int4[]) RETURNS int4
+LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_n int4;
+BEGIN
+    UPDATE _prom_catalog.metric SET histograms = true, views_positions = 0
+        WHERE id IN (SELECT id FROM _prom_catalog.metric WHERE id = ANY (p_metrics) AND NOT histograms
+                     FOR NO KEY UPDATE SKIP LOCKED);
+    GET DIAGNOSTICS v_n = ROW_COUNT;
+    RETURN v_n;
 END $$;
 
 -- What \d+ says: the metric, which the view's name may only show cut, and the label behind each column.
@@ -86,14 +145,16 @@ BEGIN
     SELECT string_agg(format('COMMENT ON VIEW %s IS %L', v.view, v.says || v_metric), '; ') INTO v_commands
     FROM (VALUES (format('prom_metric.%I', p_name)::regclass, 'samples of metric '),
                  (format('prom_series.%I', p_name)::regclass, 'series of metric '),
+                 (to_regclass(format('prom_histogram.%I', p_name)), 'samples that are histograms, of metric '),
                  (format('prom_data.%I', p_name)::regclass, 'INSERT and COPY samples here: metric ')) v (view, says)
-    WHERE obj_description(v.view, 'pg_class') IS NULL;
+    WHERE v.view IS NOT NULL AND obj_description(v.view, 'pg_class') IS NULL;
     v_commands := concat_ws('; ', v_commands, (
         SELECT string_agg(format('COMMENT ON COLUMN %s.%I IS %L', a.attrelid::regclass, a.attname,
                                  c.says || left(k.key, c_shown)), '; ')
         FROM _prom_catalog.label_key_position p
         JOIN _prom_catalog.label_key k ON k.id = p.key_id,
         LATERAL (VALUES (format('prom_metric.%I', p_name)::regclass, k.id_column_name, 'id of label '),
+                        (to_regclass(format('prom_histogram.%I', p_name)), k.id_column_name, 'id of label '),
                         (format('prom_series.%I', p_name)::regclass, k.value_column_name, 'label ')) c (view, name, says)
         JOIN pg_attribute a ON a.attrelid = c.view AND a.attname = c.name
         WHERE p.metric_id = p_metric_id AND p.pos <= p_positions AND k.key <> '__name__'

@@ -93,8 +93,9 @@ BEGIN
     END IF;
     v_series := ARRAY(SELECT s.id FROM _prom_catalog.series s
                       WHERE s.metric_id = v_metric AND s.id = ANY ($2));
-    SELECT count(*) INTO v_samples FROM _prom_data.samples
-        WHERE metric_id = v_metric AND series_id = ANY (v_series);
+    SELECT (SELECT count(*) FROM _prom_data.samples WHERE metric_id = v_metric AND series_id = ANY (v_series))
+         + (SELECT count(*) FROM _prom_data.histograms WHERE metric_id = v_metric AND series_id = ANY (v_series))
+    INTO v_samples;
     PERFORM _prom_catalog.delete_series_rows(v_series);
     DELETE FROM _prom_data.exemplar WHERE metric_id = v_metric AND series_id = ANY (v_series);
     RETURN v_samples;
@@ -115,7 +116,7 @@ BEGIN
     JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid
                         AND d.classid = 'pg_rewrite'::regclass
     JOIN pg_rewrite r ON r.oid = d.objid AND r.ev_class <> c.oid
-    WHERE n.nspname IN ('prom_metric', 'prom_series', 'prom_data') AND c.relname = p_view
+    WHERE n.nspname IN ('prom_metric', 'prom_series', 'prom_histogram', 'prom_data') AND c.relname = p_view
       AND c.relkind = 'v';
     IF v_others IS NOT NULL THEN
         PERFORM _prom_catalog.metric_is_used(p_name, format('These views are built on it: %s.', v_others));
@@ -166,7 +167,7 @@ BEGIN
     BEGIN
         FOR v_view IN
             SELECT c.oid::regclass FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-            WHERE n.nspname IN ('prom_metric', 'prom_series', 'prom_data') AND c.relname = m.table_name
+            WHERE n.nspname IN ('prom_metric', 'prom_series', 'prom_histogram', 'prom_data') AND c.relname = m.table_name
               AND c.relkind = 'v' -- and not somebody else's who had the name first
               AND pg_get_viewdef(c.oid) ~ format('metric_id = %s\)?;$', p_id)
         LOOP

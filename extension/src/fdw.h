@@ -1,6 +1,7 @@
 /*
- * fdw.h - samples as rows: the foreign table _prom_data.samples(metric_id, time, value, series_id,
- * labels). Private to the fdw_*.c files.
+ * fdw.h - samples as rows: the foreign tables _prom_data.samples(metric_id, time, value, series_id,
+ * labels) with the floats, and _prom_data.histograms, in which the value is a histogram and which has a
+ * column start_time behind the others. Private to the fdw_*.c files.
  *
  * How a row comes to be:
  *
@@ -21,7 +22,12 @@
  *   fdw_crowd     the same for clusters of more blocks than can be open together
  *   fdw_runs      what blocks hold of one series becomes one sequence; of equal times the first write
  *                 wins: the higher level, then the lower id
+ *   fdw_histograms  contents of samples that are histograms, and start timestamps
  *   fdw_scan      hands the samples out row by row
+ *
+ * Floats and histograms of a metric lie in rows of their own (kind); a scan leaves out the rows of the
+ * kind that it does not want, and promql() wants both: then a float wins over a histogram of the same
+ * time, wherever they are stored.
  *
  * Where the query wants only aggregates of samples, fdw_upper.h takes over the last step.
  *
@@ -52,14 +58,16 @@
 #include "utils/array.h"
 #include "utils/snapshot.h"
 
-/* Columns of the foreign table. */
+/* Columns of the foreign tables. */
 enum {
     SAMPLES_METRIC = 1,
     SAMPLES_TIME = 2,
     SAMPLES_VALUE = 3,
     SAMPLES_SERIES = 4,
     SAMPLES_LABELS = 5,
-    SAMPLES_NATTS = 5
+    SAMPLES_NATTS = 5,
+    HISTOGRAMS_START = 6,
+    HISTOGRAMS_NATTS = 6
 };
 
 /* ---- fdw_spi: the statements -------------------------------------------------------------- */
@@ -162,7 +170,9 @@ typedef struct fdw_estimate {
     List *untried;      /* the other quals on series */
 } fdw_estimate;
 
-void fdw_estimate_rel(PlannerInfo *root, const fdw_quals *quals, fdw_estimate *ret);
+/* Rows of other_kind (0: none) do not count. */
+void fdw_estimate_rel(PlannerInfo *root, const fdw_quals *quals, int16 other_kind,
+                      fdw_estimate *ret);
 /* About how many series there are; inside fdw_spi_begin. */
 double fdw_series_of_metric(int32 metric_id);
 
@@ -243,6 +253,7 @@ typedef struct fdw_block {
     uint64 serial; /* no other row that the scan reads has it */
     /* while open */
     blk_reader *reader;
+    blk_bench *bench;      /* for histograms and start timestamps; NULL until one is asked for */
     struct varlena *plain; /* what the reader borrows, if it is a copy */
     uint32 pos;            /* next series to look at */
     uint32 n_series;
@@ -342,6 +353,8 @@ typedef struct fdw_run { /* what one block holds of the current series */
     /* decoded and put aside (fdw_crowd): samples lo.. lo + n of it; t_ms NULL: ask the open block */
     const int64_t *t_ms;
     double *values;
+    const hst_hist **histograms;
+    int64 *start_ms;
     size_t lo, n;
 } fdw_run;
 
@@ -367,6 +380,8 @@ typedef struct fdw_found {
 
 typedef struct fdw_crowd {
     MemoryContext context; /* samples of this batch */
+    bridge_alloc memory;   /* in it */
+    ps_arena arena;        /* its histograms */
     fdw_found *found;
     size_t n_found, cap_found;
     size_t next_found; /* to be handed out */
@@ -448,7 +463,11 @@ struct fdw_scan {
     ExprContext *econtext;
     TupleTableSlot *series_slot; /* series-level columns, for series_quals */
     TupleTableSlot *slot;        /* what we hand out */
-    bool need_time, need_value, need_labels;
+    /* need_value is about floats; the others are only set where histograms are read */
+    bool need_time, need_value, need_labels, need_histogram, need_start;
+    int16 other_kind; /* of rows that are left out; 0: none are */
+    /* for the histograms that fdw_newest comes upon; NULL: there are none */
+    ps_arena *newest_arena;
     bool backwards; /* clusters from the newest to the oldest: fdw_newest.c */
 
     bool started;
@@ -471,6 +490,7 @@ struct fdw_scan {
 
     size_t row, n_rows; /* of the current series, in merge.out */
     const fdw_series *current;
+    struct fdw_stretch *stretch; /* fdw_histograms: rows of it that are ready */
     fdw_counts counts;
 };
 
@@ -494,11 +514,34 @@ typedef struct fdw_newest fdw_newest;
 fdw_newest *fdw_newest_new(fdw_scan *scan, bool only_first);
 /* Next series, in no order: scan->current, the time and value of its newest sample. */
 bool fdw_newest_next(fdw_newest *w, int64 *ret_t_ms, double *ret_value);
+/* What fdw_newest_next gave, if it is a histogram (in scan->newest_arena); else NULL. */
+const hst_hist *fdw_newest_histogram(const fdw_newest *w);
 /* After fdw_scan_again. */
 void fdw_newest_again(fdw_newest *w);
 
-/* Is the table of the five columns? */
+/* ---- fdw_histograms -------------------------------------------------------------------------- */
+
+static inline bool
+fdw_run_is_histogram(const fdw_run *run)
+{
+    return run->block->meta.kind == BLK_KIND_HISTOGRAM;
+}
+
+/* Contents of samples [from, from + n) of m->out: histograms (NULL where it is a float), made in the
+ * arena, and start timestamps (0: not known). Either array may be NULL. */
+void fdw_merge_histograms(fdw_merge *m, size_t from, size_t n, ps_arena *arena,
+                          const hst_hist **histograms, int64 *start_ms);
+/* The same of samples lo .. lo + n of one series of an open block. */
+void fdw_block_histograms(fdw_scan *scan, fdw_block *block, uint32 index, size_t lo, size_t n,
+                          ps_arena *arena, const hst_hist **histograms);
+void fdw_block_starts(fdw_scan *scan, fdw_block *block, const blk_series *series, size_t lo,
+                      size_t n, int64 *start_ms);
+/* Puts histogram and start time of a row of the current series into the slot. */
+void fdw_histograms_fill(fdw_scan *scan, size_t row);
+
+/* Is it the table of floats, or that of histograms? */
 bool fdw_shape_fits(Oid table);
+bool fdw_shape_of_histograms(Oid table);
 /* The state of a scan for a node; desc begins with the table's columns. */
 fdw_scan *fdw_scan_new(ForeignScanState *node, TupleDesc desc, int eflags);
 /* One without a node: the samples of given series (rows, ascending by (metric_id, id), borrowed) with

@@ -261,6 +261,8 @@ fdw_block_close(fdw_scan *scan, fdw_block *block)
 {
     if (block->reader == NULL)
         return;
+    blk_bench_free(block->bench);
+    block->bench = NULL;
     blk_reader_free(block->reader);
     block->reader = NULL;
     block->head_only = false;

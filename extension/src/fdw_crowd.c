@@ -71,12 +71,19 @@ take(fdw_merge *m, fdw_block *block, size_t w, fdw_found *before)
                                   &run->n, &err);
         run->t_ms = t_ms;
     }
-    if (status == PS_OK && run->n > 0 && m->scan->need_value) {
+    if (status == PS_OK && run->n > 0 && fdw_run_is_histogram(run) && m->scan->need_histogram) {
+        run->histograms = MemoryContextAllocHuge(c->context, run->n * sizeof(*run->histograms));
+        fdw_block_histograms(m->scan, block, s->index, run->lo, run->n, &c->arena, run->histograms);
+    } else if (status == PS_OK && run->n > 0 && !fdw_run_is_histogram(run) && m->scan->need_value) {
         run->values = MemoryContextAllocHuge(c->context, run->n * sizeof(double));
         status = blk_reader_values(block->reader, s->index, run->lo, run->n, run->values, &err);
     }
     if (status != PS_OK)
         fdw_block_raise(block, status, &err);
+    if (run->n > 0 && m->scan->need_start) {
+        run->start_ms = MemoryContextAllocHuge(c->context, run->n * sizeof(int64));
+        fdw_block_starts(m->scan, block, s, run->lo, run->n, run->start_ms);
+    }
     *before = found;
     c->found = fdw_grow(m->context, c->found, &c->cap_found, c->n_found + 1, sizeof(*c->found));
     c->found[c->n_found++] = found;
@@ -116,6 +123,8 @@ gather(fdw_merge *m, size_t first, size_t end)
     int64 lo = m->wanted[first].id, hi = m->wanted[end - 1].id;
 
     MemoryContextReset(m->crowd.context);
+    bridge_alloc_init(&m->crowd.memory, m->crowd.context, 0);
+    ps_arena_init(&m->crowd.arena, &m->crowd.memory.alloc, 0);
     m->crowd.n_found = m->crowd.next_found = 0;
     for (size_t i = 0; i < m->n_blocks && m->blocks[i]->meta.series_lo <= hi; i++) {
         fdw_block *block = m->blocks[i];

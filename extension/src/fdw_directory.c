@@ -185,7 +185,7 @@ read_page(fdw_directory *dir, Datum block_from)
 {
     bool first = dir->pages == 0;
     long limit = first && dir->keep ? KEPT_PAGE_ROWS : first ? FIRST_PAGE_ROWS : PAGE_ROWS;
-    Datum values[10] = {
+    Datum values[11] = {
         Int32GetDatum(dir->metric_id),
         Int32GetDatum(mdl_bucket(dir->metric_id)),
         timestamptz_datum(dir->from_ms),
@@ -197,6 +197,7 @@ read_page(fdw_directory *dir, Datum block_from)
         Int64GetDatum(first ? 0 : dir->last_id),
         Int64GetDatum(dir->series_lo),
         Int64GetDatum(dir->series_hi),
+        Int16GetDatum(dir->scan->other_kind),
     };
 
     dir->eof = !read_rows(dir, FDW_STMT_DIRECTORY, values, limit);
@@ -298,11 +299,12 @@ read_back(fdw_directory *dir)
         } while (!dir->eof);
         dir->eof = !next_days(dir);
     } else {
-        Datum values[8] = {
-            Int32GetDatum(dir->metric_id),     timestamptz_datum(dir->from_ms),
-            timestamptz_datum(dir->day_lo_ms), timestamptz_datum(dir->to_ms),
-            timestamptz_datum(dir->last_t_ms), Int64GetDatum(dir->last_id),
-            Int64GetDatum(dir->series_lo),     Int64GetDatum(dir->series_hi),
+        Datum values[9] = {
+            Int32GetDatum(dir->metric_id),        timestamptz_datum(dir->from_ms),
+            timestamptz_datum(dir->day_lo_ms),    timestamptz_datum(dir->to_ms),
+            timestamptz_datum(dir->last_t_ms),    Int64GetDatum(dir->last_id),
+            Int64GetDatum(dir->series_lo),        Int64GetDatum(dir->series_hi),
+            Int16GetDatum(dir->scan->other_kind),
         };
 
         if (read_rows(dir, FDW_STMT_DIRECTORY_BACK, values, PAGE_ROWS)) {

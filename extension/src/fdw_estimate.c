@@ -141,7 +141,7 @@ series_at_once(const seen *rows, int n, int place)
 
 /* What rows of the metric (of n_series series) reach into the bounds. */
 static void
-look(int32 metric_id, double n_series, int64 from_ms, int64 to_ms, density *ret)
+look(int32 metric_id, int16 other_kind, double n_series, int64 from_ms, int64 to_ms, density *ret)
 {
     TimestampTz from = 0, to = 0, day = 0;
     int place_rows[FDW_TABLE_N + 1] = {0};
@@ -151,8 +151,12 @@ look(int32 metric_id, double n_series, int64 from_ms, int64 to_ms, density *ret)
         !bridge_ms_to_timestamptz(Max(mdl_day_start_ms(from_ms), MDL_TIME_MIN_MS), &day))
         return;
 
-    Datum values[5] = {Int32GetDatum(metric_id), TimestampTzGetDatum(from), TimestampTzGetDatum(to),
-                       TimestampTzGetDatum(day), Int32GetDatum(mdl_bucket(metric_id))};
+    Datum values[6] = {Int32GetDatum(metric_id),
+                       TimestampTzGetDatum(from),
+                       TimestampTzGetDatum(to),
+                       TimestampTzGetDatum(day),
+                       Int32GetDatum(mdl_bucket(metric_id)),
+                       Int16GetDatum(other_kind)};
     int n = (int)fdw_spi_run(FDW_STMT_EST_BLOCKS, values, 0);
     seen *rows = palloc(sizeof(seen) * Max(n, 1));
 
@@ -182,7 +186,7 @@ look(int32 metric_id, double n_series, int64 from_ms, int64 to_ms, density *ret)
 
 /* Is there anything in the bounds that is not fresh? */
 static bool
-anything(int32 metric_id, int64 from_ms, int64 to_ms)
+anything(int32 metric_id, int16 other_kind, int64 from_ms, int64 to_ms)
 {
     TimestampTz from = 0, to = 0, day = 0;
 
@@ -190,8 +194,12 @@ anything(int32 metric_id, int64 from_ms, int64 to_ms)
         !bridge_ms_to_timestamptz(Max(mdl_day_start_ms(from_ms), MDL_TIME_MIN_MS), &day))
         return false;
 
-    Datum values[4] = {Int32GetDatum(metric_id), TimestampTzGetDatum(from), TimestampTzGetDatum(to),
-                       TimestampTzGetDatum(day)};
+    Datum values[6] = {Int32GetDatum(metric_id),
+                       TimestampTzGetDatum(from),
+                       TimestampTzGetDatum(to),
+                       TimestampTzGetDatum(day),
+                       Int32GetDatum(mdl_bucket(metric_id)),
+                       Int16GetDatum(other_kind)};
     bool found = fdw_spi_run(FDW_STMT_EST_ANY, values, 1) > 0;
 
     SPI_freetuptable(SPI_tuptable);
@@ -258,22 +266,22 @@ clip_range(const fdw_want *want, int64 *ret_from_ms, int64 *ret_to_ms)
 
 /* Is there anything on the day that begins then, or on what of it lies before with_data_ms? */
 static bool
-data_at(int32 metric_id, int64 probe_ms, int64 with_data_ms)
+data_at(int32 metric_id, int16 other_kind, int64 probe_ms, int64 with_data_ms)
 {
-    return anything(metric_id, probe_ms, Min(probe_ms + MDL_DAY_MS, with_data_ms - 1));
+    return anything(metric_id, other_kind, probe_ms, Min(probe_ms + MDL_DAY_MS, with_data_ms - 1));
 }
 
 /* About where the metric's data begin in [from_ms, with_data_ms]; the later end is known to have some.
  * At the beginning, in most cases; otherwise in steps back that double, and then halved again. */
 static int64
-first_data(int32 metric_id, int64 from_ms, int64 with_data_ms)
+first_data(int32 metric_id, int16 other_kind, int64 from_ms, int64 with_data_ms)
 {
     int64 without_ms = from_ms, step_ms = MDL_DAY_MS, newest_ms = with_data_ms;
 
-    if (from_ms >= with_data_ms || data_at(metric_id, from_ms, with_data_ms))
+    if (from_ms >= with_data_ms || data_at(metric_id, other_kind, from_ms, with_data_ms))
         return Min(from_ms, with_data_ms);
     while (newest_ms - step_ms > from_ms) {
-        if (!data_at(metric_id, newest_ms - step_ms, with_data_ms)) {
+        if (!data_at(metric_id, other_kind, newest_ms - step_ms, with_data_ms)) {
             without_ms = newest_ms - step_ms;
             break;
         }
@@ -283,7 +291,7 @@ first_data(int32 metric_id, int64 from_ms, int64 with_data_ms)
     for (int i = 0; i < BISECTIONS && with_data_ms - without_ms > MDL_DAY_MS; i++) {
         int64 probe_ms = without_ms + (with_data_ms - without_ms) / 2;
 
-        if (data_at(metric_id, probe_ms, with_data_ms))
+        if (data_at(metric_id, other_kind, probe_ms, with_data_ms))
             with_data_ms = probe_ms;
         else
             without_ms = probe_ms;
@@ -324,7 +332,7 @@ fdw_series_of_metric(int32 metric_id)
 
 /* Adds one metric's share to *ret. */
 static void
-estimate_metric(int32 metric_id, int64 from_ms, int64 to_ms, fdw_estimate *ret)
+estimate_metric(int32 metric_id, int16 other_kind, int64 from_ms, int64 to_ms, fdw_estimate *ret)
 {
     density d;
     int64 window_ms = Min(to_ms - from_ms, MDL_DAY_MS);
@@ -332,12 +340,13 @@ estimate_metric(int32 metric_id, int64 from_ms, int64 to_ms, fdw_estimate *ret)
     double rest_ms = (double)(window_start_ms - from_ms);
     double series = fdw_series_of_metric(metric_id);
 
-    look(metric_id, series, window_start_ms, to_ms, &d);
+    look(metric_id, other_kind, series, window_start_ms, to_ms, &d);
     if (d.rows > 0 && rest_ms > 0)
-        rest_ms = (double)(window_start_ms - first_data(metric_id, from_ms, window_start_ms));
+        rest_ms =
+            (double)(window_start_ms - first_data(metric_id, other_kind, from_ms, window_start_ms));
     for (int i = 1; i >= 0 && d.rows == 0 && rest_ms > 0; i--) {
         window_start_ms = from_ms + (int64)(rest_ms / 2 * i);
-        look(metric_id, series, window_start_ms, window_start_ms + window_ms, &d);
+        look(metric_id, other_kind, series, window_start_ms, window_start_ms + window_ms, &d);
     }
     if (d.rows > 0) {
         extrapolate(&d, series, window_start_ms, window_ms, rest_ms, ret);
@@ -351,7 +360,7 @@ estimate_metric(int32 metric_id, int64 from_ms, int64 to_ms, fdw_estimate *ret)
 }
 
 void
-fdw_estimate_rel(PlannerInfo *root, const fdw_quals *quals, fdw_estimate *ret)
+fdw_estimate_rel(PlannerInfo *root, const fdw_quals *quals, int16 other_kind, fdw_estimate *ret)
 {
     fdw_want want;
     double metrics = DEFAULT_METRICS;
@@ -383,7 +392,7 @@ fdw_estimate_rel(PlannerInfo *root, const fdw_quals *quals, fdw_estimate *ret)
         if (want.metrics[i] > 0 && want.metrics[i] <= PG_INT32_MAX) {
             int32 metric_id = (int32)want.metrics[i];
 
-            estimate_metric(metric_id, from_ms, to_ms, ret);
+            estimate_metric(metric_id, other_kind, from_ms, to_ms, ret);
             /* the first stands for all */
             if (looked_at++ == 0 && quals->series_quals != NIL)
                 ret->series_passing = fdw_sample_fraction(root, metric_id, ret->series,

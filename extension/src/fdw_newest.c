@@ -5,8 +5,9 @@
  * of it: what is older is in older clusters. A block's head tells each of its series' last time and
  * value, so samples are decoded only where the upper bound of time cuts through a series of a block.
  * Within a cluster blocks come by their end, so that once every series has a sample the rest, which
- * ended before the oldest of these, need not be opened. Of equal times the sample of the higher level,
- * then of the lower id, counts, as everywhere.
+ * ended before the oldest of these, need not be opened. Of equal times the float counts before the
+ * histogram, then the sample of the higher level, then of the lower id, as everywhere. A head tells no
+ * histograms: blocks of these are opened whole.
  *
  * A metric's series that are done are skipped by links to the next one that is not.
  */
@@ -18,8 +19,9 @@
 typedef struct best_sample {
     int64 t_ms;
     double value;
-    int64 id; /* of the block */
-    int16 level;
+    const hst_hist *histogram; /* NULL: a float */
+    int64 id;                  /* of the block */
+    int16 level, kind;
     bool found;
 } best_sample;
 
@@ -30,11 +32,11 @@ struct fdw_newest {
     bool only_first; /* leave a metric after the first cluster that has something */
     uint32 *next;    /* per wanted series: itself if not done, else one closer to the next such */
     best_sample *best;
-    size_t n, n_left; /* wanted; not done */
-    uint32 *found;    /* those that the cluster has */
+    size_t n, n_left;          /* wanted; not done */
+    const hst_hist *histogram; /* of the sample given last */
+    uint32 *found;             /* those that the cluster has */
     size_t n_found, next_found;
     int64 *t_ms; /* scratch for a series that is cut */
-    double *values;
     size_t cap;
 };
 
@@ -84,12 +86,22 @@ begin_metric(fdw_newest *w)
     for (size_t i = 0; i < w->n; i++)
         w->best[i].found = false;
     w->t_ms = NULL;
-    w->values = NULL;
     w->cap = w->n_found = w->next_found = 0;
     w->in_metric = true;
 }
 
 /* ---- one block ---------------------------------------------------------------------------- */
+
+/* Sample number i of the current series, a histogram. */
+static const hst_hist *
+histogram_at(fdw_scan *scan, fdw_block *block, size_t i)
+{
+    const hst_hist *h = NULL;
+
+    if (scan->newest_arena != NULL)
+        fdw_block_histograms(scan, block, block->current.index, i, 1, scan->newest_arena, &h);
+    return h;
+}
 
 /* The newest sample inside the bounds of a series that goes on after them; false: there is none. */
 static bool
@@ -97,28 +109,30 @@ decode_cut(fdw_newest *w, fdw_block *block, best_sample *ret)
 {
     const fdw_scan *scan = w->scan;
     const blk_series *series = &block->current;
+    const bool floats = block->meta.kind == BLK_KIND_FLOAT;
+    const bool values = floats && scan->need_value;
     ps_err err = {0};
     ps_status status;
-    size_t n = 0;
+    size_t lo = 0, n = 0;
 
     if (series->n_samples > w->cap) {
-        if (w->t_ms != NULL) {
+        if (w->t_ms != NULL)
             pfree(w->t_ms);
-            pfree(w->values);
-        }
         w->cap = series->n_samples;
         w->t_ms = MemoryContextAllocHuge(w->context, w->cap * sizeof(*w->t_ms));
-        w->values = MemoryContextAllocHuge(w->context, w->cap * sizeof(*w->values));
     }
-    status = blk_reader_decode(block->reader, series->index, scan->want.from_ms, scan->want.to_ms,
-                               w->t_ms, scan->need_value ? w->values : NULL, &n, &err);
+    status = blk_reader_times(block->reader, series->index, scan->want.from_ms, scan->want.to_ms,
+                              w->t_ms, &lo, &n, &err);
+    if (status == PS_OK && n > 0 && values)
+        status = blk_reader_values(block->reader, series->index, lo + n - 1, 1, &ret->value, &err);
     if (status != PS_OK)
         fdw_block_raise(block, status, &err);
     w->scan->counts.samples_decoded += n;
     if (n == 0)
         return false;
     ret->t_ms = w->t_ms[n - 1];
-    ret->value = scan->need_value ? w->values[n - 1] : 0;
+    if (!floats)
+        ret->histogram = histogram_at(w->scan, block, lo + n - 1);
     return true;
 }
 
@@ -127,6 +141,8 @@ better(const best_sample *a, const best_sample *b)
 {
     if (!b->found || a->t_ms != b->t_ms)
         return !b->found || a->t_ms > b->t_ms;
+    if (a->kind != b->kind)
+        return a->kind == BLK_KIND_FLOAT;
     return a->level != b->level ? a->level > b->level : a->id < b->id;
 }
 
@@ -134,11 +150,12 @@ better(const best_sample *a, const best_sample *b)
 static void
 look_at_series(fdw_newest *w, fdw_block *block, size_t i)
 {
-    const fdw_scan *scan = w->scan;
+    fdw_scan *scan = w->scan;
     const blk_series *series = &block->current;
     best_sample sample = {.t_ms = series->t_last_ms,
                           .id = block->id,
                           .level = block->meta.level,
+                          .kind = block->meta.kind,
                           .found = true};
 
     if (series->t_last_ms < scan->want.from_ms || series->t_first_ms > scan->want.to_ms)
@@ -146,7 +163,9 @@ look_at_series(fdw_newest *w, fdw_block *block, size_t i)
     if (series->t_last_ms <= scan->want.to_ms) {
         if (!better(&sample, &w->best[i]))
             return;
-        if (scan->need_value)
+        if (sample.kind == BLK_KIND_HISTOGRAM)
+            sample.histogram = histogram_at(scan, block, series->n_samples - 1);
+        else if (scan->need_value)
             sample.value = fdw_block_last_value(block);
     } else if (!decode_cut(w, block, &sample) || !better(&sample, &w->best[i])) {
         return;
@@ -167,7 +186,7 @@ walk_block(fdw_newest *w, fdw_block *block)
         fdw_block_count(scan, block, FDW_COUNTED_SKIPPED);
         return;
     }
-    if (block->meta.t_max_ms > scan->want.to_ms)
+    if (block->meta.t_max_ms > scan->want.to_ms || block->meta.kind == BLK_KIND_HISTOGRAM)
         fdw_block_open(scan, block);
     else
         fdw_block_open_head(scan, block);
@@ -237,6 +256,7 @@ fdw_newest_next(fdw_newest *w, int64 *ret_t_ms, double *ret_value)
             scan->current = &scan->merge.wanted[i];
             *ret_t_ms = w->best[i].t_ms;
             *ret_value = w->best[i].value;
+            w->histogram = w->best[i].histogram;
             return true;
         }
         if (!w->in_metric) {
@@ -252,4 +272,10 @@ fdw_newest_next(fdw_newest *w, int64 *ret_t_ms, double *ret_value)
         }
         walk_cluster(w, scan->directory.items + first, n);
     }
+}
+
+const hst_hist *
+fdw_newest_histogram(const fdw_newest *w)
+{
+    return w->histogram;
 }

@@ -60,7 +60,9 @@ fdw_get_rel_size(PlannerInfo *root, RelOptInfo *rel, Oid table)
     fdw_quals *quals = &info->quals;
 
     fdw_classify(root, rel, rel->baserestrictinfo, quals);
-    fdw_estimate_rel(root, quals, &info->estimate);
+    fdw_estimate_rel(root, quals,
+                     fdw_shape_of_histograms(table) ? BLK_KIND_FLOAT : BLK_KIND_HISTOGRAM,
+                     &info->estimate);
     info->series_fraction =
         series_cond_fraction(root, quals, info->estimate.series) * info->estimate.series_passing *
         clauselist_selectivity(root, info->estimate.untried, rel->relid, JOIN_INNER, NULL);
@@ -337,7 +339,7 @@ needed_columns(RelOptInfo *rel, List *row_quals)
     pull_varattnos((Node *)rel->reltarget->exprs, rel->relid, &used);
     pull_varattnos((Node *)row_quals, rel->relid, &used);
     whole_row = bms_is_member(0 - FirstLowInvalidHeapAttributeNumber, used);
-    for (AttrNumber attno = 1; attno <= SAMPLES_NATTS; attno++) {
+    for (AttrNumber attno = 1; attno <= HISTOGRAMS_NATTS; attno++) {
         if (whole_row || bms_is_member(attno - FirstLowInvalidHeapAttributeNumber, used))
             attrs = lappend_int(attrs, attno);
     }

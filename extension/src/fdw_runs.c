@@ -90,6 +90,10 @@ run_values(const fdw_run *run, size_t lo, size_t n, double *values)
 {
     ps_err err = {0};
 
+    if (fdw_run_is_histogram(run)) {
+        memset(values, 0, n * sizeof(double));
+        return;
+    }
     if (run->t_ms != NULL) {
         Assert(lo >= run->lo && lo + n <= run->lo + run->n);
         memcpy(values, run->values + (lo - run->lo), n * sizeof(double));
@@ -176,10 +180,13 @@ add_tagged(fdw_merge *m, const fdw_times *from)
     }
 }
 
-/* Does a win over b where they hold the same time? */
+/* Does a win over b where they hold the same time? Floats do over histograms, so that the answer does
+ * not depend on which of both is merged first. */
 static int
 compare_precedence(const fdw_block *a, const fdw_block *b)
 {
+    if (a->meta.kind != b->meta.kind)
+        return a->meta.kind == BLK_KIND_FLOAT ? -1 : 1;
     if (a->meta.level != b->meta.level)
         return a->meta.level > b->meta.level ? -1 : 1;
     return (a->id > b->id) - (a->id < b->id);
@@ -405,6 +412,6 @@ fdw_merge_runs(fdw_merge *m)
         plan_series(m);
     if (m->scan->need_value)
         fetch_values(m);
-    if (m->scan->need_value || m->scan->need_time || m->times_decoded)
+    if (m->scan->need_value || m->scan->need_time || m->scan->need_histogram || m->times_decoded)
         m->scan->counts.samples_decoded += m->out.n;
 }

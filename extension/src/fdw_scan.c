@@ -12,6 +12,8 @@
  */
 #include "fdw.h"
 
+#include "histogram.h"
+
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
@@ -26,28 +28,46 @@ StaticAssertDecl(sizeof(Datum) == 8, "times and values are handed out by value")
 
 /* ---- making and ending the node ----------------------------------------------------------- */
 
+static bool
+has_columns(Oid table, const Oid *types, int n)
+{
+    bool fits = get_atttype(table, n + 1) == InvalidOid;
+
+    for (int i = 0; fits && i < n; i++)
+        fits = get_atttype(table, i + 1) == types[i];
+    return fits;
+}
+
 bool
 fdw_shape_fits(Oid table)
 {
     static const Oid types[SAMPLES_NATTS] = {INT4OID, TIMESTAMPTZOID, FLOAT8OID, INT8OID,
                                              INT4ARRAYOID};
-    bool fits = get_atttype(table, SAMPLES_NATTS + 1) == InvalidOid;
 
-    for (int i = 0; fits && i < SAMPLES_NATTS; i++)
-        fits = get_atttype(table, i + 1) == types[i];
-    return fits;
+    return has_columns(table, types, SAMPLES_NATTS);
+}
+
+bool
+fdw_shape_of_histograms(Oid table)
+{
+    const Oid types[HISTOGRAMS_NATTS] = {INT4OID, TIMESTAMPTZOID, histogram_type_oid(),
+                                         INT8OID, INT4ARRAYOID,   TIMESTAMPTZOID};
+
+    return get_atttype(table, HISTOGRAMS_NATTS) != InvalidOid &&
+           has_columns(table, types, HISTOGRAMS_NATTS);
 }
 
 static void
 check_shape(Relation rel)
 {
-    if (!fdw_shape_fits(RelationGetRelid(rel)))
+    if (!fdw_shape_fits(RelationGetRelid(rel)) && !fdw_shape_of_histograms(RelationGetRelid(rel)))
         ereport(ERROR,
                 (errcode(ERRCODE_FDW_SCHEMA_NOT_FOUND),
                  errmsg("foreign table \"%s\" has other columns than this wrapper delivers",
                         RelationGetRelationName(rel)),
                  errhint("The columns must be metric_id int4, time timestamptz, value float8, "
-                         "series_id int8, labels int4[].")));
+                         "series_id int8, labels int4[]; or histogram instead of float8, and "
+                         "start_time timestamptz at the end.")));
 }
 
 static void metrics_of_series(fdw_scan *scan);
@@ -142,6 +162,8 @@ fdw_scan_new(ForeignScanState *node, TupleDesc desc, int eflags)
     scan->snapshot = estate->es_snapshot;
     scan->need_time = list_member_int(attrs, SAMPLES_TIME);
     scan->need_value = list_member_int(attrs, SAMPLES_VALUE);
+    scan->need_start = list_member_int(attrs, HISTOGRAMS_START);
+    scan->other_kind = BLK_KIND_HISTOGRAM;
     scan->need_labels = list_member_int(attrs, SAMPLES_LABELS);
     init_exprs(scan, node, plan);
     scan->may_rescan |= (eflags & EXEC_FLAG_REWIND) != 0;
@@ -167,7 +189,7 @@ fdw_scan_of_series(MemoryContext parent, Snapshot snapshot, fdw_series *rows, si
 
     scan->context = scan->want_context = context;
     scan->snapshot = snapshot;
-    scan->need_time = scan->need_value = true;
+    scan->need_time = scan->need_value = scan->need_histogram = true;
     init_reading(scan);
     fdw_want_init(&scan->want);
     scan->want.from_ms = Max(scan->want.from_ms, from_ms);
@@ -184,8 +206,16 @@ fdw_scan_of_series(MemoryContext parent, Snapshot snapshot, fdw_series *rows, si
 void
 fdw_begin(ForeignScanState *node, int eflags)
 {
-    check_shape(node->ss.ss_currentRelation);
-    node->fdw_state = fdw_scan_new(node, RelationGetDescr(node->ss.ss_currentRelation), eflags);
+    Relation rel = node->ss.ss_currentRelation;
+    fdw_scan *scan;
+
+    check_shape(rel);
+    node->fdw_state = scan = fdw_scan_new(node, RelationGetDescr(rel), eflags);
+    if (RelationGetDescr(rel)->natts == HISTOGRAMS_NATTS) {
+        scan->other_kind = BLK_KIND_FLOAT;
+        scan->need_histogram = scan->need_value;
+        scan->need_value = false;
+    }
 }
 
 void
@@ -394,7 +424,7 @@ fdw_scan_fill_series(fdw_scan *scan)
     slot->tts_values[SAMPLES_METRIC - 1] = Int32GetDatum(scan->current->metric_id);
     slot->tts_isnull[SAMPLES_METRIC - 1] = false;
     slot->tts_isnull[SAMPLES_TIME - 1] = !scan->need_time;
-    slot->tts_isnull[SAMPLES_VALUE - 1] = !scan->need_value;
+    slot->tts_isnull[SAMPLES_VALUE - 1] = !scan->need_value && !scan->need_histogram;
     slot->tts_values[SAMPLES_SERIES - 1] = Int64GetDatum(scan->current->id);
     slot->tts_isnull[SAMPLES_SERIES - 1] = false;
     slot->tts_values[SAMPLES_LABELS - 1] = scan->current->labels;
@@ -423,5 +453,7 @@ fdw_iterate(ForeignScanState *node)
             TimestampTzGetDatum(bridge_ms_to_timestamptz_unchecked(scan->merge.out.t_ms[row]));
     if (scan->need_value)
         slot->tts_values[SAMPLES_VALUE - 1] = Float8GetDatum(scan->merge.out.values[row]);
+    else if (scan->need_histogram || scan->need_start)
+        fdw_histograms_fill(scan, row);
     return slot;
 }

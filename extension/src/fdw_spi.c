@@ -18,7 +18,7 @@
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
-enum { MAX_ARGS = 10, ROWS_PER_FETCH = 5000 };
+enum { MAX_ARGS = 11, ROWS_PER_FETCH = 5000 };
 
 #define CUSTOM CURSOR_OPT_CUSTOM_PLAN
 
@@ -28,15 +28,17 @@ enum { MAX_ARGS = 10, ROWS_PER_FETCH = 5000 };
 #define GE " OPERATOR(pg_catalog.>=) "
 #define LT " OPERATOR(pg_catalog.<) "
 #define GT " OPERATOR(pg_catalog.>) "
+#define NE " OPERATOR(pg_catalog.<>) "
 
 /* SQL is laid out by hand. */
 /* clang-format off */
 
-/* One arm of the directory. A row whose series are of no interest comes without its data. */
+/* One arm of the directory. A row whose series are of no interest comes without its data. Rows are left
+ * out by the kind that the scan has no use for: one that nobody knows is seen and refused. */
 #define DIRECTORY_ARM(number, name, metric, more)                                                  \
     "SELECT " number "::pg_catalog.int4 AS place, id, " BRIDGE_META_COLUMNS                        \
     ", CASE WHEN series_lo" LE "$10 AND series_hi" GE "$9 THEN data END AS data"                   \
-    " FROM _prom_data." name " WHERE metric_id" EQ metric                                          \
+    " FROM _prom_data." name " WHERE metric_id" EQ metric " AND kind" NE "$11"                     \
     " AND t_min" LE "$4 AND t_max" GE "$3 AND t_min" GE "$6" more                                  \
     " AND (t_min" GT "$6 OR $7" LT number " OR ($7" EQ number " AND id" GT "$8))"
 
@@ -48,7 +50,8 @@ enum { MAX_ARGS = 10, ROWS_PER_FETCH = 5000 };
 #define ESTIMATE_ARM(number, name, metric, limit)                                                          \
     "(SELECT " number "::pg_catalog.int4 AS place, n_samples, n_series, t_min, t_max"              \
     " FROM _prom_data." name " WHERE metric_id" EQ metric                                          \
-    " AND t_min" GE "$4 AND t_min" LE "$3 AND t_max" GE "$2 ORDER BY t_min LIMIT " limit ")"
+    " AND t_min" GE "$4 AND t_min" LE "$3 AND t_max" GE "$2 AND kind" NE "$6"                      \
+    " ORDER BY t_min LIMIT " limit ")"
 
 static const struct {
     const char *sql;
@@ -78,19 +81,19 @@ static const struct {
          DIRECTORY_ARM("3", "fresh", "$1", "") " UNION ALL "
          DIRECTORY_ARM("3", "fresh", "$2", "")
          ") b ORDER BY t_min, place, id",
-         10,
+         11,
          {INT4OID, INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-          INT4OID, INT8OID, INT8OID, INT8OID},
+          INT4OID, INT8OID, INT8OID, INT8OID, INT2OID},
          CUSTOM | CURSOR_OPT_FAST_PLAN},
     [FDW_STMT_DIRECTORY_BACK] =
         {"SELECT 0::pg_catalog.int4 AS place, id, " BRIDGE_META_COLUMNS
          ", CASE WHEN series_lo" LE "$8 AND series_hi" GE "$7 THEN data END AS data"
          " FROM _prom_data.block WHERE metric_id" EQ "$1 AND t_max" GE "$2 AND t_min" GE "$3"
-         " AND t_min" LE "$4 AND t_min" LE "$5 AND (t_min" LT "$5 OR id" GT "$6)"
+         " AND t_min" LE "$4 AND t_min" LE "$5 AND (t_min" LT "$5 OR id" GT "$6) AND kind" NE "$9"
          " ORDER BY t_min DESC, id",
-         8,
+         9,
          {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID,
-          INT8OID},
+          INT8OID, INT2OID},
          CUSTOM | CURSOR_OPT_FAST_PLAN},
     [FDW_STMT_DATA_BLOCK] = {DATA_OF("block"), DATA_ARGS, CUSTOM},
     [FDW_STMT_DATA_FAR] = {DATA_OF("block_far"), DATA_ARGS, 0},
@@ -102,11 +105,11 @@ static const struct {
          " UNION ALL " ESTIMATE_ARM("2", "merged", "$1", "512")
          " UNION ALL " ESTIMATE_ARM("3", "fresh", "$1", "64")
          " UNION ALL " ESTIMATE_ARM("4", "fresh", "$5", "64"),
-         5, {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID}, CUSTOM},
+         6, {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT2OID}, CUSTOM},
     [FDW_STMT_EST_ANY] =
         {ESTIMATE_ARM("0", "block", "$1", "1") " UNION ALL " ESTIMATE_ARM("1", "block_far", "$1", "1")
          " UNION ALL " ESTIMATE_ARM("2", "merged", "$1", "1"),
-         4, {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID}, CUSTOM},
+         6, {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT2OID}, CUSTOM},
     [FDW_STMT_EST_SERIES] =
         {"SELECT pg_catalog.count(*) FROM (SELECT 1 FROM _prom_catalog.series WHERE metric_id" EQ "$1"
          " LIMIT 1000) s",

@@ -10,6 +10,9 @@
  *
  * The rules that all of them keep, so that an answer never changes by maintenance:
  *
+ * 0. Floats and histograms of a metric (kinds) are streams of their own: no row holds both, no step
+ *    merges one with the other, and the rules below hold for each. A reader of both takes the float
+ *    of two samples of the same time, whatever their levels and ids.
  * 1. Precedence between two rows that hold the same series and time: the higher level, then the
  *    lower id. Rows are immutable; a step deletes rows and inserts others in one transaction, and
  *    it fails unless it deleted exactly what it read.
@@ -18,7 +21,7 @@
  *    and sealed rows are therefore handed out in commit order.
  * 3. A fold takes fresh rows oldest id first, and may take merged rows along. New rows have higher
  *    ids than all that exist, so whatever they replace must be the youngest: in each cell of time
- *    the merged rows taken are a suffix, by id, of the metric's rows that touch the cell.
+ *    the merged rows taken are a suffix, by id, of the stream's rows that touch the cell.
  * 4. No merged row leaves its cell. So rows of different cells never overlap, the suffix rule can be
  *    checked cell by cell, and a window to seal (a union of cells) cuts no row.
  * 5. A seal takes all merged rows of a metric and window. What was sealed before has lower ids.
@@ -103,7 +106,7 @@ maint_cell maint_cell_of(int64 t_ms, int64 boundary_ms);
 int64 maint_boundary(bool advance);
 
 /*
- * Marks (taken[i] = true) which merged rows of one tenant and metric, ascending by id, a fold that
+ * Marks (taken[i] = true) which merged rows of one tenant, metric and kind, ascending by id, a fold that
  * brings cell->new_samples takes along. Returns how many. stop_at holds ids (ascending) that cannot
  * be read: nothing at or below them is taken.
  */

@@ -5,7 +5,7 @@
  * Sums are kept as differences. Hours cannot be (a bit does not know how many rows stand behind it), so
  * a step that looks at a cell of time clears the cell's hours and sets those of all rows that are in it
  * afterwards. Within a step nobody sets for one metric and tenant what somebody else clears: cells and
- * windows do not overlap.
+ * windows do not overlap (and what of other kinds lies in a cell is set by each that clears).
  */
 #include "maint.h"
 

@@ -171,6 +171,23 @@ prepare_plans(fold *f)
     f->put_back = maint_prepare_insert("merged", true);
 }
 
+/* Their views show histograms from the next round on. */
+static void
+mark_histograms(fold *f)
+{
+    static const Oid types[] = {INT4ARRAYOID};
+    Datum values[] = {maint_int4_array(f->histograms, f->n_histograms)};
+    MemoryContext old = CurrentMemoryContext;
+
+    if (f->n_histograms == 0)
+        return;
+    int rc = SPI_execute_with_args("SELECT _prom_catalog.mark_histograms($1)", lengthof(types),
+                                   (Oid *)types, values, NULL, false, 0);
+    MemoryContextSwitchTo(old);
+    if (rc != SPI_OK_SELECT)
+        elog(ERROR, "could not mark metrics with histograms: %s", SPI_result_code_string(rc));
+}
+
 static void
 fold_all(fold *f, fold_row *rows, size_t n)
 {
@@ -235,6 +252,7 @@ merge_step(PG_FUNCTION_ARGS)
             f.presence = fold_presence_new(&f);
             fold_all(&f, sort_rows(&f, taken), taken.n);
             maint_figures_write(&f.figures);
+            mark_histograms(&f);
             SPI_freetuptable(fresh);
         }
     }

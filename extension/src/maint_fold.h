@@ -36,23 +36,37 @@ typedef struct fold {
     SPIPlanPtr take;       /* DELETE ... RETURNING by key */
     SPIPlanPtr insert;     /* into merged */
     SPIPlanPtr put_back;   /* into merged, id kept */
+    int32 *histograms;     /* metrics that have some */
+    size_t n_histograms, cap_histograms;
     fold_stats stats;
     maint_figures figures;
     maint_presence *presence;
 } fold;
 
-/* A fresh row as an input of one tenant and metric: a range of its series. */
-typedef struct fold_pair {
+/* What is merged with each other: samples of one kind, of a tenant's metric. */
+typedef struct fold_stream {
     int32 tenant_id, metric_id;
+    int16 kind;
+} fold_stream;
+
+static inline fold_stream
+fold_stream_of(const blk_meta *m)
+{
+    return (fold_stream){m->tenant_id, m->metric_id, m->kind};
+}
+
+/* A fresh row as an input of one stream: a range of its series. */
+typedef struct fold_pair {
+    fold_stream stream;
     uint32 row; /* index into rows: ascending with the id inside a tenant */
     uint32 series, series_end;
     int64 t_min_ms, t_max_ms;
     uint64 samples;
 } fold_pair;
 
-/* A tenant and metric with all its inputs. */
+/* A stream with all its inputs. */
 typedef struct fold_unit {
-    int32 tenant_id, metric_id;
+    fold_stream stream;
     fold_pair *pairs;
     size_t n_pairs;
     maint_cell *cells; /* ascending, each with new samples */
@@ -71,9 +85,10 @@ typedef struct fold_bucket {
     size_t n_pairs, cap_pairs;
     fold_unit *units;
     size_t n_units;
-    maint_row *heads; /* merged rows in reach, by tenant, metric, id */
+    maint_row *heads; /* merged rows in reach, by tenant, metric, kind, id */
     bool *taken;      /* of heads */
     size_t n_heads;
+    bool two_kinds;    /* heads of other kinds than floats are among them */
     maint_row *merged; /* the taken ones with their data, same order */
     size_t n_merged;
 } fold_bucket;
@@ -81,8 +96,8 @@ typedef struct fold_bucket {
 /* Opens the rows of b and lists its units with their cells. A unit without cells has
  * failed, or its metric was dropped. */
 void fold_list_units(fold_bucket *b);
-/* Order by tenant and metric. */
-int fold_unit_order(int32 tenant_a, int32 metric_a, int32 tenant_b, int32 metric_b);
+/* Order by tenant, metric, kind. */
+int fold_stream_order(fold_stream a, fold_stream b);
 /* A unit that cannot be merged: its fresh rows go back. */
 void fold_give_up(fold_bucket *b, fold_unit *u, const char *text);
 

@@ -1,7 +1,7 @@
 /*
  * maint_group.c - one bucket of metrics inside a fold.
  *
- * A unit is a tenant and metric with its inputs: pairs (fresh row, range of series in it). Three
+ * A unit is a stream (tenant, metric, kind) with its inputs: pairs (fresh row, range of series in it). Three
  * passes over all units, so that SQL is spoken to a few times per bucket and not per metric:
  *   1. open the fresh rows, list units and the cells of time that they bring samples for
  *      (maint_units.c);
@@ -34,8 +34,7 @@ static int
 cmp_rows(const void *a, const void *b)
 {
     const maint_row *x = a, *y = b;
-    int c =
-        fold_unit_order(x->meta.tenant_id, x->meta.metric_id, y->meta.tenant_id, y->meta.metric_id);
+    int c = fold_stream_order(fold_stream_of(&x->meta), fold_stream_of(&y->meta));
 
     return c != 0 ? c : (x->id < y->id ? -1 : x->id > y->id);
 }
@@ -64,8 +63,8 @@ read_heads(fold_bucket *g)
     for (size_t i = 0; i < g->n_units; i++) {
         const fold_unit *u = &g->units[i];
         if (u->n_cells > 0)
-            ranges[n++] =
-                (metric_range){u->metric_id, u->cells[0].from_ms, u->cells[u->n_cells - 1].to_ms};
+            ranges[n++] = (metric_range){u->stream.metric_id, u->cells[0].from_ms,
+                                         u->cells[u->n_cells - 1].to_ms};
     }
     qsort(ranges, n, sizeof(metric_range), cmp_ranges);
     for (size_t i = 0; i < n; i++) {
@@ -104,14 +103,12 @@ rows_of(maint_row *rows, size_t n, const fold_unit *u, size_t *ret_n)
 
     while (lo < hi) {
         size_t mid = (lo + hi) / 2;
-        if (fold_unit_order(rows[mid].meta.tenant_id, rows[mid].meta.metric_id, u->tenant_id,
-                            u->metric_id) < 0)
+        if (fold_stream_order(fold_stream_of(&rows[mid].meta), u->stream) < 0)
             lo = mid + 1;
         else
             hi = mid;
     }
-    for (hi = lo; hi < n && rows[hi].meta.tenant_id == u->tenant_id &&
-                  rows[hi].meta.metric_id == u->metric_id;
+    for (hi = lo; hi < n && fold_stream_order(fold_stream_of(&rows[hi].meta), u->stream) == 0;
          hi++) {
     }
     *ret_n = hi - lo;
@@ -188,8 +185,8 @@ merge_cells(const fold_unit *u, blk_reader *const *inputs, size_t n_inputs, cons
             const maint_cell *last, outputs *out, blk_merge_stats *stats, ps_err *err)
 {
     blk_merge_opts opts = {
-        .tenant_id = u->tenant_id,
-        .metric_id = u->metric_id,
+        .tenant_id = u->stream.tenant_id,
+        .metric_id = u->stream.metric_id,
         .out_level = BLK_LEVEL_MERGED,
         .from_ms = first->from_ms,
         .to_ms = last->to_ms,
@@ -277,8 +274,8 @@ try_unit(fold_bucket *g, const fold_unit *u, const ps_alloc *alloc, outputs *out
     g->f->stats.duplicates += (int64)dups.duplicates;
     g->f->stats.conflicts += (int64)dups.conflicts;
     if (status == PS_OK)
-        maint_figures_dups(&g->f->figures, u->tenant_id, u->metric_id, (int64)dups.duplicates,
-                           (int64)dups.conflicts);
+        maint_figures_dups(&g->f->figures, u->stream.tenant_id, u->stream.metric_id,
+                           (int64)dups.duplicates, (int64)dups.conflicts);
     return status;
 }
 
@@ -297,6 +294,28 @@ in_a_cell(const fold_unit *u, int64 t_ms)
     return lo < u->n_cells && u->cells[lo].from_ms <= t_ms;
 }
 
+/* The metric's rows of other kinds that lie in the unit's cells, and that no unit has taken: their hours
+ * are cleared with the unit's. (Hours of those that were taken are set by what they became.) They stand
+ * beside the unit's own: heads[first .. first + n). */
+static void
+note_others(fold_bucket *g, const fold_unit *u, size_t first, size_t n)
+{
+    const fold_stream *s = &u->stream;
+    size_t lo = first, hi = first + n;
+
+    while (lo > 0 && g->heads[lo - 1].meta.tenant_id == s->tenant_id &&
+           g->heads[lo - 1].meta.metric_id == s->metric_id)
+        lo--;
+    while (hi < g->n_heads && g->heads[hi].meta.tenant_id == s->tenant_id &&
+           g->heads[hi].meta.metric_id == s->metric_id)
+        hi++;
+    for (size_t i = lo; i < hi; i++) {
+        if ((i < first || i >= first + n) && !g->taken[i] &&
+            in_a_cell(u, g->heads[i].meta.t_min_ms))
+            maint_figures_stays(&g->f->figures, &g->heads[i].meta);
+    }
+}
+
 /* What is in the unit's cells now: the outputs, and the rows that were not taken. */
 static void
 note_figures(fold_bucket *g, const fold_unit *u, const outputs *out, bool took)
@@ -306,7 +325,7 @@ note_figures(fold_bucket *g, const fold_unit *u, const outputs *out, bool took)
     const maint_row *heads = rows_of(g->heads, g->n_heads, u, &n);
 
     for (size_t i = 0; i < u->n_cells; i++)
-        maint_figures_clear(figures, u->tenant_id, u->metric_id, u->cells[i].from_ms,
+        maint_figures_clear(figures, u->stream.tenant_id, u->stream.metric_id, u->cells[i].from_ms,
                             u->cells[i].to_ms);
     for (size_t i = 0; i < n; i++) {
         if (took && g->taken[heads - g->heads + (ptrdiff_t)i])
@@ -316,6 +335,30 @@ note_figures(fold_bucket *g, const fold_unit *u, const outputs *out, bool took)
     }
     for (const output *o = out->first; o != NULL; o = o->next)
         maint_figures_row(figures, &o->meta, (int64)o->data.len, 1);
+    note_others(g, u, (size_t)(heads - g->heads), n);
+}
+
+/* A unit that failed has left its rows as they were; a unit of another kind may clear their hours. */
+static void
+note_failed(fold_bucket *g, const fold_unit *u)
+{
+    size_t n;
+    const maint_row *heads = rows_of(g->heads, g->n_heads, u, &n);
+
+    for (size_t i = 0; i < n; i++)
+        maint_figures_stays(&g->f->figures, &heads[i].meta);
+}
+
+static void
+note_histograms(fold *f, int32 metric_id)
+{
+    if (f->n_histograms == f->cap_histograms) {
+        f->cap_histograms = Max(64, f->cap_histograms * 2);
+        f->histograms = f->histograms == NULL
+                            ? MemoryContextAlloc(f->context, f->cap_histograms * sizeof(int32))
+                            : repalloc_huge(f->histograms, f->cap_histograms * sizeof(int32));
+    }
+    f->histograms[f->n_histograms++] = metric_id;
 }
 
 static void
@@ -334,7 +377,10 @@ run_unit(fold_bucket *g, fold_unit *u)
     if (status == PS_OK) {
         note_figures(g, u, &out, took);
         fold_presence_note(g, u);
+        if (u->stream.kind == BLK_KIND_HISTOGRAM)
+            note_histograms(g->f, u->stream.metric_id);
     } else {
+        note_failed(g, u);
         fold_give_up(g, u, err.text);
     }
     for (const output *o = status == PS_OK ? out.first : NULL; o != NULL; o = o->next) {

@@ -66,7 +66,8 @@ fold_presence_new(fold *f)
 static int
 cmp_sets(const window_set *s, int32 tenant_id, int32 metric_id, int64 window_ms)
 {
-    int c = fold_unit_order(s->tenant_id, s->metric_id, tenant_id, metric_id);
+    int c = fold_stream_order((fold_stream){s->tenant_id, s->metric_id, 0},
+                              (fold_stream){tenant_id, metric_id, 0});
 
     return c != 0 ? c : (s->window_ms > window_ms) - (s->window_ms < window_ms);
 }
@@ -127,7 +128,7 @@ note_series(void *self, int64 series_id, int64 window_ms)
 void
 fold_presence_note(fold_bucket *b, const fold_unit *u)
 {
-    noting n = {b->f->presence, u->tenant_id, u->metric_id};
+    noting n = {b->f->presence, u->stream.tenant_id, u->stream.metric_id};
     presence_scratch scratch = {0};
     ps_err err;
 

@@ -29,8 +29,7 @@ add_pairs(fold_bucket *g, uint32 row)
 
     for (uint32 a = 0, b; a < n; a = b) {
         blk_reader_series(r, a, &s);
-        fold_pair p = {.tenant_id = m->tenant_id,
-                       .metric_id = s.metric_id,
+        fold_pair p = {.stream = {m->tenant_id, s.metric_id, m->kind},
                        .row = row,
                        .series = a,
                        .t_min_ms = m->t_min_ms,
@@ -82,18 +81,20 @@ open_rows(fold_bucket *g)
 }
 
 int
-fold_unit_order(int32 tenant_a, int32 metric_a, int32 tenant_b, int32 metric_b)
+fold_stream_order(fold_stream a, fold_stream b)
 {
-    if (tenant_a != tenant_b)
-        return tenant_a < tenant_b ? -1 : 1;
-    return metric_a < metric_b ? -1 : metric_a > metric_b;
+    if (a.tenant_id != b.tenant_id)
+        return a.tenant_id < b.tenant_id ? -1 : 1;
+    if (a.metric_id != b.metric_id)
+        return a.metric_id < b.metric_id ? -1 : 1;
+    return a.kind < b.kind ? -1 : a.kind > b.kind;
 }
 
 static int
 cmp_pairs(const void *a, const void *b)
 {
     const fold_pair *x = a, *y = b;
-    int c = fold_unit_order(x->tenant_id, x->metric_id, y->tenant_id, y->metric_id);
+    int c = fold_stream_order(x->stream, y->stream);
 
     return c != 0 ? c : (x->row < y->row ? -1 : x->row > y->row);
 }
@@ -217,15 +218,11 @@ fold_list_units(fold_bucket *g)
         const fold_pair *first = &g->pairs[a];
         fold_unit *u = &g->units[g->n_units++];
 
-        for (b = a + 1; b < g->n_pairs && g->pairs[b].tenant_id == first->tenant_id &&
-                        g->pairs[b].metric_id == first->metric_id;
+        for (b = a + 1; b < g->n_pairs && fold_stream_order(g->pairs[b].stream, first->stream) == 0;
              b++) {
         }
-        *u = (fold_unit){.tenant_id = first->tenant_id,
-                         .metric_id = first->metric_id,
-                         .pairs = &g->pairs[a],
-                         .n_pairs = b - a};
-        if (!was_dropped(g->f, u->metric_id) && !find_cells(g, u))
+        *u = (fold_unit){.stream = first->stream, .pairs = &g->pairs[a], .n_pairs = b - a};
+        if (!was_dropped(g->f, u->stream.metric_id) && !find_cells(g, u))
             fold_give_up(g, u, "another block of the same metric cannot be decoded");
     }
 }

@@ -1,6 +1,6 @@
 /*
  * maint_window.c - one metric and window inside a seal: all its merged rows become sealed blocks,
- * sorted by series and time.
+ * sorted by series and time, floats and histograms each in blocks of their own.
  *
  * A large metric does not fit into memory at once, so it is done in slices of series ids: a slice
  * reads the rows that hold any of its series and merges only these series. Rows are read before they
@@ -176,24 +176,47 @@ seal_slice(seal *s, const seal_window *w, const slice *sl, maint_rows heads, sin
     SPI_freetuptable(table);
 }
 
-void
-seal_one(seal *s, const seal_window *w)
+/* Heads of one kind, in their order; rows of each kind become blocks of their own. */
+static void
+seal_kind(seal *s, const seal_window *w, maint_rows heads)
 {
-    maint_rows heads = read_heads(s, w);
     sink k = {.s = s, .plan = w->far ? s->insert_far : s->insert};
     slice *slices;
-
-    if (heads.n == 0)
-        return;
     MemoryContext slice_context =
         AllocSetContextCreate(CurrentMemoryContext, "promscale seal slice", ALLOCSET_DEFAULT_SIZES);
     const size_t n = cut_slices(heads, s->slice_bytes, &slices);
+
     for (size_t i = 0; i < n; i++) {
         MemoryContext old = MemoryContextSwitchTo(slice_context);
         seal_slice(s, w, &slices[i], heads, &k);
         MemoryContextSwitchTo(old);
         MemoryContextReset(slice_context);
         CHECK_FOR_INTERRUPTS();
+    }
+}
+
+static int
+by_kind_then_id(const void *a, const void *b)
+{
+    const maint_row *x = a, *y = b;
+
+    if (x->meta.kind != y->meta.kind)
+        return x->meta.kind < y->meta.kind ? -1 : 1;
+    return x->id < y->id ? -1 : x->id > y->id;
+}
+
+void
+seal_one(seal *s, const seal_window *w)
+{
+    maint_rows heads = read_heads(s, w);
+
+    if (heads.n == 0)
+        return;
+    qsort(heads.items, heads.n, sizeof(maint_row), by_kind_then_id);
+    for (size_t a = 0, b; a < heads.n; a = b) {
+        for (b = a + 1; b < heads.n && heads.items[b].meta.kind == heads.items[a].meta.kind; b++) {
+        }
+        seal_kind(s, w, (maint_rows){heads.items + a, b - a});
     }
     int64 *ids = palloc_array(int64, heads.n);
     maint_figures_clear(&s->figures, heads.items[0].meta.tenant_id, w->metric_id, w->from_ms,

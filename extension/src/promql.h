@@ -44,6 +44,7 @@ typedef struct promql_source {
     re_matcher **matchers; /* of the selection under way */
     size_t n_matchers;
     ev_query *query;
+    bool starts; /* start timestamps are wanted; set by the caller */
 } promql_source;
 
 /* context is deleted by the caller. */

@@ -256,6 +256,7 @@ run(FunctionCallInfo fcinfo, text *query, int64 start_ms, int64 end_ms, int64 st
     ps_status st;
 
     (void)read_features(features ? features : "", &language, &engine, &unknown);
+    src->starts = engine.start_timestamps;
     st = pql_parse(&src->arena, words, &language, &expr, &error);
     if (st == PS_ENOMEM)
         promql_no_memory();

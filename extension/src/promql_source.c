@@ -4,8 +4,9 @@
  * made.
  *
  * Samples are kept as they came from the scan, one piece per series and slice of time; pieces whose
- * times are the same share them. So a sample takes 8 to 16 bytes until the query ends; the budget says
- * how many may be held, and a query that needs more is refused. Where only the newest sample of each
+ * times are the same share them. So a sample takes 8 to 16 bytes until the query ends, a histogram its
+ * full size (some hundred bytes); the budget says how many may be held, and a query that needs more is
+ * refused. Where only the newest sample of each
  * series is wanted, blocks are walked backwards and only heads are read (fdw_newest.c).
  */
 #include "promql.h"
@@ -17,12 +18,15 @@ typedef struct piece {
     struct piece *next;
     const int64_t *t_ms;
     const double *values;
+    const hst_hist **histograms; /* NULL: floats only; else NULL where one is a float */
+    const int64_t *start_ms;     /* NULL: none is known, or nobody asks */
     size_t n;
 } piece;
 
 typedef struct series_samples {
     piece *first, **end;
     size_t n;
+    bool histograms, starts; /* some piece has them */
 } series_samples;
 
 /* ---- memory --------------------------------------------------------------------------------------- */
@@ -117,7 +121,7 @@ name_of(const ev_selection *sel)
     return NULL;
 }
 
-static void
+static piece *
 keep(promql_source *src, series_samples *s, const int64_t *times, const double *values, size_t n)
 {
     piece *p = need(ps_arena_new(&src->arena, sizeof(*p)));
@@ -128,6 +132,29 @@ keep(promql_source *src, series_samples *s, const int64_t *times, const double *
     *s->end = p;
     s->end = &p->next;
     s->n += n;
+    return p;
+}
+
+/* What floats do not have, for the series that the scan stands at. */
+static void
+keep_more(promql_source *src, fdw_scan *scan, series_samples *s, piece *p)
+{
+    const fdw_merge *m = &scan->merge;
+    bool histograms = false, starts = false;
+    int64_t *start_ms = NULL;
+
+    for (size_t i = 0; i < m->n_runs; i++) {
+        histograms |= fdw_run_is_histogram(&m->runs[i]);
+        starts |= scan->need_start && m->runs[i].series.started;
+    }
+    if (histograms)
+        p->histograms = need(ps_arena_array(&src->arena, p->n, sizeof(*p->histograms)));
+    if (starts)
+        p->start_ms = start_ms = need(ps_arena_array(&src->arena, p->n, sizeof(*start_ms)));
+    if (histograms || starts)
+        fdw_merge_histograms(&scan->merge, 0, p->n, &src->arena, p->histograms, start_ms);
+    s->histograms |= histograms;
+    s->starts |= starts;
 }
 
 static void
@@ -136,9 +163,10 @@ read_all(promql_source *src, fdw_scan *scan, const promql_list *list, series_sam
     const int64_t *times = NULL;
     uint64 version = 0;
 
+    scan->need_start = src->starts;
     while (fdw_scan_next_series(scan)) {
         const fdw_samples *in = &scan->merge.out;
-        size_t row = (size_t)(scan->current - list->rows);
+        series_samples *s = &out[list->order[scan->current - list->rows]];
 
         if (in->n == 0)
             continue;
@@ -148,7 +176,7 @@ read_all(promql_source *src, fdw_scan *scan, const promql_list *list, series_sam
             times = copy;
             version = in->times_version;
         }
-        keep(src, &out[list->order[row]], times, in->values, in->n);
+        keep_more(src, scan, s, keep(src, s, times, in->values, in->n));
         CHECK_FOR_INTERRUPTS();
     }
 }
@@ -160,12 +188,21 @@ read_newest(promql_source *src, fdw_scan *scan, const promql_list *list, series_
     int64_t t_ms;
     double value;
 
+    scan->newest_arena = &src->arena;
     while (fdw_newest_next(w, &t_ms, &value)) {
-        size_t row = (size_t)(scan->current - list->rows);
+        series_samples *s = &out[list->order[scan->current - list->rows]];
         int64_t *copy = need(ps_arena_new(&src->arena, sizeof(*copy)));
+        const hst_hist *h = fdw_newest_histogram(w);
 
         *copy = t_ms;
-        keep(src, &out[list->order[row]], copy, &value, 1);
+
+        piece *p = keep(src, s, copy, &value, 1);
+
+        if (h != NULL) {
+            p->histograms = need(ps_arena_array(&src->arena, 1, sizeof(*p->histograms)));
+            p->histograms[0] = h;
+            s->histograms = true;
+        }
     }
 }
 
@@ -220,6 +257,16 @@ source_select(void *self, const ev_selection *selections, size_t n, ev_series_li
 
 /* ---- reading -------------------------------------------------------------------------------------------- */
 
+/* n items of 8 bytes, or as many zeros; `to` is used again and may hold anything. */
+static void
+put_optional(void *to, const void *from, size_t n)
+{
+    if (to != NULL && from != NULL)
+        memcpy(to, from, n * sizeof(int64));
+    else if (to != NULL)
+        memset(to, 0, n * sizeof(int64));
+}
+
 static ps_status
 source_read(void *self, const ev_series_list *list, size_t series, size_t worker, ev_samples *into,
             ps_err *err)
@@ -228,11 +275,13 @@ source_read(void *self, const ev_series_list *list, size_t series, size_t worker
 
     (void)self;
     (void)worker;
-    if (ev_samples_reserve(into, into->n + s->n, false, false) != PS_OK)
+    if (ev_samples_reserve(into, into->n + s->n, s->histograms, s->starts) != PS_OK)
         return ps_fail(err, PS_ENOMEM, "no memory");
     for (const piece *p = s->first; p != NULL; p = p->next) {
         memcpy(into->t_ms + into->n, p->t_ms, p->n * sizeof(*p->t_ms));
         memcpy(into->v + into->n, p->values, p->n * sizeof(*p->values));
+        put_optional(into->h == NULL ? NULL : into->h + into->n, p->histograms, p->n);
+        put_optional(into->start_ms == NULL ? NULL : into->start_ms + into->n, p->start_ms, p->n);
         into->n += p->n;
     }
     return PS_OK;

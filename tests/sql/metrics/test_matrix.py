@@ -2,7 +2,7 @@
 import pytest
 
 ROLES = ("prom_reader", "prom_writer", "prom_maintenance", "prom_modifier", "prom_admin")
-SCHEMAS = ("prom_api", "ps_tag", "prom_metric", "prom_series", "prom_info", "prom_data", "_prom_catalog",
+SCHEMAS = ("prom_api", "ps_tag", "prom_metric", "prom_series", "prom_histogram", "prom_info", "prom_data", "_prom_catalog",
            "_prom_data", "_prom_ext")
 ABOVE = {"prom_reader": set(ROLES), "prom_writer": {"prom_writer", "prom_modifier", "prom_admin"},
          "prom_maintenance": {"prom_maintenance", "prom_admin"}, "prom_modifier": {"prom_modifier", "prom_admin"},
@@ -14,7 +14,10 @@ CALLERS = {
         prom_api: val jsonb labels labels_info key_value_array label_cardinality label_key_position eq matcher
             get_default_metric_retention_period get_metric_retention_period get_metric_metadata
             get_multiple_metric_metadata
-            is_stale_marker is_normal_nan time_bucket first last promql promql_range
+            is_stale_marker is_normal_nan time_bucket first last promql promql_range sum avg
+            histogram_in histogram_out histogram_recv histogram_send histogram_count histogram_sum histogram_avg
+            histogram_stddev histogram_stdvar histogram_quantile histogram_fraction histogram_buckets
+            histogram_add histogram_sub histogram_mul histogram_div histogram_eq histogram_ne histogram_increase
         ps_tag: equals not_equals regexp_matches regexp_not_matches
         _prom_catalog: setting generation feed follow chunk_width metric_id check_metric_schema no_such_metric
             get_default_compression_setting get_metric_compression_setting
@@ -49,10 +52,12 @@ CALLERS = {
     # the extension itself, by way of functions that run as its owner
     "": """
         _prom_catalog: check_no_dependents erase_metric forget_metric maintenance_lock make_partition make_views_of
-            make_write_view comment_views_of add_up_conflicts correct_figures erase_rows forget_sealed_day
+            make_write_view make_histogram_view mark_histograms note_histograms comment_views_of add_up_conflicts correct_figures erase_rows forget_sealed_day
             make_timescaledb_view
             tend_figures metric_is_used note_views_error partition_days partitions take_maintenance_lock
-        _prom_ext: fdw_handler fdw_validator match_support match_sel first_step last_step first_last_result""",
+        _prom_ext: fdw_handler fdw_validator match_support match_sel first_step last_step first_last_result
+            histogram_sum_step histogram_avg_step histogram_increase_step histogram_sum_result histogram_avg_result
+            histogram_increase_result""",
     # PostgreSQL asks whoever makes the trigger, not whoever fires it; views are made as prom_admin
     "prom_admin ": """
         _prom_ext: write_row write_end""",
@@ -125,7 +130,7 @@ def test_tables(shared_db, privilege):
 def test_settings_of_metrics_are_for_admins(shared_db):
     """Connectors make metrics and give away positions, and that is all they may write there."""
     for column in ("retention_period", "chunk_interval", "compression", "metric_name", "table_name", "digest", "id",
-                   "views_positions"):
+                   "views_positions", "histograms"):
         assert shared_db.one("SELECT has_column_privilege('prom_writer', '_prom_catalog.metric', %s, 'UPDATE')",
                              (column,)) is False
     for column in ("retention_period", "chunk_interval", "compression"):
