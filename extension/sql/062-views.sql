@@ -118,17 +118,25 @@ BEGIN
     RETURN _prom_catalog.mark_histograms(v_metrics);
 END $$;
 
--- Metrics that have histograms, as seen; those that are new are then behind. Waits for nobody: what is locked is
--- marked another time.
+-- Metrics that have histograms, as seen; those that are new are then behind. Waits for nobody for long: what
+-- somebody holds a lock on is marked another time.
 CREATE FUNCTION _prom_catalog.mark_histograms(p_metrics int4[]) RETURNS int4
-LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp SET lock_timeout = '20ms' AS $$
 DECLARE
-    v_n int4;
+    v_id int4;
+    v_n int4 := 0;
+    v_failed int4 := 0;
 BEGIN
-    UPDATE _prom_catalog.metric SET histograms = true, views_positions = 0
-        WHERE id IN (SELECT id FROM _prom_catalog.metric WHERE id = ANY (p_metrics) AND NOT histograms
-                     FOR NO KEY UPDATE SKIP LOCKED);
-    GET DIAGNOSTICS v_n = ROW_COUNT;
+    FOR v_id IN SELECT id FROM _prom_catalog.metric WHERE id = ANY (p_metrics) AND NOT histograms
+                ORDER BY id LIMIT 1000 LOOP
+        BEGIN
+            UPDATE _prom_catalog.metric SET histograms = true, views_positions = 0 WHERE id = v_id;
+            v_n := v_n + 1;
+        EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
+            v_failed := v_failed + 1;
+            EXIT WHEN v_failed >= 5;
+        END;
+    END LOOP;
     RETURN v_n;
 END $$;
 

@@ -31,13 +31,15 @@ typedef struct series_samples {
 
 /* ---- memory --------------------------------------------------------------------------------------- */
 
+static const char *const memory_hint =
+    "Ask for fewer series or a shorter time, or raise promscale.promql_memory.";
+
 void
 promql_no_memory(void)
 {
     ereport(ERROR,
             (errcode(ERRCODE_OUT_OF_MEMORY),
-             errmsg("the PromQL query needs more memory than it may"),
-             errhint("Ask for fewer series or a shorter time, or raise promscale.promql_memory.")));
+             errmsg("the PromQL query needs more memory than it may"), errhint("%s", memory_hint)));
     pg_unreachable();
 }
 
@@ -248,6 +250,9 @@ source_select(void *self, const ev_selection *selections, size_t n, ev_series_li
         MemoryContextSwitchTo(src->context);
         src->raised = CopyErrorData();
         FlushErrorState();
+        /* histograms are made by the scan, in the query's memory */
+        if (src->raised->sqlerrcode == ERRCODE_OUT_OF_MEMORY && src->raised->hint == NULL)
+            src->raised->hint = pstrdup(memory_hint);
         st = ps_fail(err, PS_EINTERNAL, "reading failed");
     }
     PG_END_TRY();

@@ -41,11 +41,14 @@ def resolve_with(conn, series, tenant=0, batch=None):
 
 
 def insert_of(table, metric_or_bucket, samples, form="flush", tenant=0):
-    """The statement that stores a row with real bytes; samples: (metric, series, t_ms, value)."""
+    """The statement that stores a row with real bytes; samples: (metric, series, t_ms, value) or (metric, series, t_ms,
+    value, start_ms). Values are all floats, or all texts of histograms."""
     lines = [f"block {table} {form} {tenant} {metric_or_bucket}"]
-    for metric, series_id, t_ms, value in sorted(samples, key=lambda s: s[:3]):
-        value_bits = struct.unpack("<Q", struct.pack("<d", value))[0]
-        lines.append(f"{metric},{series_id},{t_ms},x{value_bits:016x}")
+    for metric, series_id, t_ms, value, *start in sorted(samples, key=lambda s: s[:3]):
+        if not isinstance(value, str):
+            value = "x%016x" % struct.unpack("<Q", struct.pack("<d", value))[0]
+        at = f"{t_ms}@{start[0]}" if start else t_ms
+        lines.append(f"{metric},{series_id},{at},{value}")
     return subprocess.run([MAKE_BLOCK], input="\n".join(lines) + "\nend\n", text=True, check=True,
                           stdout=subprocess.PIPE).stdout
 
