@@ -2,8 +2,8 @@
 import pytest
 
 ROLES = ("prom_reader", "prom_writer", "prom_maintenance", "prom_modifier", "prom_admin")
-SCHEMAS = ("prom_api", "ps_tag", "prom_metric", "prom_series", "prom_histogram", "prom_info", "prom_data", "_prom_catalog",
-           "_prom_data", "_prom_ext")
+SCHEMAS = ("prom_api", "ps_tag", "prom_metric", "prom_series", "prom_histogram", "prom_info", "prom_data",
+           "_prom_catalog", "_prom_data", "_prom_ext")
 ABOVE = {"prom_reader": set(ROLES), "prom_writer": {"prom_writer", "prom_modifier", "prom_admin"},
          "prom_maintenance": {"prom_maintenance", "prom_admin"}, "prom_modifier": {"prom_modifier", "prom_admin"},
          "prom_admin": {"prom_admin"}}
@@ -52,7 +52,8 @@ CALLERS = {
     # the extension itself, by way of functions that run as its owner
     "": """
         _prom_catalog: check_no_dependents erase_metric forget_metric maintenance_lock make_partition make_views_of
-            make_write_view make_histogram_view mark_histograms note_histograms comment_views_of add_up_conflicts correct_figures erase_rows forget_sealed_day
+            make_write_view make_histogram_view mark_histograms note_histograms comment_views_of
+            add_up_conflicts correct_figures erase_rows forget_sealed_day
             make_timescaledb_view
             tend_figures metric_is_used note_views_error partition_days partitions take_maintenance_lock
         _prom_ext: fdw_handler fdw_validator match_support match_sel first_step last_step first_last_result
