@@ -328,5 +328,5 @@ cv_holds(const ev_node *n, size_t steps)
     return ev_plus(ev_times(values, 36), ev_times(points, 48));
 }
 
-const ev_node_ops ev_agg_count_values_ops = {
-    "count_values", sizeof(cv_node), cv_open, cv_next, cv_close, EV_GATHER, cv_holds};
+const ev_node_ops ev_agg_count_values_ops = {"count_values", sizeof(cv_node), cv_open, cv_next,
+                                             cv_close,       EV_GATHER,       cv_holds};

@@ -203,5 +203,5 @@ limit_close(ev_node *n)
         ps_buf_done(&l->key);
 }
 
-const ev_node_ops ev_agg_limit_ops = {"limit", sizeof(limit_node), limit_open, limit_next,
-                                      limit_close, EV_GATHER, limit_holds};
+const ev_node_ops ev_agg_limit_ops = {"limit",     sizeof(limit_node), limit_open, limit_next,
+                                      limit_close, EV_GATHER,          limit_holds};

@@ -229,6 +229,6 @@ quantile_holds(const ev_node *n, size_t steps)
     return ev_plus(ev_plus(values, counts), ev_batch_bytes(n->n_series, steps));
 }
 
-const ev_node_ops ev_agg_quantile_ops = {
-    "quantile", sizeof(quantile_node), quantile_open, quantile_next, quantile_close,
-    EV_GATHER,  quantile_holds};
+const ev_node_ops ev_agg_quantile_ops = {"quantile",    sizeof(quantile_node), quantile_open,
+                                         quantile_next, quantile_close,        EV_GATHER,
+                                         quantile_holds};

@@ -368,5 +368,5 @@ top_close(ev_node *n)
     t->held = 0;
 }
 
-const ev_node_ops ev_agg_top_ops = {"largest or smallest", sizeof(top_node), top_open, top_next,
-                                    top_close,             EV_GATHER,        top_holds};
+const ev_node_ops ev_agg_top_ops = {
+    "largest or smallest", sizeof(top_node), top_open, top_next, top_close, EV_GATHER, top_holds};

@@ -98,9 +98,9 @@ scalars_holds(const ev_node *n, size_t steps)
     return ev_plus(ev_cell_bytes(1, steps), ev_times(steps - 1, 2 * sizeof(double)));
 }
 
-static const ev_node_ops scalars_ops = {
-    "operator on scalars", sizeof(scalars), scalars_open, scalars_next,
-    scalars_close,         EV_SCALAR,       scalars_holds};
+static const ev_node_ops scalars_ops = {"operator on scalars", sizeof(scalars), scalars_open,
+                                        scalars_next,          scalars_close,   EV_SCALAR,
+                                        scalars_holds};
 
 ps_status
 ev_build_scalar_scalar(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)
@@ -169,8 +169,8 @@ with_scalar_holds(const ev_node *n, size_t steps)
 }
 
 static const ev_node_ops with_scalar_ops = {
-    "operator with a scalar", sizeof(with_scalar), with_scalar_open, with_scalar_next,
-    NULL,                     EV_MAP,              with_scalar_holds};
+    "operator with a scalar", sizeof(with_scalar), with_scalar_open, with_scalar_next, NULL, EV_MAP,
+    with_scalar_holds};
 
 ps_status
 ev_build_vector_scalar(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)

@@ -88,11 +88,13 @@ ev_hold(ev_ctx *c, int64_t samples)
     if (samples <= 0)
         return PS_OK;
     if (now > 0 && (uint64_t)now > q->options.max_samples)
-        return ev_fail(c, PS_ELIMIT, "query processing would load too many samples into memory in "
-                                     "query execution");
+        return ev_fail(c, PS_ELIMIT,
+                       "query processing would load too many samples into memory in "
+                       "query execution");
     int_least64_t peak = atomic_load_explicit(&q->peak_held, memory_order_relaxed);
-    while (now > peak && !atomic_compare_exchange_weak_explicit(
-                             &q->peak_held, &peak, now, memory_order_relaxed, memory_order_relaxed))
+    while (now > peak &&
+           !atomic_compare_exchange_weak_explicit(&q->peak_held, &peak, now, memory_order_relaxed,
+                                                  memory_order_relaxed))
         ;
     return PS_OK;
 }
@@ -130,8 +132,9 @@ count_heap(ev_profile *p, size_t old_size, size_t new_size)
     int_least64_t more = (int_least64_t)new_size - (int_least64_t)old_size;
     int_least64_t used = atomic_fetch_add_explicit(&p->used, more, memory_order_relaxed) + more;
     int_least64_t peak = atomic_load_explicit(&p->peak, memory_order_relaxed);
-    while (used > peak && !atomic_compare_exchange_weak_explicit(
-                              &p->peak, &peak, used, memory_order_relaxed, memory_order_relaxed))
+    while (used > peak &&
+           !atomic_compare_exchange_weak_explicit(&p->peak, &peak, used, memory_order_relaxed,
+                                                  memory_order_relaxed))
         ;
 }
 

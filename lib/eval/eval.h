@@ -53,10 +53,10 @@ typedef struct ev_series_list { /* what was found; lives as long as the source *
 } ev_series_list;
 
 typedef struct ev_reading { /* of one selection */
-    uint64_t series;  /* that have a sample in the window */
-    uint64_t blocks;  /* rows that are fetched */
-    uint64_t samples; /* of these series in the window */
-    uint64_t bytes;   /* of the blocks, as they are stored */
+    uint64_t series;        /* that have a sample in the window */
+    uint64_t blocks;        /* rows that are fetched */
+    uint64_t samples;       /* of these series in the window */
+    uint64_t bytes;         /* of the blocks, as they are stored */
 } ev_reading;
 
 typedef struct ev_source {
@@ -162,7 +162,7 @@ void ev_query_free(ev_query *q); /* NULL is fine */
 
 /* ---- explaining ------------------------------------------------------------------------------------ */
 
-typedef struct ev_figures { /* of a node: estimated, or what it really was */
+typedef struct ev_figures {    /* of a node: estimated, or what it really was */
     uint64_t series;           /* in its result that have a point */
     uint64_t bytes;            /* the most that it held at once, label sets included, kids not */
     uint64_t points;           /* from here on only what it really was: cells of its result */
@@ -186,10 +186,10 @@ struct ev_plan_node {
 
 typedef struct ev_plan {
     ev_plan_node *root;
-    bool analyzed;                               /* actual figures are there */
+    bool analyzed;                                /* actual figures are there */
     ev_reading estimated_reading, actual_reading; /* of all selections, equal ones counted once */
-    uint64_t estimated_bytes;                    /* of all nodes and the result */
-    uint64_t actual_bytes;                       /* the most that the query held at once */
+    uint64_t estimated_bytes;                     /* of all nodes and the result */
+    uint64_t actual_bytes;                        /* the most that the query held at once */
     int64_t estimating_ns, running_ns;
     const ev_result *result; /* NULL unless analyzed */
 } ev_plan;

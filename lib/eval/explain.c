@@ -245,8 +245,8 @@ estimate(ev_query *r)
         return ev_no_memory(&r->ctx);
     if (r->n_selections == 0)
         return PS_OK;
-    ps_status status = source->estimate(source->self, r->selections, r->n_selections, r->lists,
-                                        r->readings, &err);
+    ps_status status =
+        source->estimate(source->self, r->selections, r->n_selections, r->lists, r->readings, &err);
     return status == PS_OK ? PS_OK : ev_source_failed(&r->ctx, status, &err);
 }
 
@@ -380,8 +380,8 @@ take_raw(const explaining *x, plan_node *p, size_t arena_before)
     const ev_result *r = &x->q->result;
     ev_profile of = {.read_samples = atomic_load(&x->q->samples_read), .read_series = r->n};
     take_reading(x, p, &of);
-    p->p.actual = (ev_figures){.series = r->n,
-                                  .bytes = ps_arena_carved(&x->q->arena) - arena_before};
+    p->p.actual =
+        (ev_figures){.series = r->n, .bytes = ps_arena_carved(&x->q->arena) - arena_before};
     for (size_t i = 0; i < r->n; i++)
         p->p.actual.points += r->series[i].n;
     p->p.actual.total_ns = p->p.actual.self_ns = x->plan->running_ns;

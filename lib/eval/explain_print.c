@@ -28,8 +28,7 @@ static void
 add_ms(ps_buf *out, int64_t ns)
 {
     ns = ns < 0 ? 0 : ns;
-    ps_buf_addf(out, "%lld.%03lld ms", (long long)(ns / 1000000),
-                (long long)(ns / 1000 % 1000));
+    ps_buf_addf(out, "%lld.%03lld ms", (long long)(ns / 1000000), (long long)(ns / 1000 % 1000));
 }
 
 static void
@@ -201,7 +200,8 @@ node_json(ps_buf *out, const ev_plan *plan, const ev_plan_node *n)
 static void
 totals_json(ps_buf *out, const char *key, const ev_reading *r, uint64_t bytes)
 {
-    ps_buf_addf(out, "\"%s\":{\"blocks\":%llu,\"samples\":%llu,\"bytes\":%llu,\"memoryBytes\":%llu},",
+    ps_buf_addf(out,
+                "\"%s\":{\"blocks\":%llu,\"samples\":%llu,\"bytes\":%llu,\"memoryBytes\":%llu},",
                 key, (unsigned long long)r->blocks, (unsigned long long)r->samples,
                 (unsigned long long)r->bytes, (unsigned long long)bytes);
 }

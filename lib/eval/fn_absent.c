@@ -29,8 +29,8 @@ labels_of(ev_ctx *c, const pql_expr *arg, mdl_labels *ret)
         if (ps_str_eq_c(m->name, MDL_METRIC_NAME))
             continue;
         for (size_t k = 0; k < i && first; k++)
-            first = !(s->matchers[k].type == MDL_MATCH_EQ &&
-                      ps_str_eq(s->matchers[k].name, m->name));
+            first =
+                !(s->matchers[k].type == MDL_MATCH_EQ && ps_str_eq(s->matchers[k].name, m->name));
         bool set = m->type == MDL_MATCH_EQ && first;
         PS_TRY(ev_labels_with(c, *ret, m->name, set ? m->value : (ps_str){0}, ret));
     }
@@ -91,8 +91,9 @@ absent_holds(const ev_node *n, size_t steps)
     return ev_cell_bytes(1, steps);
 }
 
-static const ev_node_ops absent_ops = {"absence",    sizeof(absent_node), open_absent, next_absent,
-                                       close_absent, EV_FOLD,             absent_holds};
+static const ev_node_ops absent_ops = {"absence",   sizeof(absent_node), open_absent,
+                                       next_absent, close_absent,        EV_FOLD,
+                                       absent_holds};
 
 ps_status
 ev_build_absent(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)

@@ -85,8 +85,9 @@ close_labels(ev_node *node)
     re_free(((labels_node *)node)->regex);
 }
 
-static const ev_node_ops labels_ops = {"labels",     sizeof(labels_node), open_labels, next_labels,
-                                       close_labels, EV_MAP,              NULL};
+static const ev_node_ops labels_ops = {"labels",    sizeof(labels_node), open_labels,
+                                       next_labels, close_labels,        EV_MAP,
+                                       NULL};
 
 static ps_str
 text_arg(const pql_expr *e, size_t i)
@@ -103,8 +104,8 @@ is_label_name(ps_str s)
 static ps_status
 bad_name(ev_ctx *c, const pql_expr *e, const char *which, ps_str name)
 {
-    return ev_fail(c, PS_EINVAL, "invalid %s label name in %s(): %.*s", which,
-                   e->call.fn->name, (int)name.len, name.ptr);
+    return ev_fail(c, PS_EINVAL, "invalid %s label name in %s(): %.*s", which, e->call.fn->name,
+                   (int)name.len, name.ptr);
 }
 
 static ps_status

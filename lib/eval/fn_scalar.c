@@ -84,8 +84,9 @@ scalar_holds(const ev_node *n, size_t steps)
     return ev_cell_bytes(1, steps);
 }
 
-static const ev_node_ops scalar_ops = {"to scalar",  sizeof(scalar_node), open_scalar, next_scalar,
-                                       close_scalar, EV_FOLD,             scalar_holds};
+static const ev_node_ops scalar_ops = {"to scalar", sizeof(scalar_node), open_scalar,
+                                       next_scalar, close_scalar,        EV_FOLD,
+                                       scalar_holds};
 
 ps_status
 ev_build_scalar(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)

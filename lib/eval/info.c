@@ -271,8 +271,9 @@ info_holds(const ev_node *node, size_t steps)
     return ev_plus(classes, infos > rows ? infos : rows);
 }
 
-static const ev_node_ops info_ops = {"info",     sizeof(ev_info_node), info_open, info_next,
-                                     info_close, EV_JOIN,              info_holds};
+static const ev_node_ops info_ops = {"info",    sizeof(ev_info_node), info_open,
+                                     info_next, info_close,           EV_JOIN,
+                                     info_holds};
 
 ps_status
 ev_build_info(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)

@@ -138,8 +138,16 @@ void ev_groups_free(ev_groups *g);
 
 typedef struct ev_node ev_node;
 typedef struct ev_profile ev_profile;
-typedef enum ev_kind { EV_LEAF, EV_MAP, EV_FOLD, EV_GATHER, EV_JOIN, EV_GRID, EV_SCALAR,
-               EV_CHECK /* of labels; part of the node below it */ } ev_kind;
+typedef enum ev_kind {
+    EV_LEAF,
+    EV_MAP,
+    EV_FOLD,
+    EV_GATHER,
+    EV_JOIN,
+    EV_GRID,
+    EV_SCALAR,
+    EV_CHECK /* of labels; part of the node below it */
+} ev_kind;
 typedef struct ev_node_ops {
     const char *name; /* for people */
     size_t bytes;     /* size of the node's struct, which begins with an ev_node */
@@ -168,7 +176,7 @@ struct ev_node {
     pql_type type;     /* PQL_SCALAR: one row, no labels, every step has a float */
     ev_series *series; /* after open; in the query's arena */
     size_t n_series;
-    bool distinct; /* known after open: no two series have equal labels */
+    bool distinct;        /* known after open: no two series have equal labels */
     ev_node *made_before; /* the query closes all, also those of a tree that was not finished */
     bool closed;
     ev_profile *profile; /* NULL unless the query is explained */
@@ -250,8 +258,9 @@ size_t ev_rehearsed_steps(const ev_node *n); /* as many as n will have in the ru
 /* Sizes for `holds`; what is beyond 64 bits is cut. */
 uint64_t ev_times(uint64_t a, uint64_t b);
 uint64_t ev_plus(uint64_t a, uint64_t b);
-uint64_t ev_cell_bytes(uint64_t rows, uint64_t steps);   /* of a matrix */
-uint64_t ev_batch_bytes(uint64_t series, uint64_t steps); /* of a batch that streams so many series */
+uint64_t ev_cell_bytes(uint64_t rows, uint64_t steps); /* of a matrix */
+uint64_t ev_batch_bytes(uint64_t series,
+                        uint64_t steps); /* of a batch that streams so many series */
 uint64_t ev_groups_bytes(uint64_t groups);
 
 /* ---- functions over ranges --------------------------------------------------------------------------- */

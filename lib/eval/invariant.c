@@ -110,9 +110,10 @@ invariant_holds(const ev_node *n, size_t steps)
     return ev_batch_bytes(n->n_series, steps);
 }
 
-static const ev_node_ops invariant_ops = {
-    "the same at each step", sizeof(invariant_node), invariant_open, invariant_next,
-    invariant_close,         EV_GRID,                invariant_holds};
+static const ev_node_ops invariant_ops = {"the same at each step", sizeof(invariant_node),
+                                          invariant_open,          invariant_next,
+                                          invariant_close,         EV_GRID,
+                                          invariant_holds};
 
 ps_status
 ev_build_invariant(ev_ctx *c, const pql_expr *e, const ev_grid *grid, ev_node **ret)

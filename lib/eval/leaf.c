@@ -385,7 +385,7 @@ leaf_holds(const ev_node *n, size_t steps)
                            samples == 0 ? 0 : ev_times(ev_times(workers, cap), 16)));
 }
 
-const ev_node_ops ev_leaf_ops = {"selector", sizeof(ev_leaf), leaf_open,  leaf_next,
+const ev_node_ops ev_leaf_ops = {"selector", sizeof(ev_leaf), leaf_open, leaf_next,
                                  leaf_close, EV_LEAF,         leaf_holds};
 
 /* ---- building -------------------------------------------------------------------------------------------- */

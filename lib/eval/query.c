@@ -54,8 +54,9 @@ set_grid(ev_query *q)
     }
     uint64_t steps = (uint64_t)(q->end_ms - q->start_ms) / (uint64_t)q->step_ms + 1;
     if (steps > q->options.max_samples)
-        return ev_fail(c, PS_ELIMIT, "query processing would load too many samples into memory in "
-                                     "query execution");
+        return ev_fail(c, PS_ELIMIT,
+                       "query processing would load too many samples into memory in "
+                       "query execution");
     q->grid.n = (size_t)steps;
     q->grid.step_ms = q->start_ms != q->end_ms ? q->step_ms : 0;
     return PS_OK;
@@ -73,8 +74,7 @@ prepare(ev_query *q)
                        "invalid expression type \"%s\" for range query, must be Scalar or instant "
                        "Vector",
                        pql_type_text(type));
-    ps_status status =
-        pql_prepare(&q->arena, q->expr, q->start_ms, q->end_ms, q->step_ms, &error);
+    ps_status status = pql_prepare(&q->arena, q->expr, q->start_ms, q->end_ms, q->step_ms, &error);
     if (status == PS_ENOMEM)
         return ev_no_memory(c);
     if (status != PS_OK)
@@ -166,8 +166,8 @@ ev_select_all(ev_query *q)
     q->lists = ps_arena_array(&q->arena, q->n_selections, sizeof *q->lists);
     if (q->lists == NULL)
         return ev_no_memory(c);
-    ps_status status = q->env.source.select(q->env.source.self, q->selections, q->n_selections,
-                                            q->lists, &err);
+    ps_status status =
+        q->env.source.select(q->env.source.self, q->selections, q->n_selections, q->lists, &err);
     return status == PS_OK ? PS_OK : ev_source_failed(c, status, &err);
 }
 

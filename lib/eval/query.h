@@ -23,11 +23,11 @@ typedef struct ev_budget {
     ev_profile *profile;
 } ev_budget;
 
-struct ev_profile { /* of a node */
-    size_t steps;    /* of the run, while it is rehearsed */
-    uint64_t expect; /* series; UINT64_MAX: nobody said */
+struct ev_profile {                  /* of a node */
+    size_t steps;                    /* of the run, while it is rehearsed */
+    uint64_t expect;                 /* series; UINT64_MAX: nobody said */
     atomic_int_least64_t used, peak; /* heap */
-    size_t arena;             /* taken from the query's arena */
+    size_t arena;                    /* taken from the query's arena */
     int64_t total_ns;
     uint64_t series, points;
     uint64_t read_series, read_samples; /* of a leaf */
@@ -84,7 +84,7 @@ struct ev_query {
     atomic_int_least64_t held, peak_held;
     atomic_uint_least64_t samples_read;
     bool explained, rehearses;
-    size_t arena_mark; /* what of the arena nodes were charged with */
+    size_t arena_mark;    /* what of the arena nodes were charged with */
     ev_reading *readings; /* [n_selections] while rehearsing */
     ev_result result;
 };

@@ -15,8 +15,8 @@ typedef struct raw_range {
 static double
 on_line(const ev_samples *s, size_t a, size_t b, int64_t t)
 {
-    return s->v[a] + (s->v[b] - s->v[a]) * (double)(t - s->t_ms[a]) /
-                         (double)(s->t_ms[b] - s->t_ms[a]);
+    return s->v[a] +
+           (s->v[b] - s->v[a]) * (double)(t - s->t_ms[a]) / (double)(s->t_ms[b] - s->t_ms[a]);
 }
 
 /* Points at both edges, and the samples between them. */
@@ -110,8 +110,7 @@ read_all(raw_range *r, const ev_series_list *list)
         ps_err err = {.offset = -1};
         PS_TRY(ev_poll(c));
         ev_samples_clear(&r->samples);
-        ps_status status =
-            q->env.source.read(q->env.source.self, list, i, 0, &r->samples, &err);
+        ps_status status = q->env.source.read(q->env.source.self, list, i, 0, &r->samples, &err);
         if (status != PS_OK)
             return ev_source_failed(c, status, &err);
         atomic_fetch_add(&q->samples_read, r->samples.n);
@@ -145,11 +144,8 @@ ev_raw_range(ev_query *q, const pql_expr *e)
     int64_t end, unused;
     size_t selection;
     ev_window_times(&s->when, &q->grid, &end, &unused);
-    raw_range r = {.q = q,
-                   .e = e,
-                   .start_ms = end - e->range.range_ms,
-                   .end_ms = end,
-                   .edge = s->edge};
+    raw_range r = {
+        .q = q, .e = e, .start_ms = end - e->range.range_ms, .end_ms = end, .edge = s->edge};
     ev_selection wanted = ev_raw_selection(q, e);
     PS_TRY(ev_select(c, &wanted, &selection));
     PS_TRY(ev_select_all(q));

@@ -185,9 +185,9 @@ subquery_holds(const ev_node *n, size_t steps)
     return ev_plus(ev_batch_bytes(n->n_series, steps), n->n_series == 0 ? 0 : ev_times(cap, 16));
 }
 
-static const ev_node_ops subquery_ops = {
-    "subquery",     sizeof(subquery_node), subquery_open, subquery_next,
-    subquery_close, EV_GRID,               subquery_holds};
+static const ev_node_ops subquery_ops = {"subquery",    sizeof(subquery_node), subquery_open,
+                                         subquery_next, subquery_close,        EV_GRID,
+                                         subquery_holds};
 
 ps_status
 ev_new_subquery(ev_ctx *c, const pql_expr *call, const pql_expr *arg, const ev_range_function *fn,

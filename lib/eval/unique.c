@@ -186,8 +186,9 @@ unique_holds(const ev_node *n, size_t steps)
                       : opening;
 }
 
-static const ev_node_ops unique_ops = {"unique",     sizeof(unique_node), unique_open, unique_next,
-                                       unique_close, EV_CHECK,            unique_holds};
+static const ev_node_ops unique_ops = {"unique",    sizeof(unique_node), unique_open,
+                                       unique_next, unique_close,        EV_CHECK,
+                                       unique_holds};
 
 ps_status
 ev_build_unique(ev_ctx *c, ev_node *kid, bool strict, ev_node **ret)

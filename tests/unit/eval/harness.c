@@ -41,8 +41,8 @@ new_series(store *s, const char *text, int64_t t0, int64_t step_ms, size_t n)
 }
 
 store_series *
-store_add(store *s, const char *series, int64_t t0, int64_t step_ms, size_t n,
-          const double *values, double slope)
+store_add(store *s, const char *series, int64_t t0, int64_t step_ms, size_t n, const double *values,
+          double slope)
 {
     store_series *x = new_series(s, series, t0, step_ms, n);
     for (size_t i = 0; i < n; i++)
@@ -112,8 +112,7 @@ select_one(store *s, const ev_selection *sel, ev_series_list *ret, ps_err *err)
 }
 
 static ps_status
-store_select(void *self, const ev_selection *selections, size_t n, ev_series_list *ret,
-             ps_err *err)
+store_select(void *self, const ev_selection *selections, size_t n, ev_series_list *ret, ps_err *err)
 {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     ps_status status = PS_OK;

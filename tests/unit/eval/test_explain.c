@@ -355,7 +355,7 @@ failures_are_told(void **state)
     s.fail_estimates = PS_OK;
     s.fail_reads = PS_EUNAVAILABLE;
     ask(&a, "x_total", 0, 0, 0, false, &ps_malloc);
-    assert_int_equal(a.status, PS_OK); /* nothing is read */
+    assert_int_equal(a.status, PS_OK);                                   /* nothing is read */
     assert_int_equal(ev_query_explain(a.q, false, &plan), PS_EINTERNAL); /* once */
     done(&a);
     ask(&a, "x_total", 0, 0, 0, true, &ps_malloc);
