@@ -81,6 +81,7 @@ api_routes(connector *c, http_route *routes)
     const api_path list[] = {
         {"/api/v1/query", "instant", form, query_instant, c->query},
         {"/api/v1/query_range", "range", form, query_range, c->query},
+        {"/api/v1/explain", "explain", form, query_explain, c->query},
         {"/api/v1/format_query", "format_query", form, info_format_query, &c->info},
         {"/api/v1/parse_query", "parse_query", form, info_parse_query, &c->info},
         {"/api/v1/metadata", "metadata", HTTP_GET, info_metadata, &c->info},

@@ -42,6 +42,21 @@ struct query_api {
     metric *samples;
 };
 
+typedef struct query_request { /* parameters, understood */
+    ps_str query;
+    bool range;
+    int64_t start_ms, end_ms, step_ms;
+    uint64_t limit;
+    ev_options engine;
+    const char *stats_warning;
+    bool stats;
+} query_request;
+/* range is set by the caller. */
+ps_status query_read_request(query_api *shared, api_job *job, query_request *q,
+                             ps_err *err) PS_MUST_CHECK;
+/* False: the query is a bad one, and the job was answered so. */
+bool query_parse(query_api *shared, api_job *job, const query_request *q, pql_expr **ret);
+
 /* The words of enable-feature. */
 ps_status query_features(query_api *api, const char *list, ps_err *err) PS_MUST_CHECK;
 

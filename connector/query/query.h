@@ -21,6 +21,7 @@ void query_api_free(query_api *q);
 /* Endpoints: self is a query_api. */
 void query_instant(api_job *job, void *self);
 void query_range(api_job *job, void *self);
+void query_explain(api_job *job, void *self);
 
 /* The language as the settings have it, for endpoints that only parse. */
 const pql_options *query_language(const query_api *q);

@@ -13,15 +13,7 @@
 #include "connector/pg/pg.h"
 #include "connector/query/internal.h"
 
-typedef struct request { /* parameters, understood */
-    ps_str query;
-    bool range;
-    int64_t start_ms, end_ms, step_ms;
-    uint64_t limit;
-    ev_options engine;
-    const char *stats_warning;
-    bool stats;
-} request;
+typedef query_request request;
 
 /* ---- features --------------------------------------------------------------------------------------------- */
 
@@ -135,8 +127,8 @@ read_engine_options(query_api *shared, const api_job *job, request *q, ps_err *e
     return PS_OK;
 }
 
-static ps_status
-read_request(query_api *shared, api_job *job, request *q, ps_err *err)
+ps_status
+query_read_request(query_api *shared, api_job *job, request *q, ps_err *err)
 {
     struct timespec now;
     ps_str timeout = api_param(job, "timeout");
@@ -240,9 +232,9 @@ open_and_evaluate(query_api *shared, api_job *job, const request *q, pql_expr *e
     api_close_source(job, src);
 }
 
-/* Bad queries are answered before anything is asked of the database. False: it was. */
-static bool
-parse(query_api *shared, api_job *job, const request *q, pql_expr **ret)
+/* Bad queries are answered before anything is asked of the database. */
+bool
+query_parse(query_api *shared, api_job *job, const request *q, pql_expr **ret)
 {
     pql_error error;
 
@@ -271,10 +263,10 @@ run(query_api *shared, api_job *job, bool range)
     pql_expr *expr = NULL;
     ps_err err;
 
-    ps_status st = read_request(shared, job, &q, &err);
+    ps_status st = query_read_request(shared, job, &q, &err);
     if (st != PS_OK)
         api_fail_params(job, st, &err);
-    else if (parse(shared, job, &q, &expr))
+    else if (query_parse(shared, job, &q, &expr))
         open_and_evaluate(shared, job, &q, expr);
 }
 

@@ -236,4 +236,5 @@ read_blocks_drop(read_source *src, read_list *list)
     list->n_blocks = list->cap_blocks = list->n_hits = list->cap_hits = 0;
     list->runs = NULL;
     list->first_run = NULL;
+    list->estimate = NULL;
 }

@@ -23,17 +23,23 @@
 enum { COLUMNS = 14, PARAMS = 8, SMALL_BYTES = 2048 };
 
 /* OFFSET 0 keeps the order of the loops: metric by metric. */
-#define FROM_TABLE(t)                                                                              \
+#define FROM_TABLE(t, data)                                                                        \
     "SELECT b.* FROM unnest($1, $2, $3) w (metric_id, lo, hi), LATERAL ("                          \
     "SELECT id, tenant_id, metric_id, dist_key, level, kind, format, series_lo, series_hi,"        \
-    " t_min, t_max, n_series, n_samples,"                                                          \
-    " CASE WHEN $8 AND t_max <= $5 THEN _prom_ext.block_head(data) ELSE data END"                  \
-    " FROM _prom_data." t                                                                          \
+    " t_min, t_max, n_series, n_samples, " data " FROM _prom_data." t                              \
     " WHERE metric_id = w.metric_id AND series_lo <= w.hi AND series_hi >= w.lo"                   \
     " AND t_min >= $4 AND t_min <= $5 AND t_max >= $6 AND tenant_id = $7 OFFSET 0) b"
+#define FROM_ALL(data)                                                                             \
+    FROM_TABLE("fresh", data)                                                                      \
+    " UNION ALL " FROM_TABLE("merged", data) " UNION ALL " FROM_TABLE(                             \
+        "block", data) " UNION ALL " FROM_TABLE("block_far", data)
 
-static const char blocks_sql[] = FROM_TABLE("fresh") " UNION ALL " FROM_TABLE(
-    "merged") " UNION ALL " FROM_TABLE("block") " UNION ALL " FROM_TABLE("block_far");
+static const char blocks_sql[] =
+    FROM_ALL("CASE WHEN $8 AND t_max <= $5 THEN _prom_ext.block_head(data) ELSE data END");
+/* Their sizes, which are known without reading what lies out of line. */
+static const char sizes_sql[] = FROM_ALL("pg_catalog.octet_length(data)");
+
+#define PARAM_TYPES "int4[], int8[], int8[], timestamptz, timestamptz, timestamptz, int4, bool"
 
 static ps_status
 prepare(PGconn *conn, const char *name_and_types, const char *statement, const pg_wait *wait,
@@ -58,10 +64,8 @@ read_fetch_prepare(PGconn *conn, const pg_wait *wait, ps_err *err)
     PS_TRY(prepare(conn, "follow (pg_snapshot)", follow_sql, wait, err));
     PS_TRY(prepare(conn, "alive (int4, int4[], timestamptz, timestamptz)",
                    "SELECT _prom_ext.series_alive($1, $2, $3, $4)", wait, err));
-    return prepare(conn,
-                   "blocks (int4[], int8[], int8[], timestamptz, timestamptz, timestamptz, int4,"
-                   " bool)",
-                   blocks_sql, wait, err);
+    PS_TRY(prepare(conn, "blocks (" PARAM_TYPES ")", blocks_sql, wait, err));
+    return prepare(conn, "sizes (" PARAM_TYPES ")", sizes_sql, wait, err);
 }
 
 /* ---- sending ---------------------------------------------------------------------------------------- */
@@ -167,7 +171,8 @@ read_fetch_send(read_source *src, const read_list *list, PGconn *conn, bool *ret
         for (int i = 3; i < PARAMS - 1; i++)
             values[i] = buf.ptr + ends[2] + (i - 3) * 8;
         values[PARAMS - 1] = sel->newest_only ? "\1" : "\0";
-        if (PQsendQueryPrepared(conn, "blocks", PARAMS, values, lengths, formats, 1) == 0)
+        const char *name = src->estimating ? "sizes" : "blocks";
+        if (PQsendQueryPrepared(conn, name, PARAMS, values, lengths, formats, 1) == 0)
             status = pg_fail_result(NULL, conn, err);
     }
     ps_buf_done(&buf);
@@ -223,7 +228,13 @@ take_row(read_source *src, read_list *list, PGresult *res, ps_err *err)
     read_block row;
     ps_str data;
     ps_status status = read_row(res, &row, &data, err);
-    if (status == PS_OK) {
+    if (status == PS_OK && src->estimating) {
+        bool good = data.len == 4;
+        status = good ? read_estimate_row(src, list, &row.meta, pg_get_u32(data.ptr), err)
+                      : ps_fail(err, PS_ECORRUPT, "the database answered no size of a block");
+    } else if (status == PS_OK) {
+        list->n_rows++;
+        list->n_row_bytes += data.len;
         metric_add(src->store->m_blocks, 1);
         metric_add(src->store->m_bytes, (double)data.len);
         row.res = data.len > SMALL_BYTES ? res : NULL;
@@ -239,6 +250,9 @@ ps_status
 read_fetch_receive(read_source *src, read_list *list, PGconn *conn, ps_err *err)
 {
     pg_wait wait = read_wait(src);
+    list->n_rows = list->n_row_bytes = 0;
+    if (src->estimating)
+        PS_TRY(read_estimate_begin(src, list, err));
     if (PQsetSingleRowMode(conn) == 0)
         return ps_fail(err, PS_EINTERNAL, "libpq does not hand out single rows");
     for (;;) {

@@ -2,7 +2,8 @@
  * internal.h of connector/read - what a store and a source are made of.
  *
  * A query's way: source.c (the engine asks) -> select.c (labels, and whether they are up to date) ->
- * fetch.c (rows of blocks) -> blocks.c (which series each holds) -> source.c (samples of one series).
+ * fetch.c (rows of blocks) -> blocks.c (which series each holds) -> source.c (samples of one series). When
+ * a query is explained, estimate.c stands in the place of blocks.c.
  */
 #ifndef PROMSCALE_CONNECTOR_READ_INTERNAL_H
 #define PROMSCALE_CONNECTOR_READ_INTERNAL_H
@@ -66,6 +67,7 @@ typedef struct read_hit { /* a block has samples of a series */
     uint32_t series, block, index;
 } read_hit;
 
+typedef struct read_estimate read_estimate;
 typedef struct read_list { /* of one selection */
     ev_selection selection;
     re_matcher **matchers;
@@ -81,6 +83,8 @@ typedef struct read_list { /* of one selection */
     size_t n_hits, cap_hits;
     blk_run *runs; /* of series i: [first_run[i], first_run[i + 1]) */
     size_t *first_run;
+    uint64_t n_rows, n_row_bytes; /* that came from the database */
+    read_estimate *estimate;      /* instead of blocks, while the source estimates */
 } read_list;
 
 typedef struct read_search read_search; /* find.c */
@@ -100,6 +104,7 @@ struct read_source {
     ps_alloc alloc;      /* counts, from any thread */
     ps_arena arena;
     label_view *view;
+    bool estimating; /* rows are asked for without data */
     read_list *lists;
     size_t n_lists;
     read_search *search; /* instead of lists */
@@ -145,6 +150,12 @@ ps_status read_fetch_send(read_source *src, const read_list *list, PGconn *conn,
 ps_status read_fetch_receive(read_source *src, read_list *list, PGconn *conn,
                              ps_err *err) PS_MUST_CHECK;
 ps_status read_fetch_prepare(PGconn *conn, const pg_wait *wait, ps_err *err) PS_MUST_CHECK;
+
+/* estimate.c: rows without data, summed up. */
+ps_status read_estimate_begin(read_source *src, read_list *list, ps_err *err) PS_MUST_CHECK;
+ps_status read_estimate_row(read_source *src, read_list *list, const blk_meta *m,
+                            int64_t data_bytes, ps_err *err) PS_MUST_CHECK;
+ev_reading read_estimate_end(const read_list *list); /* nothing was asked: 0 */
 
 /* blocks.c */
 /* Sorts what is wanted of the list. */

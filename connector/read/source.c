@@ -103,7 +103,7 @@ leave(read_source *src)
 }
 
 static void
-source_free(read_source *src)
+drop_lists(read_source *src)
 {
     for (size_t i = 0; i < src->n_lists; i++) {
         read_list *list = &src->lists[i];
@@ -111,6 +111,14 @@ source_free(read_source *src)
         for (size_t k = 0; list->matchers != NULL && k < list->selection.n_matchers; k++)
             re_matcher_free(list->matchers[k]);
     }
+    src->lists = NULL;
+    src->n_lists = 0;
+}
+
+static void
+source_free(read_source *src)
+{
+    drop_lists(src);
     for (size_t i = 0; src->benches != NULL && i < src->n_workers; i++)
         blk_bench_free(src->benches[i]);
     label_view_release(src->view);
@@ -174,10 +182,9 @@ read_source_close(read_source *src)
 /* ---- the engine's side -------------------------------------------------------------------------------- */
 
 static ps_status
-source_select(void *self, const ev_selection *selections, size_t n, ev_series_list *ret,
-              ps_err *err)
+select_lists(read_source *src, const ev_selection *selections, size_t n, ev_series_list *ret,
+             ps_err *err)
 {
-    read_source *src = self;
     if (src->lists != NULL)
         return ps_fail(err, PS_EINTERNAL, "a source is selected from once");
     src->lists = ps_arena_array(&src->arena, n + 1, sizeof(*src->lists));
@@ -198,6 +205,48 @@ source_select(void *self, const ev_selection *selections, size_t n, ev_series_li
     for (size_t i = 0; i < n; i++)
         ret[i] = (ev_series_list){src->lists[i].found.n, src->lists[i].labels, &src->lists[i]};
     return PS_OK;
+}
+
+/* What was there for an estimate goes. */
+static void
+forget_estimate(read_source *src)
+{
+    drop_lists(src);
+    label_view_release(src->view);
+    src->view = NULL;
+    ps_arena_reset(&src->arena);
+    src->estimating = false;
+}
+
+static ps_status
+source_select(void *self, const ev_selection *selections, size_t n, ev_series_list *ret,
+              ps_err *err)
+{
+    read_source *src = self;
+    if (src->estimating && src->lists != NULL)
+        forget_estimate(src);
+    return select_lists(src, selections, n, ret, err);
+}
+
+static ps_status
+source_estimate(void *self, const ev_selection *selections, size_t n, ev_series_list *ret,
+                ev_reading *ret_readings, ps_err *err)
+{
+    read_source *src = self;
+    src->estimating = true;
+    PS_TRY(select_lists(src, selections, n, ret, err));
+    for (size_t i = 0; i < n; i++)
+        ret_readings[i] = read_estimate_end(&src->lists[i]);
+    return PS_OK;
+}
+
+static void
+source_taken(void *self, const ev_series_list *found, ev_reading *ret)
+{
+    const read_list *list = found->impl;
+    (void)self;
+    ret->blocks = list->n_rows;
+    ret->bytes = list->n_row_bytes;
 }
 
 static ps_status
@@ -256,5 +305,9 @@ source_read(void *self, const ev_series_list *found, size_t series, size_t worke
 ev_source
 read_source_for_engine(read_source *src)
 {
-    return (ev_source){.self = src, .select = source_select, .read = source_read};
+    return (ev_source){.self = src,
+                       .select = source_select,
+                       .read = source_read,
+                       .estimate = source_estimate,
+                       .taken = source_taken};
 }
