@@ -164,9 +164,9 @@ read_estimate_row(read_source *src, read_list *list, const blk_meta *m, int64_t 
     else
         e->in_metric[metric_at(list, m->metric_id)] += series * fmin(1, samples);
     e->blocks++;
-    e->bytes += head ? fmin((double)data_bytes,
-                            HEAD_BYTES + (double)HEAD_BYTES_OF_SERIES * m->n_series)
-                     : (double)data_bytes;
+    e->bytes +=
+        head ? fmin((double)data_bytes, HEAD_BYTES + (double)HEAD_BYTES_OF_SERIES * m->n_series)
+             : (double)data_bytes;
     return PS_OK;
 }
 
