@@ -33,10 +33,10 @@ enum { BLK_FRAME_VALUES = 128 };
 /* A flush block's directory is decoded as a whole when opened: fewer samples, so that a tiny hostile
  * block cannot ask for much memory. */
 #define BLK_FLUSH_MAX_SAMPLES ((size_t)65536)
-/* Of histograms: populated buckets of one (and custom bounds, likewise); those of all samples of a
+/* Of histograms: populated buckets of one (and custom bounds, likewise); both of all samples of a
  * flush block; numbers of one series of a columns block. */
 #define BLK_MAX_BUCKETS ((size_t)16384)
-#define BLK_FLUSH_MAX_POPULATIONS ((size_t)4 << 20)
+#define BLK_FLUSH_MAX_NUMBERS ((size_t)4 << 20)
 #define BLK_SERIES_MAX_NUMBERS ((size_t)8 << 20)
 
 /* The columns of the row that holds the block. The block's header repeats all of it, the CRC covers
@@ -94,7 +94,7 @@ ps_status blk_encode_flush(const ps_alloc *alloc, int32_t tenant_id, int32_t met
                            const blk_point *points, size_t n, ps_buf *out, blk_meta *ret_meta,
                            ps_err *err) PS_MUST_CHECK;
 /* The same for points with histograms; a block of kind HISTOGRAM. PS_ELIMIT also for more than
- * BLK_FLUSH_MAX_POPULATIONS or BLK_MAX_BYTES (the caller splits), and for a histogram of more than
+ * BLK_FLUSH_MAX_NUMBERS or BLK_MAX_BYTES (the caller splits), and for a histogram of more than
  * BLK_MAX_BUCKETS (which no splitting helps: such ones are refused before). Empty buckets are not
  * stored. In either kind of block a start timestamp that is no time is stored as not known. */
 ps_status blk_encode_flush_histograms(const ps_alloc *alloc, int32_t tenant_id,

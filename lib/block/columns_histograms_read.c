@@ -234,6 +234,7 @@ read_runs(reading *rd, uint32_t n_all, size_t lo, size_t n, const hst_hist **ret
             return PS_ECORRUPT;
         run u = {.l = &rd->r->layouts[layout], .n = (uint32_t)len + 1};
         numbers += (uint64_t)u.n * (SCALARS + u.l->n_buckets[0] + u.l->n_buckets[1]);
+        numbers += u.l->n_bounds;
         if (numbers > BLK_SERIES_MAX_NUMBERS)
             return PS_ECORRUPT;
         PS_TRY(parse_run(rd, &in, &u));

@@ -252,7 +252,7 @@ blk_columns_put_histograms(const ps_alloc *alloc, blk_codec_scratch *s, blk_inte
     for (size_t at = 0, len; at < n; at += len) {
         const hst_hist *like;
         len = find_run(&w, h + at, n - at, &like);
-        numbers += (uint64_t)len * (w.set.n + SCALARS);
+        numbers += (uint64_t)len * (w.set.n + SCALARS) + like->n_bounds;
         if (numbers > BLK_SERIES_MAX_NUMBERS)
             return PS_ELIMIT;
         PS_TRY(put_run(&w, h + at, len, like));

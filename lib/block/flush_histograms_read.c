@@ -5,7 +5,8 @@
  * bucket indexes into two of the group. Histograms are made of them when they are asked for, in the
  * caller's arena, and pass hst_check().
  *
- * Memory: at most BLK_FLUSH_MAX_POPULATIONS in all groups together, whatever a block says.
+ * Memory: at most BLK_FLUSH_MAX_NUMBERS in all groups together, whatever a block says; custom bounds,
+ * which every histogram gets a copy of, count like populations.
  */
 #include "lib/block/histograms.h"
 
@@ -81,6 +82,7 @@ read_sizes(const blk_reader *r, blk_flush_group *g, blk_in *in, uint64_t *tmp,
     const uint32_t n = g->n;
     uint64_t *negative = tmp + n;
     uint32_t n_negative = 0, i = 0;
+    size_t left = BLK_FLUSH_MAX_NUMBERS - r->n_numbers;
 
     if (!blk_icol_decode(in, n, tmp))
         return false;
@@ -108,9 +110,12 @@ read_sizes(const blk_reader *r, blk_flush_group *g, blk_in *in, uint64_t *tmp,
                 h[i].buckets = g->n_buckets;
                 g->n_buckets += h[i].n[0] + h[i].n[1];
             }
-            g->n_pops += h[i].n[0] + h[i].n[1];
-            if (g->n_pops > BLK_FLUSH_MAX_POPULATIONS - r->n_pops)
+            const uint32_t n_pops = h[i].n[0] + h[i].n[1],
+                           numbers = n_pops + r->layouts[h[i].layout].n_bounds;
+            if (numbers > left)
                 return false;
+            left -= numbers;
+            g->n_pops += n_pops;
         }
     }
     return true;
@@ -210,6 +215,17 @@ decode_group(blk_reader *r, blk_flush_group *g, blk_in *in, ps_err *err)
     return PS_OK;
 }
 
+static size_t
+numbers_of(const blk_reader *r, const blk_flush_group *g)
+{
+    const blk_flush_histogram *h = r->histograms + r->fseries[g->lo].first_value;
+    size_t n = g->n_pops;
+
+    for (uint32_t i = 0; i < g->n; i++)
+        n += r->layouts[h[i].layout].n_bounds;
+    return n;
+}
+
 ps_status
 blk_flush_histograms_group(blk_reader *r, uint32_t k, ps_err *err)
 {
@@ -223,7 +239,7 @@ blk_flush_histograms_group(blk_reader *r, uint32_t k, ps_err *err)
     ps_status status = decode_group(r, g, &in, err);
     if (status == PS_OK) {
         g->decoded = true;
-        r->n_pops += g->n_pops;
+        r->n_numbers += numbers_of(r, g);
         return PS_OK;
     }
     ps_alloc_free(&r->alloc, g->pops, g->n_pops * sizeof *g->pops);

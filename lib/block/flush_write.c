@@ -54,16 +54,19 @@ check_points(int32_t metric_or_bucket, blk_flush_state *st, blk_meta *m, ps_err 
 static ps_status
 check_histograms(blk_flush_state *st, ps_err *err)
 {
+    size_t numbers = 0;
+
     for (size_t i = 0; i < st->n; i++) {
         const hst_hist *h = st->points[i].histogram;
         size_t n = blk_populated(h);
         if (n > BLK_MAX_BUCKETS || h->n_bounds > BLK_MAX_BUCKETS)
             return ps_fail(err, PS_ELIMIT, "more than %zu buckets in a histogram", BLK_MAX_BUCKETS);
         st->n_pops += n;
+        numbers += n + h->n_bounds;
     }
-    if (st->n_pops > BLK_FLUSH_MAX_POPULATIONS)
+    if (numbers > BLK_FLUSH_MAX_NUMBERS)
         return ps_fail(err, PS_ELIMIT, "more than %zu buckets for one flush block",
-                       BLK_FLUSH_MAX_POPULATIONS);
+                       BLK_FLUSH_MAX_NUMBERS);
     return PS_OK;
 }
 

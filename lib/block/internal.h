@@ -483,7 +483,7 @@ struct blk_reader {
     double *values; /* NULL: no group is decoded yet */
     blk_flush_histogram *histograms;
     int64_t *starts;
-    size_t n_pops; /* of all groups that are decoded */
+    size_t n_numbers; /* populations and bounds of all groups that are decoded */
     blk_flush_group *groups;
     uint32_t n_groups;
     char *plain; /* the body, kept for groups that are not decoded yet; NULL: in the block itself */
