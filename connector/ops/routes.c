@@ -4,6 +4,7 @@
  * Liveness (/-/healthy) says that the process answers. Readiness (/-/ready) and /healthz say that
  * samples can be stored: a load balancer sends elsewhere while the database is away.
  */
+#include "connector/labels/labels.h"
 #include "connector/ops/ops.h"
 
 bool
@@ -82,6 +83,9 @@ api_routes(connector *c, http_route *routes)
         {"/api/v1/query", "instant", form, query_instant, c->query},
         {"/api/v1/query_range", "range", form, query_range, c->query},
         {"/api/v1/explain", "explain", form, query_explain, c->query},
+        {"/api/v1/series", "series", form, labels_series, NULL},
+        {"/api/v1/labels", "labels", form, labels_names, NULL},
+        {LABELS_VALUES_PREFIX "*", "label_values", HTTP_GET, labels_values, NULL},
         {"/api/v1/format_query", "format_query", form, info_format_query, &c->info},
         {"/api/v1/parse_query", "parse_query", form, info_parse_query, &c->info},
         {"/api/v1/metadata", "metadata", HTTP_GET, info_metadata, &c->info},
