@@ -183,6 +183,7 @@ read_blocks_add(read_source *src, read_list *list, const read_block *row, ps_str
         return read_no_memory(src, err);
     }
     const bool head = list->selection.newest_only && b.meta.format == BLK_FORMAT_COLUMNS &&
+                      b.meta.kind == BLK_KIND_FLOAT &&
                       b.meta.t_max_ms <= list->selection.to_ms; /* as in fetch.c */
     ps_status status = head ? blk_reader_open_head(&src->alloc, data, &b.meta, &b.reader, err)
                             : blk_reader_open_lazy(&src->alloc, data, &b.meta, &b.reader, err);
@@ -196,7 +197,18 @@ read_blocks_add(read_source *src, read_list *list, const read_block *row, ps_str
     return PS_OK;
 }
 
-/* Hits become runs, series by series. */
+static void
+put_runs(read_list *list, size_t *at, bool floats)
+{
+    for (size_t i = 0; i < list->n_hits; i++) {
+        const read_hit *h = &list->hits[i];
+        const read_block *b = &list->blocks[h->block];
+        if ((b->meta.kind == BLK_KIND_FLOAT) == floats)
+            list->runs[at[h->series]++] = (blk_run){b->reader, h->index, b->id};
+    }
+}
+
+/* Hits become runs, series by series, those of floats first. */
 ps_status
 read_blocks_finish(read_source *src, read_list *list, ps_err *err)
 {
@@ -210,11 +222,8 @@ read_blocks_finish(read_source *src, read_list *list, ps_err *err)
         at[list->hits[i].series + 1]++;
     for (size_t i = 1; i <= n; i++)
         at[i] += at[i - 1];
-    for (size_t i = 0; i < list->n_hits; i++) {
-        const read_hit *h = &list->hits[i];
-        const read_block *b = &list->blocks[h->block];
-        list->runs[at[h->series]++] = (blk_run){b->reader, h->index, b->id};
-    }
+    put_runs(list, at, true);
+    put_runs(list, at, false);
     ps_alloc_free(&src->alloc, list->hits, list->cap_hits * sizeof(*list->hits));
     list->hits = NULL;
     list->n_hits = list->cap_hits = 0;

@@ -9,8 +9,8 @@
  * index scans of the primary keys; pool.c sees to it): planning would take four times as long as running it does, partitions are
  * pruned when it starts.
  *
- * Where only the newest sample of each series is wanted, the heads of blocks that end in time are
- * enough: their directories know it.
+ * Where only the newest sample of each series is wanted, the heads of blocks of floats that end in time
+ * are enough: their directories know it.
  *
  * Rows come one by one (single-row mode): each is opened while the server sends the next, and the
  * bytes are counted before there are too many. A large row's bytes stay in its result, small ones are
@@ -34,8 +34,8 @@ enum { COLUMNS = 14, PARAMS = 8, SMALL_BYTES = 2048 };
     " UNION ALL " FROM_TABLE("merged", data) " UNION ALL " FROM_TABLE(                             \
         "block", data) " UNION ALL " FROM_TABLE("block_far", data)
 
-static const char blocks_sql[] =
-    FROM_ALL("CASE WHEN $8 AND t_max <= $5 THEN _prom_ext.block_head(data) ELSE data END");
+static const char blocks_sql[] = FROM_ALL(
+    "CASE WHEN $8 AND t_max <= $5 AND kind = 1 THEN _prom_ext.block_head(data) ELSE data END");
 /* Their sizes, which are known without reading what lies out of line. */
 static const char sizes_sql[] = FROM_ALL("pg_catalog.octet_length(data)");
 

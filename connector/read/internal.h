@@ -81,7 +81,7 @@ typedef struct read_list { /* of one selection */
     size_t n_blocks, cap_blocks;
     read_hit *hits;
     size_t n_hits, cap_hits;
-    blk_run *runs; /* of series i: [first_run[i], first_run[i + 1]) */
+    blk_run *runs; /* of series i: [first_run[i], first_run[i + 1]), those of floats first */
     size_t *first_run;
     uint64_t n_rows, n_row_bytes; /* that came from the database */
     read_estimate *estimate;      /* instead of blocks, while the source estimates */

@@ -249,34 +249,65 @@ source_taken(void *self, const ev_series_list *found, ev_reading *ret)
     ret->bytes = list->n_row_bytes;
 }
 
+/* Appends the samples of runs in [from, to]. */
 static ps_status
-read_newest(blk_bench *bench, const read_list *list, const blk_run *runs, size_t n,
-            ev_samples *into, ps_err *err)
+read_runs(blk_bench *bench, const blk_run *runs, size_t n, int64_t from_ms, int64_t to_ms,
+          ev_samples *into, ps_err *err)
 {
-    const ev_selection *sel = &list->selection;
-    bool any;
-    int64_t t_ms;
-    double value;
-    PS_TRY(blk_runs_newest(bench, runs, n, sel->from_ms, sel->to_ms, &any, &t_ms, &value, err));
-    if (!any)
+    size_t room = blk_runs_samples(runs, n, from_ms, to_ms), got;
+    blk_runs_kinds kinds = blk_runs_look(runs, n, from_ms, to_ms);
+    PS_TRY(ev_samples_reserve(into, into->n + room, kinds.histograms, kinds.starts));
+    int64_t *t_ms = into->t_ms + into->n;
+    double *v = into->v + into->n;
+    if (!kinds.histograms && !kinds.starts) {
+        PS_TRY(blk_runs_decode(bench, runs, n, from_ms, to_ms, t_ms, v, &got, err));
+        into->n += got;
         return PS_OK;
-    PS_TRY(ev_samples_reserve(into, into->n + 1, false, false));
-    into->t_ms[into->n] = t_ms;
-    into->v[into->n++] = value;
+    }
+    blk_samples out = {.t_ms = t_ms,
+                       .values = v,
+                       .histograms = into->h != NULL ? into->h + into->n : NULL,
+                       .start_ms = into->start_ms != NULL ? into->start_ms + into->n : NULL,
+                       .arena = &into->arena};
+    PS_TRY(blk_runs_read(bench, runs, n, from_ms, to_ms, &out, err));
+    into->n += out.n;
     return PS_OK;
 }
 
+/* Blocks of floats know their newest samples, those of histograms have to be decoded. */
 static ps_status
-read_runs(blk_bench *bench, const read_list *list, const blk_run *runs, size_t n, ev_samples *into,
-          ps_err *err)
+read_newest(blk_bench *bench, const blk_run *runs, size_t n, int64_t from_ms, int64_t to_ms,
+            ev_samples *into, ps_err *err)
 {
-    const ev_selection *sel = &list->selection;
-    size_t room = blk_runs_samples(runs, n, sel->from_ms, sel->to_ms), got;
-    PS_TRY(ev_samples_reserve(into, into->n + room, false, false));
-    int64_t *t_ms = into->t_ms + into->n;
-    double *v = into->v + into->n;
-    PS_TRY(blk_runs_decode(bench, runs, n, sel->from_ms, sel->to_ms, t_ms, v, &got, err));
-    into->n += got;
+    size_t first = into->n, floats = 0;
+    bool any = false;
+    int64_t t_ms = from_ms;
+    double value;
+    while (floats < n && blk_reader_meta(runs[floats].reader)->kind == BLK_KIND_FLOAT)
+        floats++;
+    PS_TRY(blk_runs_newest(bench, runs, floats, from_ms, to_ms, &any, &t_ms, &value, err));
+    if (floats < n)
+        PS_TRY(read_runs(bench, runs + floats, n - floats, t_ms, to_ms, into, err));
+    if (into->n > first && (!any || into->t_ms[into->n - 1] > t_ms)) {
+        size_t last = into->n - 1;
+        into->t_ms[first] = into->t_ms[last];
+        into->h[first] = into->h[last];
+        if (into->start_ms != NULL)
+            into->start_ms[first] = into->start_ms[last];
+        into->n = first + 1;
+        return PS_OK;
+    }
+    into->n = first;
+    if (!any)
+        return PS_OK;
+    PS_TRY(ev_samples_reserve(into, into->n + 1, false, false));
+    if (into->h != NULL)
+        into->h[first] = NULL;
+    if (into->start_ms != NULL)
+        into->start_ms[first] = 0;
+    into->t_ms[first] = t_ms;
+    into->v[first] = value;
+    into->n = first + 1;
     return PS_OK;
 }
 
@@ -297,8 +328,10 @@ source_read(void *self, const ev_series_list *found, size_t series, size_t worke
     blk_bench *bench = src->benches[worker];
     if (bench == NULL)
         return read_no_memory(src, err);
-    ps_status status = list->selection.newest_only ? read_newest(bench, list, runs, n, into, err)
-                                                   : read_runs(bench, list, runs, n, into, err);
+    const ev_selection *sel = &list->selection;
+    ps_status status = sel->newest_only
+                           ? read_newest(bench, runs, n, sel->from_ms, sel->to_ms, into, err)
+                           : read_runs(bench, runs, n, sel->from_ms, sel->to_ms, into, err);
     return status == PS_ENOMEM ? read_no_memory(src, err) : status;
 }
 

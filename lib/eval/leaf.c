@@ -412,8 +412,8 @@ ev_build_selector(ev_ctx *c, const pql_expr *selector, const mdl_matcher *matche
                               .n_matchers = n_matchers,
                               .from_ms = l->first_end_ms - l->lookback_ms + 1,
                               .to_ms = last + (smoothed ? l->lookback_ms : 0),
-                              .newest_only =
-                                  last == l->first_end_ms && !smoothed && !l->stats_only};
+                              .newest_only = last == l->first_end_ms && !smoothed &&
+                                             !l->stats_only && what != EV_STARTS};
     PS_TRY(ev_select(c, &selection, &l->selection));
     *ret = n;
     return PS_OK;
