@@ -34,7 +34,7 @@ BEGIN
                'text_digest', 'label_digest', 'series_digest', 'dist_key', 'bucket', 'label_set',
                'labels_match', 'labels_contain', 'tag_ids', 'label_ids', 'block_parts', 'block_head', 'fresh_figures',
                'chunk_counts', 'prom_rate', 'prom_increase', 'prom_delta', 'vector_selector', 'series_alive',
-               'ids_count')
+               'ids_count', 'matching_series', 'block_without')
            OR n.nspname = '_prom_catalog' AND p.proname IN ('setting', 'generation', 'feed', 'follow',
                'chunk_width', 'metric_id', 'check_metric_schema', 'no_such_metric',
                'get_default_compression_setting', 'get_metric_compression_setting')
@@ -69,7 +69,14 @@ GRANT USAGE ON SEQUENCE _prom_data.block_id_seq, _prom_catalog.tenant_id_seq,
 GRANT EXECUTE ON FUNCTION _prom_catalog.delete_series_rows(int8[]),
     _prom_catalog.delete_series_from_metric(text, int8[]), _prom_catalog.patiently(text, text),
     _prom_catalog.void_generation(), _prom_catalog.feed_deleted(int8[]),
-    _prom_catalog.check_metric_name(text) TO prom_modifier;
+    _prom_catalog.check_metric_name(text),
+    prom_api.delete_series(text, timestamptz, timestamptz),
+    _prom_catalog.delete_series_of(text, text[], timestamptz, timestamptz),
+    prom_api.delete_series(text[], timestamptz, timestamptz),
+    _prom_catalog.erase_samples(int4, int8[], timestamptz, timestamptz),
+    _prom_catalog.erase_from(text, text, int4, int8[], timestamptz, timestamptz),
+    _prom_catalog.recount_erased(int4, timestamptz, timestamptz), _prom_catalog.partitions()
+    TO prom_modifier;
 GRANT EXECUTE ON FUNCTION _prom_catalog.recount(int4), _prom_catalog.recount_presence(int4)
     TO prom_modifier, prom_maintenance;
 GRANT DELETE ON _prom_catalog.series TO prom_modifier;

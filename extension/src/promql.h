@@ -4,6 +4,7 @@
  *   promql_call     arguments, settings, the engine's run, rows and errors
  *   promql_source   what the engine reads: series and samples, found once per query
  *   promql_select   which series match
+ *   promql_series   the same as a function of its own
  *
  * The engine (lib/eval) runs in the backend, in one thread. It reads through the same scan as the
  * foreign table: SQL through SPI, as the calling user, in the snapshot of the calling statement; so
@@ -54,7 +55,15 @@ ev_source promql_source_for_engine(promql_source *src);
 /* The series that match the compiled matchers of src. Raises. */
 void promql_select(promql_source *src, const mdl_matcher *name, promql_list *ret);
 
+/* The same for matchers that are not compiled yet. Raises. */
+void promql_select_matching(promql_source *src, const mdl_matcher *matchers, size_t n,
+                            promql_list *ret);
+
 BRIDGE_NORETURN void promql_no_memory(void);
+/* ... or what the parser says of the text. */
+BRIDGE_NORETURN void promql_raise_syntax(const pql_error *error);
+/* Setting promscale.promql_memory in bytes. */
+size_t promql_memory_bytes(void);
 
 void promql_define_settings(void);
 

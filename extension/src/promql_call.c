@@ -109,6 +109,12 @@ promql_define_settings(void)
                                PGC_USERSET, GUC_LIST_INPUT, check_features, NULL, NULL);
 }
 
+size_t
+promql_memory_bytes(void)
+{
+    return (size_t)memory_kb * 1024;
+}
+
 /* ---- errors -------------------------------------------------------------------------------------------- */
 
 static char *
@@ -120,8 +126,8 @@ c_string(ps_str s)
     return copy;
 }
 
-static void
-raise_syntax(const pql_error *error)
+void
+promql_raise_syntax(const pql_error *error)
 {
     bool gated = strstr(error->text, "enable") != NULL;
 
@@ -261,7 +267,7 @@ run(FunctionCallInfo fcinfo, text *query, int64 start_ms, int64 end_ms, int64 st
     if (st == PS_ENOMEM)
         promql_no_memory();
     if (st != PS_OK)
-        raise_syntax(&error);
+        promql_raise_syntax(&error);
     if (step_ms > 0 && expr->type != PQL_VECTOR && expr->type != PQL_SCALAR)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                         errmsg("invalid expression type \"%s\" for range query, must be Scalar or "

@@ -88,15 +88,13 @@ promql_source_new(MemoryContext context, Snapshot snapshot, size_t max_bytes)
 /* ---- selecting -------------------------------------------------------------------------------------- */
 
 static void
-compile(promql_source *src, const ev_selection *sel)
+compile(promql_source *src, const mdl_matcher *matchers, size_t n)
 {
     ps_err err;
 
-    src->matchers =
-        need(ps_arena_array(&src->arena, Max(sel->n_matchers, 1), sizeof(*src->matchers)));
-    for (size_t i = 0; i < sel->n_matchers; i++) {
-        ps_status st =
-            re_matcher_new(&src->memory.alloc, &sel->matchers[i], &src->matchers[i], &err);
+    src->matchers = need(ps_arena_array(&src->arena, Max(n, 1), sizeof(*src->matchers)));
+    for (size_t i = 0; i < n; i++) {
+        ps_status st = re_matcher_new(&src->memory.alloc, &matchers[i], &src->matchers[i], &err);
 
         if (st != PS_OK)
             bridge_raise(st, &err, NULL, NULL);
@@ -113,14 +111,22 @@ forget_matchers(promql_source *src)
 }
 
 static const mdl_matcher *
-name_of(const ev_selection *sel)
+name_of(const mdl_matcher *matchers, size_t n)
 {
-    for (size_t i = 0; i < sel->n_matchers; i++) {
-        const mdl_matcher *m = &sel->matchers[i];
+    for (size_t i = 0; i < n; i++) {
+        const mdl_matcher *m = &matchers[i];
         if (m->type == MDL_MATCH_EQ && m->value.len > 0 && ps_str_eq_c(m->name, MDL_METRIC_NAME))
             return m;
     }
     return NULL;
+}
+
+void
+promql_select_matching(promql_source *src, const mdl_matcher *matchers, size_t n, promql_list *ret)
+{
+    compile(src, matchers, n);
+    promql_select(src, name_of(matchers, n), ret);
+    forget_matchers(src);
 }
 
 static piece *
@@ -213,9 +219,7 @@ select_one(promql_source *src, const ev_selection *sel, ev_series_list *ret)
 {
     promql_list list;
 
-    compile(src, sel);
-    promql_select(src, name_of(sel), &list);
-    forget_matchers(src);
+    promql_select_matching(src, sel->matchers, sel->n_matchers, &list);
     series_samples *samples = need(ps_arena_array(&src->arena, Max(list.n, 1), sizeof(*samples)));
     for (size_t i = 0; i < list.n; i++)
         samples[i].end = &samples[i].first;

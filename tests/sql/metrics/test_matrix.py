@@ -23,7 +23,8 @@ CALLERS = {
             get_default_compression_setting get_metric_compression_setting
         _prom_ext: text_digest label_digest series_digest dist_key bucket block_parts label_set labels_match
             labels_contain
-            tag_ids label_ids fresh_figures chunk_counts block_head""",
+            tag_ids label_ids fresh_figures chunk_counts block_head matching_series block_without
+            prom_rate prom_increase prom_delta vector_selector series_alive ids_count""",
     # what stores samples
     "prom_writer": """
         prom_api: create_metric
@@ -37,11 +38,13 @@ CALLERS = {
         _prom_ext: merge_step seal_step""",
     # what deletes series
     "prom_modifier": """
+        prom_api: delete_series
         _prom_catalog: delete_series_from_metric delete_series_rows check_metric_name feed_deleted patiently
-            void_generation""",
+            void_generation erase_from erase_samples delete_series_of recount_erased
+            partitions""",
     # what changes settings and drops metrics
     "prom_modifier prom_maintenance": """
-        _prom_catalog: recount""",
+        _prom_catalog: recount recount_presence""",
     "prom_admin": """
         prom_api: drop_metric set_default_retention_period set_metric_retention_period reset_metric_retention_period
             set_default_chunk_interval get_default_chunk_interval set_metric_chunk_interval get_metric_chunk_interval
@@ -53,12 +56,13 @@ CALLERS = {
     "": """
         _prom_catalog: check_no_dependents erase_metric forget_metric maintenance_lock make_partition make_views_of
             make_write_view make_histogram_view mark_histograms note_histograms comment_views_of
-            add_up_conflicts correct_figures erase_rows forget_sealed_day
+            add_up_conflicts correct_figures correct_presence erase_rows forget_sealed_day
             make_timescaledb_view
-            tend_figures metric_is_used note_views_error partition_days partitions take_maintenance_lock
+            tend_figures metric_is_used note_views_error partition_days take_maintenance_lock
         _prom_ext: fdw_handler fdw_validator match_support match_sel first_step last_step first_last_result
             histogram_sum_step histogram_avg_step histogram_increase_step histogram_sum_result histogram_avg_result
-            histogram_increase_result""",
+            histogram_increase_result rate_step rate_result increase_result delta_result selector_step selector_combine
+            selector_serialize selector_deserialize selector_result recount_presence""",
     # PostgreSQL asks whoever makes the trigger, not whoever fires it; views are made as prom_admin
     "prom_admin ": """
         _prom_ext: write_row write_end""",
@@ -99,7 +103,8 @@ def test_what_runs_as_its_owner(shared_db):
                             " WHERE p.prosecdef AND n.nspname = ANY (%s) ORDER BY 1", (list(SCHEMAS),)) == sorted(
         ["_prom_catalog." + f for f in ("apply_retention", "ensure_partitions", "make_metric_views", "make_partition",
                                         "make_views_now",
-                                        "count_conflicts", "forget_figures", "recount", "run_step",
+                                        "count_conflicts", "forget_figures", "recount", "recount_erased",
+                                        "recount_presence", "run_step",
                                         "sync_timescaledb_view", "take_vacuums", "trim_exemplars", "trim_feed",
                                         "want_shrink")]
         + ["_prom_ext.merge_step", "_prom_ext.seal_step", "prom_api.drop_metric"])

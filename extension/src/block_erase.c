@@ -1,0 +1,288 @@
+/*
+ * block_erase.c - _prom_ext.block_without(): a block without the samples of some series in a range of time.
+ *
+ * A function of bytes alone, so that it may run wherever the row lies. What remains keeps its level, kind
+ * and form, so that it stands in the row's place and nothing else changes: the same samples win as before.
+ */
+#include "bridge.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "maint.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#define ERASE_BUDGET ((size_t)1 << 30)
+enum { COLUMNS = 8 };
+
+typedef struct eraser {
+    bridge_alloc alloc;
+    blk_reader *reader;
+    blk_bench *bench;
+    blk_meta meta;
+    const int64 *ids; /* ascending */
+    size_t n_ids;
+    int64 from_ms, to_ms; /* inclusive */
+    int64 *t_ms, *start_ms;
+    double *values;
+    const hst_hist **histograms;
+    ps_arena arena; /* of one series' histograms; of all while a flush block is made */
+    int64 erased;
+} eraser;
+
+/* ---- what goes ---------------------------------------------------------------------------------------- */
+
+static bool
+is_named(const eraser *e, int64 id)
+{
+    size_t lo = 0, hi = e->n_ids;
+
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (e->ids[mid] < id)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo < e->n_ids && e->ids[lo] == id;
+}
+
+static bool
+loses(const eraser *e, const blk_series *s)
+{
+    return s->t_first_ms <= e->to_ms && s->t_last_ms >= e->from_ms && is_named(e, s->series_id);
+}
+
+static void
+read_times(eraser *e, uint32 i, int64 from_ms, int64 to_ms, size_t *ret_n)
+{
+    size_t lo;
+    ps_err err;
+
+    bridge_check(blk_bench_times(e->bench, e->reader, i, from_ms, to_ms, e->t_ms, &lo, ret_n, &err),
+                 &err);
+}
+
+static int64
+count_erased(eraser *e)
+{
+    int64 sum = 0;
+
+    for (uint32 i = 0; i < blk_reader_n_series(e->reader); i++) {
+        blk_series s;
+        size_t n;
+
+        blk_reader_series(e->reader, i, &s);
+        if (!loses(e, &s))
+            continue;
+        if (s.t_first_ms >= e->from_ms && s.t_last_ms <= e->to_ms) {
+            sum += s.n_samples;
+            continue;
+        }
+        read_times(e, i, e->from_ms, e->to_ms, &n);
+        sum += (int64)n;
+    }
+    return sum;
+}
+
+/* ---- what stays ---------------------------------------------------------------------------------------- */
+
+/* The samples of a series that stay, in the arrays. Returns how many. */
+static size_t
+read_rest(eraser *e, uint32 i, const blk_series *s)
+{
+    size_t n = 0, all;
+    bool cut = loses(e, s);
+    ps_err err;
+
+    if (cut && s->t_first_ms >= e->from_ms && s->t_last_ms <= e->to_ms)
+        return 0;
+    read_times(e, i, PG_INT64_MIN, PG_INT64_MAX, &all);
+    if (e->meta.kind == BLK_KIND_FLOAT)
+        bridge_check(blk_bench_values(e->bench, e->reader, i, 0, all, e->values, &err), &err);
+    else
+        bridge_check(blk_bench_histograms(e->bench, e->reader, i, 0, all, &e->arena, e->histograms,
+                                          &err),
+                     &err);
+    if (s->started)
+        bridge_check(blk_bench_starts(e->bench, e->reader, i, 0, all, e->start_ms, &err), &err);
+    else
+        memset(e->start_ms, 0, all * sizeof(*e->start_ms));
+    for (size_t k = 0; k < all; k++) {
+        if (cut && e->t_ms[k] >= e->from_ms && e->t_ms[k] <= e->to_ms)
+            continue;
+        e->t_ms[n] = e->t_ms[k];
+        e->start_ms[n] = e->start_ms[k];
+        e->values[n] = e->values[k];
+        e->histograms[n] = e->histograms[k];
+        n++;
+    }
+    return n;
+}
+
+static void
+write_columns(eraser *e, ps_buf *out, blk_meta *ret)
+{
+    const blk_writer_opts opts = {.tenant_id = e->meta.tenant_id,
+                                  .metric_id = e->meta.metric_id,
+                                  .level = e->meta.level,
+                                  .kind = e->meta.kind};
+    blk_writer *w = blk_writer_new(&e->alloc.alloc, &opts);
+    ps_err err;
+
+    if (w == NULL)
+        bridge_raise(PS_ENOMEM, NULL, NULL, NULL);
+    for (uint32 i = 0; i < blk_reader_n_series(e->reader); i++) {
+        blk_series s;
+
+        CHECK_FOR_INTERRUPTS();
+        blk_reader_series(e->reader, i, &s);
+        size_t n = read_rest(e, i, &s);
+        const int64 *starts = s.started ? e->start_ms : NULL;
+        if (n == 0)
+            continue;
+        bridge_check(e->meta.kind == BLK_KIND_FLOAT
+                         ? blk_writer_add_started(w, s.series_id, e->t_ms, starts, e->values, n,
+                                                  &err)
+                         : blk_writer_add_histograms(w, s.series_id, e->t_ms, starts, e->histograms,
+                                                     n, &err),
+                     &err);
+        ps_arena_reset(&e->arena);
+    }
+    if (blk_writer_samples(w) > 0)
+        bridge_check(blk_writer_finish(w, out, ret, &err), &err);
+    blk_writer_free(w);
+}
+
+static void
+write_flush(eraser *e, ps_buf *out, blk_meta *ret)
+{
+    blk_point *points = palloc_extended(e->meta.n_samples * sizeof(*points), MCXT_ALLOC_HUGE);
+    size_t n_points = 0;
+    ps_err err;
+
+    for (uint32 i = 0; i < blk_reader_n_series(e->reader); i++) {
+        blk_series s;
+
+        blk_reader_series(e->reader, i, &s);
+        size_t n = read_rest(e, i, &s);
+        for (size_t k = 0; k < n; k++) {
+            blk_point *p = &points[n_points++];
+
+            *p = (blk_point){.series_id = s.series_id,
+                             .t_ms = e->t_ms[k],
+                             .start_ms = e->start_ms[k],
+                             .metric_id = s.metric_id};
+            if (e->meta.kind == BLK_KIND_FLOAT)
+                p->value = e->values[k];
+            else
+                p->histogram = e->histograms[k];
+        }
+    }
+    if (n_points == 0)
+        return;
+    bridge_check(e->meta.kind == BLK_KIND_FLOAT
+                     ? blk_encode_flush(&e->alloc.alloc, e->meta.tenant_id, e->meta.metric_id,
+                                        points, n_points, out, ret, &err)
+                     : blk_encode_flush_histograms(&e->alloc.alloc, e->meta.tenant_id,
+                                                   e->meta.metric_id, points, n_points, out, ret,
+                                                   &err),
+                 &err);
+}
+
+/* ---- the function -------------------------------------------------------------------------------------- */
+
+static void
+read_ids(eraser *e, ArrayType *array)
+{
+    if (ARR_NDIM(array) > 1 || ARR_ELEMTYPE(array) != INT8OID || array_contains_nulls(array))
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("series must be a plain list of ids")));
+    e->ids = (const int64 *)ARR_DATA_PTR(array);
+    e->n_ids = ARR_NDIM(array) == 0 ? 0 : (size_t)ARR_DIMS(array)[0];
+    for (size_t i = 1; i < e->n_ids; i++) {
+        if (e->ids[i - 1] >= e->ids[i])
+            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                            errmsg("series must be in ascending order")));
+    }
+}
+
+static void
+open_block(eraser *e, bytea *data)
+{
+    ps_err err;
+
+    bridge_alloc_init(&e->alloc, CurrentMemoryContext, ERASE_BUDGET);
+    ps_arena_init(&e->arena, &e->alloc.alloc, 0);
+    bridge_check(blk_reader_open(&e->alloc.alloc,
+                                 (ps_str){VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data)}, NULL,
+                                 &e->reader, &err),
+                 &err);
+    e->bench = blk_bench_new(&e->alloc.alloc);
+    if (e->bench == NULL)
+        bridge_raise(PS_ENOMEM, NULL, NULL, NULL);
+    e->meta = *blk_reader_meta(e->reader);
+    const size_t n = (size_t)e->meta.n_samples;
+    e->t_ms = palloc_extended(n * sizeof(*e->t_ms), MCXT_ALLOC_HUGE);
+    e->start_ms = palloc_extended(n * sizeof(*e->start_ms), MCXT_ALLOC_HUGE);
+    e->values = palloc_extended(n * sizeof(*e->values), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+    e->histograms = palloc_extended(n * sizeof(*e->histograms), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+}
+
+static void
+put_rest(const blk_meta *m, ps_buf *out, Datum *values, bool *nulls)
+{
+    Datum all[BRIDGE_META_N];
+    bytea *copy = palloc_extended(VARHDRSZ + out->len, MCXT_ALLOC_HUGE);
+
+    SET_VARSIZE(copy, VARHDRSZ + out->len);
+    memcpy(VARDATA(copy), out->ptr, out->len);
+    bridge_meta_to_datums(m, all);
+    for (int i = 1; i < COLUMNS; i++)
+        nulls[i] = false;
+    memcpy(values + 1, all + 6, 6 * sizeof(Datum)); /* series_lo to n_samples */
+    values[7] = PointerGetDatum(copy);
+}
+
+/* (data, series, from_ms, to_ms) -> (erased, series_lo, series_hi, t_min, t_max, n_series, n_samples, rest);
+ * all but erased NULL where nothing is erased or nothing is left. */
+PG_FUNCTION_INFO_V1(block_without);
+Datum
+block_without(PG_FUNCTION_ARGS)
+{
+    TupleDesc desc;
+    Datum values[COLUMNS] = {0};
+    bool nulls[COLUMNS] = {false, true, true, true, true, true, true, true};
+    eraser e = {.from_ms = PG_GETARG_INT64(2), .to_ms = PG_GETARG_INT64(3)};
+    blk_meta left = {0};
+    ps_buf out;
+
+    if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+        elog(ERROR, "block_without returns a row");
+    MemoryContext context =
+        AllocSetContextCreate(CurrentMemoryContext, "promscale erase", ALLOCSET_DEFAULT_SIZES);
+    MemoryContext caller = MemoryContextSwitchTo(context);
+    read_ids(&e, PG_GETARG_ARRAYTYPE_P(1));
+    open_block(&e, PG_GETARG_BYTEA_PP(0));
+    ps_buf_init(&out, &e.alloc.alloc);
+    e.erased = count_erased(&e);
+    if (e.erased > 0 && e.erased < e.meta.n_samples) {
+        if (e.meta.format == BLK_FORMAT_COLUMNS)
+            write_columns(&e, &out, &left);
+        else
+            write_flush(&e, &out, &left);
+    }
+    if (e.erased > 0 && left.n_samples != e.meta.n_samples - e.erased)
+        elog(ERROR, "a block of %d samples without " INT64_FORMAT " has %d", e.meta.n_samples,
+             e.erased, left.n_samples);
+    blk_reader_free(e.reader);
+    MemoryContextSwitchTo(caller);
+    values[0] = Int64GetDatum(e.erased);
+    if (left.n_samples > 0)
+        put_rest(&left, &out, values, nulls);
+    MemoryContextDelete(context);
+    return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+}
