@@ -401,6 +401,23 @@ label_view_texts(label_view *v, const label_query *q, size_t n, const ps_str *na
     return status;
 }
 
+ps_status
+label_view_count(label_view *v, ps_str tenant, const idx_cardinality_query *q, ps_arena *arena,
+                 idx_cardinality *ret, ps_err *err)
+{
+    *ret = (idx_cardinality){0};
+    pthread_rwlock_rdlock(&v->lock);
+    const label_tenant *t = find_tenant(v, tenant);
+    ps_status status = PS_OK;
+    if (t != NULL) {
+        idx_cardinality_query of = *q;
+        of.tenant_id = t->id;
+        status = idx_get_cardinality(v->x, &of, arena, ret, err);
+    }
+    pthread_rwlock_unlock(&v->lock);
+    return status;
+}
+
 /* ---- learning ------------------------------------------------------------------------------------- */
 
 typedef struct staged {

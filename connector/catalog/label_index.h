@@ -77,6 +77,9 @@ ps_status label_view_metrics(label_view *v, const label_query *q, size_t n, ps_a
                              idx_metric_ids *ret, ps_err *err) PS_MUST_CHECK;
 ps_status label_view_texts(label_view *v, const label_query *q, size_t n, const ps_str *name,
                            ps_arena *arena, idx_texts *ret, ps_err *err) PS_MUST_CHECK;
+/* As idx_get_cardinality, of a tenant by name. */
+ps_status label_view_count(label_view *v, ps_str tenant, const idx_cardinality_query *q,
+                           ps_arena *arena, idx_cardinality *ret, ps_err *err) PS_MUST_CHECK;
 /*
  * Takes in what follow_sql answered, reading new series on conn (in the snapshot of the answer or a later
  * one). PS_ECONFLICT: the view is outdated, and another load was asked for.

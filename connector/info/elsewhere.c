@@ -118,7 +118,7 @@ check_pages(const api_job *job, ps_err *err)
     if (limit.len == 0)
         return PS_OK;
     if (api_parse_whole(limit, "group_limit needs to be a valid number: strconv.ParseInt", 32, &n,
-                   err) != PS_OK)
+                        err) != PS_OK)
         return api_bad_param("group_limit", err);
     if (n <= 0) {
         (void)ps_fail(err, PS_EINVAL, "group_limit needs to be greater than 0");

@@ -20,6 +20,7 @@ ANYTHING = "…"
 def p(module_lab):
     """With the data that the page tells of."""
     it = module_lab.promscale(args=["--self-scrape=false"])
+    it.sql("SELECT prom_api.set_default_retention_period('1000 years')")
     times = [(T0 + 15 * k) * 1000 for k in range(41)]
     it.write([({"__name__": "http_requests_total", "job": "api", "code": "200"},
                [(t, 30.0 * k) for k, t in enumerate(times)],
