@@ -113,7 +113,7 @@ sparse_side(const hst_span *spans, uint32_t n_spans, const double *v, size_t ste
             if (n_to > 0 && index == next)
                 to[n_to - 1].length++;
             else
-                to[n_to++] = (hst_span){(int32_t)(index - (n_to == 0 ? 0 : next)), 1};
+                to[n_to++] = (hst_span){(int32_t)(index - next), 1};
             next = index + 1;
             counts[n++] = *v;
         }

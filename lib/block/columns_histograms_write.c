@@ -12,8 +12,10 @@
 #include "lib/block/histograms.h"
 
 enum { SCALARS = 3 };
-/* A table may have four times as many places as it has numbers, and some more. */
-enum { WASTE_FACTOR = 4, WASTE_SLACK = 4096, MAX_TABLE = 512 * 1024 };
+/* A table may have four times as many places as it has numbers, and few more: in all runs of a series
+ * together at most seven for each number, sample and bound, whatever comes (a piece that a merge writes
+ * has to fit). */
+enum { WASTE_FACTOR = 4, WASTE_SLACK = 256, MAX_TABLE = 512 * 1024 };
 
 /* Buckets as numbers that ascend, positive side first. */
 typedef struct key_set {

@@ -52,9 +52,11 @@ typedef struct merge_state {
     blk_merge_stats stats;
 } merge_state;
 
-/* Longest piece of one series that goes into one block, in samples and in populated buckets. */
+/* Longest piece of one series that goes into one block: samples, and of histograms also numbers that
+ * are not empty. What a writer makes of so many is within its limits. */
 #define MAX_PIECE ((size_t)1 << 20)
-#define MAX_PIECE_BUCKETS ((size_t)1 << 20)
+#define MAX_PIECE_NUMBERS ((size_t)1 << 20)
+_Static_assert(MAX_PIECE_NUMBERS * 7 < BLK_SERIES_MAX_NUMBERS, "see columns_histograms_write.c");
 
 static ps_status
 no_memory(ps_err *err)
@@ -406,15 +408,16 @@ static size_t
 piece_len(const merge_state *m, size_t at, size_t hi)
 {
     const size_t target = m->opts->target_samples;
-    size_t n = target == 0 || target > MAX_PIECE ? MAX_PIECE : target, buckets = 0;
+    size_t n = target == 0 || target > MAX_PIECE ? MAX_PIECE : target, numbers = 0;
 
     n = hi - at < n ? hi - at : n;
     if (m->kind != BLK_KIND_HISTOGRAM)
         return n;
     const hst_hist *const *h = m->v[0].ptr;
     for (size_t i = 0; i < n; i++) {
-        buckets += h[at + i]->positive.n_counts + (size_t)h[at + i]->negative.n_counts;
-        if (i > 0 && buckets > MAX_PIECE_BUCKETS)
+        const hst_hist *p = h[at + i];
+        numbers += 3 + (size_t)p->positive.n_counts + p->negative.n_counts + p->n_bounds;
+        if (i > 0 && numbers > MAX_PIECE_NUMBERS)
             return i;
     }
     return n;
