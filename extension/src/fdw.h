@@ -516,6 +516,8 @@ fdw_newest *fdw_newest_new(fdw_scan *scan, bool only_first);
 bool fdw_newest_next(fdw_newest *w, int64 *ret_t_ms, double *ret_value);
 /* What fdw_newest_next gave, if it is a histogram (in scan->newest_arena); else NULL. */
 const hst_hist *fdw_newest_histogram(const fdw_newest *w);
+/* Its start timestamp (0: not known), if the scan needs them. */
+int64 fdw_newest_start(const fdw_newest *w);
 /* After fdw_scan_again. */
 void fdw_newest_again(fdw_newest *w);
 

@@ -7,7 +7,7 @@
  * Within a cluster blocks come by their end, so that once every series has a sample the rest, which
  * ended before the oldest of these, need not be opened. Of equal times the float counts before the
  * histogram, then the sample of the higher level, then of the lower id, as everywhere. A head tells no
- * histograms: blocks of these are opened whole.
+ * histograms and no start timestamps: where these are wanted blocks are opened whole.
  *
  * A metric's series that are done are skipped by links to the next one that is not.
  */
@@ -20,6 +20,7 @@ typedef struct best_sample {
     int64 t_ms;
     double value;
     const hst_hist *histogram; /* NULL: a float */
+    int64 start_ms;            /* 0: not known, or nobody asks */
     int64 id;                  /* of the block */
     int16 level, kind;
     bool found;
@@ -34,6 +35,7 @@ struct fdw_newest {
     best_sample *best;
     size_t n, n_left;          /* wanted; not done */
     const hst_hist *histogram; /* of the sample given last */
+    int64 start_ms;            /* likewise */
     uint32 *found;             /* those that the cluster has */
     size_t n_found, next_found;
     int64 *t_ms; /* scratch for a series that is cut */
@@ -92,15 +94,15 @@ begin_metric(fdw_newest *w)
 
 /* ---- one block ---------------------------------------------------------------------------- */
 
-/* Sample number i of the current series, a histogram. */
-static const hst_hist *
-histogram_at(fdw_scan *scan, fdw_block *block, size_t i)
+/* What heads do not tell of sample number i of the current series: a histogram, a start timestamp. */
+static void
+look_inside(fdw_scan *scan, fdw_block *block, size_t i, best_sample *to)
 {
-    const hst_hist *h = NULL;
-
-    if (scan->newest_arena != NULL)
-        fdw_block_histograms(scan, block, block->current.index, i, 1, scan->newest_arena, &h);
-    return h;
+    if (block->meta.kind == BLK_KIND_HISTOGRAM && scan->newest_arena != NULL)
+        fdw_block_histograms(scan, block, block->current.index, i, 1, scan->newest_arena,
+                             &to->histogram);
+    if (scan->need_start)
+        fdw_block_starts(scan, block, &block->current, i, 1, &to->start_ms);
 }
 
 /* The newest sample inside the bounds of a series that goes on after them; false: there is none. */
@@ -131,8 +133,7 @@ decode_cut(fdw_newest *w, fdw_block *block, best_sample *ret)
     if (n == 0)
         return false;
     ret->t_ms = w->t_ms[n - 1];
-    if (!floats)
-        ret->histogram = histogram_at(w->scan, block, lo + n - 1);
+    look_inside(w->scan, block, lo + n - 1, ret);
     return true;
 }
 
@@ -163,9 +164,8 @@ look_at_series(fdw_newest *w, fdw_block *block, size_t i)
     if (series->t_last_ms <= scan->want.to_ms) {
         if (!better(&sample, &w->best[i]))
             return;
-        if (sample.kind == BLK_KIND_HISTOGRAM)
-            sample.histogram = histogram_at(scan, block, series->n_samples - 1);
-        else if (scan->need_value)
+        look_inside(scan, block, series->n_samples - 1, &sample);
+        if (sample.kind == BLK_KIND_FLOAT && scan->need_value)
             sample.value = fdw_block_last_value(block);
     } else if (!decode_cut(w, block, &sample) || !better(&sample, &w->best[i])) {
         return;
@@ -186,7 +186,8 @@ walk_block(fdw_newest *w, fdw_block *block)
         fdw_block_count(scan, block, FDW_COUNTED_SKIPPED);
         return;
     }
-    if (block->meta.t_max_ms > scan->want.to_ms || block->meta.kind == BLK_KIND_HISTOGRAM)
+    if (block->meta.t_max_ms > scan->want.to_ms || block->meta.kind == BLK_KIND_HISTOGRAM ||
+        scan->need_start)
         fdw_block_open(scan, block);
     else
         fdw_block_open_head(scan, block);
@@ -257,6 +258,7 @@ fdw_newest_next(fdw_newest *w, int64 *ret_t_ms, double *ret_value)
             *ret_t_ms = w->best[i].t_ms;
             *ret_value = w->best[i].value;
             w->histogram = w->best[i].histogram;
+            w->start_ms = w->best[i].start_ms;
             return true;
         }
         if (!w->in_metric) {
@@ -278,4 +280,10 @@ const hst_hist *
 fdw_newest_histogram(const fdw_newest *w)
 {
     return w->histogram;
+}
+
+int64
+fdw_newest_start(const fdw_newest *w)
+{
+    return w->start_ms;
 }

@@ -23,7 +23,7 @@ typedef struct histogram_work {
 
 /* What one value, with what is computed from it, may take. */
 #define HISTOGRAM_WORK_BYTES ((size_t)256 << 20)
-/* Text and jsonb fill gaps with zeros, and a gap may be as long as the range of all indexes. */
+/* Text fills gaps with zeros, and a gap may be as long as the range of all indexes. */
 #define HISTOGRAM_MAX_BUCKETS ((uint64)1 << 21)
 
 void histogram_work_init(histogram_work *w, MemoryContext context, size_t max_bytes);

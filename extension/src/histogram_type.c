@@ -17,95 +17,27 @@
 
 /* ---- text ------------------------------------------------------------------------------------- */
 
-static void
-put_number(StringInfo out, const char *key, double v)
-{
-    char text[PS_DOUBLE_TEXT];
-
-    ps_format_double(text, v);
-    appendStringInfo(out, "%s%s", key, text);
-}
-
-static void
-too_wide(void)
-{
-    ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-                    errmsg("the histogram's buckets lie too far apart to be written as text"),
-                    errhint("Its binary form has no such limit; histogram_buckets() lists them.")));
-}
-
-static void
-put_list(StringInfo out, const char *key, const double *values, uint32 n)
-{
-    appendStringInfoString(out, key);
-    for (uint32 i = 0; i < n; i++)
-        put_number(out, i == 0 ? "" : " ", values[i]);
-    appendStringInfoChar(out, ']');
-}
-
-static void
-put_side(StringInfo out, const char *buckets, const char *offset, const hst_side *side)
-{
-    const double *count = side->counts;
-    const char *before = buckets;
-    uint64 width = 0;
-    int64 index = 0, first = 0;
-
-    if (side->n_counts == 0)
-        return;
-    for (uint32 i = 0; i < side->n_spans; i++) {
-        const hst_span *span = &side->spans[i];
-
-        index += span->offset;
-        if (before == buckets)
-            first = index; /* empty spans may come before the first bucket */
-        width += before == buckets ? 0 : (uint64)span->offset;
-        width += span->length;
-        if (width > HISTOGRAM_MAX_BUCKETS)
-            too_wide();
-        for (int32 gap = before == buckets ? 0 : span->offset; gap > 0; gap--) {
-            appendStringInfo(out, "%s0", before);
-            before = " ";
-        }
-        for (uint32 k = 0; k < span->length; k++) {
-            put_number(out, before, *count++);
-            before = " ";
-        }
-        index += span->length;
-    }
-    appendStringInfoChar(out, ']');
-    if (first != 0)
-        appendStringInfo(out, "%s%lld", offset, (long long)first);
-}
-
 PGDLLEXPORT Datum promscale_histogram_out(PG_FUNCTION_ARGS);
 PG_FUNCTION_INFO_V1(promscale_histogram_out);
 Datum
 promscale_histogram_out(PG_FUNCTION_ARGS)
 {
-    static const char *const hints[] = {
-        [HST_RESET] = "reset", [HST_NOT_RESET] = "not_reset", [HST_GAUGE] = "gauge"};
     histogram_work w;
-    StringInfoData out;
+    ps_buf out;
 
     histogram_work_init(&w, CurrentMemoryContext, HISTOGRAM_WORK_BYTES);
     const hst_hist *h = histogram_of_datum(&w, PG_GETARG_DATUM(0));
-    initStringInfo(&out);
-    appendStringInfo(&out, "{{schema:%d", h->schema);
-    put_number(&out, " count:", h->count);
-    put_number(&out, " sum:", h->sum);
-    if (ps_bits_of(h->zero_count) != 0)
-        put_number(&out, " z_bucket:", h->zero_count);
-    if (h->zero_threshold != 0)
-        put_number(&out, " z_bucket_w:", h->zero_threshold);
-    if (h->n_bounds > 0)
-        put_list(&out, " custom_values:[", h->bounds, h->n_bounds);
-    put_side(&out, " buckets:[", " offset:", &h->positive);
-    put_side(&out, " n_buckets:[", " n_offset:", &h->negative);
-    if (h->hint != HST_UNKNOWN)
-        appendStringInfo(&out, " counter_reset_hint:%s", hints[h->hint]);
-    appendStringInfoString(&out, "}}");
-    PG_RETURN_CSTRING(out.data);
+    ps_buf_init(&out, &w.memory.alloc);
+    ps_buf_add_c(&out, "{{");
+    ps_status st = hst_spell(&out, h, HISTOGRAM_MAX_BUCKETS);
+    if (st == PS_ELIMIT)
+        ereport(ERROR,
+                (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+                 errmsg("the histogram's buckets lie too far apart to be written as text"),
+                 errhint("Its binary form has no such limit; histogram_buckets() lists them.")));
+    ps_buf_add_c(&out, "}}");
+    bridge_check(st == PS_OK && out.failed ? PS_ENOMEM : st, NULL);
+    PG_RETURN_CSTRING(pnstrdup(out.ptr, out.len));
 }
 
 PGDLLEXPORT Datum promscale_histogram_in(PG_FUNCTION_ARGS);

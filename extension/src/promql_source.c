@@ -197,6 +197,7 @@ read_newest(promql_source *src, fdw_scan *scan, const promql_list *list, series_
     double value;
 
     scan->newest_arena = &src->arena;
+    scan->need_start = src->starts;
     while (fdw_newest_next(w, &t_ms, &value)) {
         series_samples *s = &out[list->order[scan->current - list->rows]];
         int64_t *copy = need(ps_arena_new(&src->arena, sizeof(*copy)));
@@ -210,6 +211,13 @@ read_newest(promql_source *src, fdw_scan *scan, const promql_list *list, series_
             p->histograms = need(ps_arena_array(&src->arena, 1, sizeof(*p->histograms)));
             p->histograms[0] = h;
             s->histograms = true;
+        }
+        if (fdw_newest_start(w) != 0) {
+            int64_t *start_ms = need(ps_arena_new(&src->arena, sizeof(*start_ms)));
+
+            *start_ms = fdw_newest_start(w);
+            p->start_ms = start_ms;
+            s->starts = true;
         }
     }
 }

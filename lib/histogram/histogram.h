@@ -169,5 +169,8 @@ void hst_format(ps_buf *out, const hst_hist *h);
  */
 ps_status hst_parse(ps_arena *arena, ps_str s, const hst_hist **ret, bool *ret_has_hint,
                     ps_err *err) PS_MUST_CHECK;
+/* The inverse: appends what hst_parse() reads to an equal histogram with the same hint (of NaNs there is
+ * one; `integer` is not told). PS_ELIMIT: with its gaps a side would have more than max_buckets. */
+ps_status hst_spell(ps_buf *out, const hst_hist *h, uint64_t max_buckets) PS_MUST_CHECK;
 
 #endif

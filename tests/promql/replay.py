@@ -22,9 +22,14 @@ def scripts():
     return sorted(OURS.glob("*.test")) + sorted(others.glob("*.test"))
 
 
-def stores(script):
+def sample(t, value, start):
+    """(ms, float), or with histograms (ms, float or text, start in ms)."""
+    return (t, value if value.startswith("{{") else struct.unpack(">d", bytes.fromhex(value))[0], start)
+
+
+def stores(script, histograms=False):
     """[(store, [question, ...])] of what can be kept anywhere: floats of series with names. store: [(labels, [(ms,
-    float), ...])]."""
+    float), ...])]. With histograms also these, as text, and start timestamps: samples are (ms, float or text, ms)."""
     out = subprocess.run([PROMQLTEST, "--export", script], check=True, stdout=subprocess.PIPE).stdout
     found, good = [], False
     for line in out.split(b"\n"):
@@ -37,8 +42,8 @@ def stores(script):
             assert not line
             continue
         if "store" in d:
-            good = d["plain"] and all(s["metric"].get("__name__") for s in d["store"])
-            store = [(s["metric"], [(t, struct.unpack(">d", bytes.fromhex(v))[0]) for t, v in s["values"]])
+            good = (d["plain"] or histograms) and all(s["metric"].get("__name__") for s in d["store"])
+            store = [(s["metric"], [sample(*v) if histograms else sample(*v)[:2] for v in s["values"]])
                      for s in d["store"]]
             if good:
                 found.append((store, []))

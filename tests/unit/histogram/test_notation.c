@@ -135,12 +135,70 @@ wrong_notation_is_refused(void **state)
     }
 }
 
+/* What was spelled is spelled like this. */
+static void
+spelled_as(const char *text, const char *expected)
+{
+    ps_buf out;
+
+    ps_buf_init(&out, &ps_malloc);
+    assert_int_equal(hst_spell(&out, parse(text), 1 << 20), PS_OK);
+    ps_buf_add_char(&out, '\0');
+    assert_string_equal(out.ptr, expected);
+    const hst_hist *again = parse(out.ptr);
+    assert_true(hst_equal(parse(text), again));
+    assert_int_equal(parse(text)->hint, again->hint);
+    ps_buf_done(&out);
+}
+
+static void
+spelling_comes_back(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < PS_ARRAY_LEN(pairs); i++) {
+        ps_buf out;
+        const hst_hist *h = parse(pairs[i].notation);
+
+        ps_buf_init(&out, &ps_malloc);
+        assert_int_equal(hst_spell(&out, h, 1 << 20), PS_OK);
+        ps_buf_add_char(&out, '\0');
+        assert_true(hst_equal(h, parse(out.ptr)));
+        ps_buf_done(&out);
+    }
+    spelled_as("", "schema:0 count:0 sum:0");
+    spelled_as("buckets:[2 0 3] sum:-0 offset:-1 schema:1 count:5 counter_reset_hint:gauge",
+               "schema:1 count:5 sum:-0 buckets:[2 0 3] offset:-1 counter_reset_hint:gauge");
+    spelled_as("n_buckets:[1] n_offset:4 z_bucket:0.5 z_bucket_w:0.001 count:1.5",
+               "schema:0 count:1.5 sum:0 z_bucket:0.5 z_bucket_w:0.001 n_buckets:[1] n_offset:4");
+}
+
+/* Spans with gaps, empty ones among them, as no text has them. */
+static void
+gaps_are_filled(void **state)
+{
+    (void)state;
+    const hst_span spans[] = {{-2, 0}, {1, 1}, {0, 0}, {2, 2}, {9, 0}};
+    const double counts[] = {1, 2, 3};
+    const hst_hist h = {.count = 6, .positive = {spans, 5, 3, counts}};
+    ps_buf out;
+
+    ps_buf_init(&out, &ps_malloc);
+    assert_int_equal(hst_check(&h, NULL), PS_OK);
+    assert_int_equal(hst_spell(&out, &h, 4), PS_ELIMIT);
+    assert_int_equal(out.len, 0);
+    assert_int_equal(hst_spell(&out, &h, 5), PS_OK);
+    ps_buf_add_char(&out, '\0');
+    assert_string_equal(out.ptr, "schema:0 count:6 sum:0 buckets:[1 0 0 2 3] offset:-1");
+    assert_true(hst_equal(&h, parse(out.ptr)));
+    ps_buf_done(&out);
+}
+
 int
 main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(notation_and_text_agree),
-        cmocka_unit_test(hint_is_read),
+        cmocka_unit_test(notation_and_text_agree),   cmocka_unit_test(hint_is_read),
+        cmocka_unit_test(spelling_comes_back),       cmocka_unit_test(gaps_are_filled),
         cmocka_unit_test(wrong_notation_is_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
