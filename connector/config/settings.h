@@ -42,6 +42,8 @@ typedef struct settings {    /* strings are owned by the struct, never NULL; "" 
     int64_t ingest_max_label_set_bytes;    /* ingest.max-label-set-bytes, 256KB */
     int64_t ingest_max_exemplars;          /* ingest.max-exemplars, per request, 10000 */
     int64_t ingest_max_metadata;           /* ingest.max-metadata, per request, 10000 */
+    int64_t ingest_max_symbols;            /* ingest.max-symbols, per request, 1000000 */
+    int64_t ingest_max_histogram_buckets;  /* ingest.max-histogram-buckets, 16384 */
     int64_t ingest_max_future_ms;          /* ingest.max-future, 10m */
     int64_t ingest_queue_requests;         /* ingest.queue-requests, 1000, waiting or in work */
     int64_t ingest_queue_bytes;            /* ingest.queue-bytes, 256MB, of their bodies */

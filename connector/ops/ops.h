@@ -16,7 +16,8 @@ void ops_write(http_request *r, void *connector);
 void ops_status_page(http_request *r, void *connector);
 
 /* The media type and encoding rules of remote write 1.0; why is the answer's text. */
-ps_status ops_check_write_headers(const http_request *r, const char **why) PS_MUST_CHECK;
+ps_status ops_check_write_headers(const http_request *r, write_version *version,
+                                  const char **why) PS_MUST_CHECK;
 
 /* process_metrics.c: memory, CPU, descriptors, start time, build. */
 void ops_register_process_metrics(connector *c);

@@ -1,5 +1,6 @@
 /*
- * write_handler.c - POST /api/v1/write and /write: the HTTP side of remote write 1.0.
+ * write_handler.c - POST /api/v1/write and /write: the HTTP side of remote write, 1.0 and 2.0. The media
+ * type says which; every answer to 2.0, of whatever status, says how much was written.
  *
  * The body is handed to the write path as it came and stays with the request until the answer. What
  * the answer's status means to a Prometheus decides it: 2xx = kept for ever, 5xx = send again, any
@@ -16,6 +17,7 @@ typedef struct pending {
     connector *c;
     http_request *r;
     struct timespec begun;
+    write_version version;
 } pending;
 
 /* ---- what may be sent here ------------------------------------------------------------------- */
@@ -39,7 +41,7 @@ unquoted(ps_str s)
 }
 
 static ps_status
-check_media_type(ps_str type, const char **why)
+check_media_type(ps_str type, write_version *version, const char **why)
 {
     ps_str rest, media = until(type, ';', &rest);
 
@@ -50,25 +52,29 @@ check_media_type(ps_str type, const char **why)
     while (rest.len > 0) {
         ps_str value, name = until(until(rest, ';', &rest), '=', &value);
         value = unquoted(ps_str_trim(value));
-        if (!ps_str_eq_nocase(name, PS_STR("proto")) ||
-            ps_str_eq_c(value, "prometheus.WriteRequest"))
+        if (!ps_str_eq_nocase(name, PS_STR("proto")))
             continue;
-        *why =
-            ps_str_eq_c(value, "io.prometheus.write.v2.Request")
-                ? "remote write 2.0 is not in this version: send proto=prometheus.WriteRequest (1.0)"
-                : "unknown protobuf message: send proto=prometheus.WriteRequest";
-        return PS_EUNSUPPORTED;
+        if (ps_str_eq_c(value, "prometheus.WriteRequest")) {
+            *version = WRITE_V1;
+        } else if (ps_str_eq_c(value, "io.prometheus.write.v2.Request")) {
+            *version = WRITE_V2;
+        } else {
+            *why = "unknown protobuf message: send proto=prometheus.WriteRequest or"
+                   " proto=io.prometheus.write.v2.Request";
+            return PS_EUNSUPPORTED;
+        }
     }
     return PS_OK;
 }
 
 ps_status
-ops_check_write_headers(const http_request *r, const char **why)
+ops_check_write_headers(const http_request *r, write_version *version, const char **why)
 {
     ps_str type, encoding;
 
+    *version = WRITE_V1;
     if (http_header(r, "Content-Type", &type) && ps_str_trim(type).len > 0)
-        PS_TRY(check_media_type(type, why));
+        PS_TRY(check_media_type(type, version, why));
     if (http_header(r, "Content-Encoding", &encoding) && ps_str_trim(encoding).len > 0 &&
         !ps_str_eq_nocase(ps_str_trim(encoding), PS_STR("snappy"))) {
         *why = "unsupported content encoding: remote write is compressed with snappy";
@@ -86,7 +92,11 @@ status_code(const write_result *res)
     case PS_OK:
         return 204;
     case PS_ELIMIT: /* the whole request is too large, or only some of its series are refused */
-        return res->samples_written + res->samples_refused > 0 ? 400 : 413;
+        return res->samples_written + res->samples_refused + res->histograms_written +
+                           res->histograms_refused >
+                       0
+                   ? 400
+                   : 413;
     default:
         return http_status_of(res->status);
     }
@@ -141,11 +151,30 @@ answer(connector *c, http_request *r, const struct timespec *begun, int code, co
     http_respond_text(r, code, "%s", text);
 }
 
+/* To a sender of 2.0 an answer without them means that nothing was written. */
+static void
+say_written(http_request *r, const write_result *res)
+{
+    static const char *const names[] = {"X-Prometheus-Remote-Write-Samples-Written",
+                                        "X-Prometheus-Remote-Write-Histograms-Written",
+                                        "X-Prometheus-Remote-Write-Exemplars-Written"};
+    const int64_t counts[] = {res->samples_written, res->histograms_written,
+                              res->exemplars_written};
+
+    for (size_t i = 0; i < PS_ARRAY_LEN(names); i++) {
+        char text[24];
+        snprintf(text, sizeof(text), "%lld", (long long)counts[i]);
+        http_set_header(r, names[i], text);
+    }
+}
+
 static void
 write_done(void *self, const write_result *res)
 {
     pending *p = self;
 
+    if (p->version == WRITE_V2)
+        say_written(p->r, res);
     answer(p->c, p->r, &p->begun, status_code(res), res->text);
     free(p);
 }
@@ -162,24 +191,33 @@ ops_write(http_request *r, void *self)
     metric_add(metrics_counter(c->metrics, "promscale_ingest_requests_bytes_total",
                                "Bodies of write requests as received.", "type=\"metric\""),
                (double)http_body(r).len);
-    ps_status st = ops_check_write_headers(r, &why);
+    const write_result nothing = {0};
+    write_version version;
+    ps_status st = ops_check_write_headers(r, &version, &why);
     if (st != PS_OK) {
+        if (version == WRITE_V2)
+            say_written(r, &nothing);
         answer(c, r, &begun, http_status_of(st), why);
         return;
     }
     pending *p = malloc(sizeof(*p));
     if (p == NULL) {
+        if (version == WRITE_V2)
+            say_written(r, &nothing);
         answer(c, r, &begun, 503, "no memory, try again");
         return;
     }
-    *p = (pending){.c = c, .r = r, .begun = begun};
+    *p = (pending){.c = c, .r = r, .begun = begun, .version = version};
     write_request wr = {.request_id = http_request_identity(r)->request_id,
                         .tenant = http_request_identity(r)->tenant,
                         .body = http_body(r),
-                        .encoding = WRITE_SNAPPY};
+                        .encoding = WRITE_SNAPPY,
+                        .version = version};
     st = write_submit(c->write, &wr, write_done, p, &err);
     if (st != PS_OK) {
         free(p);
+        if (version == WRITE_V2)
+            say_written(r, &nothing);
         answer(c, r, &begun, http_status_of(st), err.text);
     }
 }

@@ -52,8 +52,10 @@ drop(write_path *w, wp_request *r)
 static void
 count(write_path *w, const wp_request *r, const write_result *result)
 {
-    metric_add(w->stats.received, (double)r->samples_received);
+    metric_add(w->stats.received, (double)r->received.floats);
+    metric_add(w->stats.histograms_received, (double)r->received.histograms);
     metric_add(w->stats.written, (double)result->samples_written);
+    metric_add(w->stats.histograms_written, (double)result->histograms_written);
     metric_add(w->stats.exemplars_written, (double)result->exemplars_written);
 }
 
@@ -67,8 +69,10 @@ build_answer(write_path *w, wp_request *r, write_result *ret)
     }
     if (r->fatal == PS_OK) {
         ret->status = r->refused ? PS_EINVAL : PS_OK;
-        ret->samples_written = r->samples_received - r->samples_refused;
-        ret->samples_refused = r->samples_refused;
+        ret->samples_written = r->received.floats - r->refused_counts.floats;
+        ret->samples_refused = r->refused_counts.floats;
+        ret->histograms_written = r->received.histograms - r->refused_counts.histograms;
+        ret->histograms_refused = r->refused_counts.histograms;
         ret->exemplars_written = r->exemplars_written;
     }
     count(w, r, ret);

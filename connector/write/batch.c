@@ -63,6 +63,30 @@ by_tenant_and_age(const void *a, const void *b)
     return (x->seq > y->seq) - (x->seq < y->seq);
 }
 
+/* All points of one kind of one tenant's requests: gathered, sorted, made rows. */
+static ps_status
+add_kind(wp_batch *b, wp_request *const *requests, size_t n, int kind, ps_err *err)
+{
+    bool hists = kind == BLK_KIND_HISTOGRAM;
+    size_t total = 0, filled = 0;
+    for (size_t i = 0; i < n; i++)
+        total += hists ? requests[i]->n_hists : requests[i]->n_points;
+    if (total == 0)
+        return PS_OK;
+    if (!reserve(b, total))
+        return ps_fail(err, PS_ENOMEM, "out of memory");
+    for (size_t i = 0; i < n; i++) {
+        const blk_point *points = hists ? requests[i]->hists : requests[i]->points;
+        size_t k = hists ? requests[i]->n_hists : requests[i]->n_points;
+        if (k > 0)
+            memcpy(b->points + filled, points, k * sizeof(*points));
+        filled += k;
+    }
+    size_t kept = (hists ? blk_histograms_sort_unique
+                         : blk_points_sort_unique)(b->points, b->scratch, filled, &b->dups);
+    return wp_rows_add(b, requests[0]->tenant_id, kind, b->points, kept, b->scratch, err);
+}
+
 ps_status
 wp_batch_requests(wp_batch *b, wp_request **requests, size_t n, ps_err *err)
 {
@@ -70,35 +94,23 @@ wp_batch_requests(wp_batch *b, wp_request **requests, size_t n, ps_err *err)
     b->dups = (blk_dup_stats){0};
     wp_rows_begin(b);
     qsort(requests, n, sizeof(*requests), by_tenant_and_age);
-    for (size_t at = 0; at < n;) {
-        int32_t tenant_id = requests[at]->tenant_id;
-        size_t end = at, n_points = 0;
-        for (; end < n && requests[end]->tenant_id == tenant_id; end++)
-            n_points += requests[end]->n_points;
-        if (!reserve(b, n_points))
-            return ps_fail(err, PS_ENOMEM, "out of memory");
-        size_t filled = 0;
-        for (; at < end; at++) {
-            if (requests[at]->n_points > 0)
-                memcpy(b->points + filled, requests[at]->points,
-                       requests[at]->n_points * sizeof(*b->points));
-            filled += requests[at]->n_points;
-        }
-        if (filled == 0)
-            continue;
-        size_t kept = blk_points_sort_unique(b->points, b->scratch, filled, &b->dups);
-        PS_TRY(wp_rows_add(b, tenant_id, b->points, kept, b->scratch, err));
+    for (size_t at = 0, end; at < n; at = end) {
+        for (end = at; end < n && requests[end]->tenant_id == requests[at]->tenant_id;)
+            end++;
+        PS_TRY(add_kind(b, requests + at, end - at, BLK_KIND_FLOAT, err));
+        PS_TRY(add_kind(b, requests + at, end - at, BLK_KIND_HISTOGRAM, err));
     }
     return wp_rows_end(b, err);
 }
 
 ps_status
-wp_batch_points(wp_batch *b, int32_t tenant_id, const blk_point *points, size_t n, ps_err *err)
+wp_batch_points(wp_batch *b, int32_t tenant_id, int kind, const blk_point *points, size_t n,
+                ps_err *err)
 {
     b->dups = (blk_dup_stats){0};
     if (!reserve(b, n))
         return ps_fail(err, PS_ENOMEM, "out of memory");
     wp_rows_begin(b);
-    PS_TRY(wp_rows_add(b, tenant_id, points, n, b->scratch, err));
+    PS_TRY(wp_rows_add(b, tenant_id, kind, points, n, b->scratch, err));
     return wp_rows_end(b, err);
 }

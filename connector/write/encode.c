@@ -3,7 +3,8 @@
  *
  * A row costs the database the same whatever it holds, so metrics with few samples in this flush
  * share rows: each belongs to one of MDL_BUCKETS buckets by its id, and a bucket's row has a
- * directory. Points are sorted by metric, hence a bucket's are too.
+ * directory. Points are sorted by metric, hence a bucket's are too. A row holds floats or histograms;
+ * one of histograms is bounded by their memory, too.
  */
 #include "connector/write/internal.h"
 
@@ -71,8 +72,8 @@ put_meta(ps_buf *out, const blk_meta *m, size_t data_len)
 }
 
 static ps_status
-put_row(wp_batch *b, int32_t tenant_id, int32_t metric_or_bucket, const blk_point *points, size_t n,
-        ps_err *err)
+put_row(wp_batch *b, int32_t tenant_id, int kind, int32_t metric_or_bucket, const blk_point *points,
+        size_t n, ps_err *err)
 {
     ps_buf *out = &b->copy;
     blk_meta meta = {0};
@@ -80,13 +81,15 @@ put_row(wp_batch *b, int32_t tenant_id, int32_t metric_or_bucket, const blk_poin
     put_meta(out, &meta, 0);
     size_t data = out->len;
     ps_status status =
-        blk_encode_flush(&ps_malloc, tenant_id, metric_or_bucket, points, n, out, &meta, err);
+        (kind == BLK_KIND_HISTOGRAM ? blk_encode_flush_histograms
+                                    : blk_encode_flush)(&ps_malloc, tenant_id, metric_or_bucket,
+                                                        points, n, out, &meta, err);
     if (status != PS_OK) {
         out->len = start;
         if (status != PS_ELIMIT || n < 2)
             return status;
-        PS_TRY(put_row(b, tenant_id, metric_or_bucket, points, n / 2, err));
-        return put_row(b, tenant_id, metric_or_bucket, points + n / 2, n - n / 2, err);
+        PS_TRY(put_row(b, tenant_id, kind, metric_or_bucket, points, n / 2, err));
+        return put_row(b, tenant_id, kind, metric_or_bucket, points + n / 2, n - n / 2, err);
     }
     if (out->failed)
         return ps_fail(err, PS_ENOMEM, "out of memory");
@@ -99,13 +102,26 @@ put_row(wp_batch *b, int32_t tenant_id, int32_t metric_or_bucket, const blk_poin
     return PS_OK;
 }
 
-static ps_status
-put_rows(wp_batch *b, int32_t tenant_id, int32_t metric_or_bucket, const blk_point *points,
-         size_t n, ps_err *err)
+/* How many of the points one row takes. */
+static size_t
+row_of(int kind, const blk_point *points, size_t n)
 {
-    for (size_t at = 0; at < n; at += WP_ROW_MAX_SAMPLES) {
-        size_t part = n - at < WP_ROW_MAX_SAMPLES ? n - at : WP_ROW_MAX_SAMPLES;
-        PS_TRY(put_row(b, tenant_id, metric_or_bucket, points + at, part, err));
+    size_t k = n < WP_ROW_MAX_SAMPLES ? n : WP_ROW_MAX_SAMPLES;
+    if (kind == BLK_KIND_FLOAT)
+        return k;
+    size_t bytes = hst_bytes(points[0].histogram), i = 1;
+    while (i < k && (bytes += hst_bytes(points[i].histogram)) <= WP_ROW_MAX_HISTOGRAM_BYTES)
+        i++;
+    return i;
+}
+
+static ps_status
+put_rows(wp_batch *b, int32_t tenant_id, int kind, int32_t metric_or_bucket,
+         const blk_point *points, size_t n, ps_err *err)
+{
+    for (size_t at = 0, part; at < n; at += part) {
+        part = row_of(kind, points + at, n - at);
+        PS_TRY(put_row(b, tenant_id, kind, metric_or_bucket, points + at, part, err));
     }
     return PS_OK;
 }
@@ -121,15 +137,15 @@ run_of_metric(const blk_point *points, size_t n)
 
 /* points are sorted and unique; scratch holds n. */
 ps_status
-wp_rows_add(wp_batch *b, int32_t tenant_id, const blk_point *points, size_t n, blk_point *scratch,
-            ps_err *err)
+wp_rows_add(wp_batch *b, int32_t tenant_id, int kind, const blk_point *points, size_t n,
+            blk_point *scratch, ps_err *err)
 {
     size_t fill[MDL_BUCKETS + 1] = {
         0}; /* of bucket -i at [i]: its count, then where its next point goes */
     for (size_t at = 0; at < n;) {
         size_t run = run_of_metric(points + at, n - at);
         if (run >= WP_PACK_BELOW)
-            PS_TRY(put_rows(b, tenant_id, points[at].metric_id, points + at, run, err));
+            PS_TRY(put_rows(b, tenant_id, kind, points[at].metric_id, points + at, run, err));
         else
             fill[-mdl_bucket(points[at].metric_id)] += run;
         at += run;
@@ -151,7 +167,8 @@ wp_rows_add(wp_batch *b, int32_t tenant_id, const blk_point *points, size_t n, b
     }
     for (int i = 1; i <= MDL_BUCKETS; i++) {
         if (start[i + 1] > start[i])
-            PS_TRY(put_rows(b, tenant_id, -i, scratch + start[i], start[i + 1] - start[i], err));
+            PS_TRY(
+                put_rows(b, tenant_id, kind, -i, scratch + start[i], start[i + 1] - start[i], err));
     }
     return PS_OK;
 }

@@ -2,7 +2,7 @@
  * exemplar.c - exemplars: from the wire into the request, and from there into one SQL call.
  *
  * A bad exemplar never costs anything else and is no reason to answer 400: it is left out and
- * counted, as senders expect.
+ * counted, as senders expect. (In 2.0 it is one if its references are: then the sender is broken.)
  */
 #include "connector/write/internal.h"
 
@@ -56,38 +56,93 @@ put_json(ps_buf *out, const mdl_label *labels, size_t n)
     return !out->failed;
 }
 
+/* Room for n more; *ret_fits false: they are over the limit and left out. */
+static ps_status
+reserve(write_path *w, wp_decoder *d, wp_request *r, size_t n, size_t max_labels, bool *ret_fits,
+        ps_err *err)
+{
+    *ret_fits = (int64_t)(r->n_exemplars + n) <= w->set->ingest_max_exemplars;
+    if (!*ret_fits) {
+        metric_add(w->stats.limits[WP_LIMIT_EXEMPLARS], 1);
+        metric_add(w->stats.refused[WP_REASON_EXEMPLAR], (double)n);
+        return PS_OK;
+    }
+    if (!wp_grow((void **)&d->exemplars, &d->cap_exemplars, n, sizeof(*d->exemplars)) ||
+        !wp_grow((void **)&d->v2_exemplars, &d->cap_v2_exemplars, n, sizeof(*d->v2_exemplars)) ||
+        !wp_grow((void **)&d->labels, &d->cap_labels, max_labels, sizeof(*d->labels)) ||
+        !wp_grow((void **)&r->exemplars, &r->cap_exemplars, r->n_exemplars + n,
+                 sizeof(*r->exemplars)))
+        return ps_fail(err, PS_ENOMEM, "out of memory");
+    return PS_OK;
+}
+
+static ps_status
+take_one(write_path *w, wp_decoder *d, wp_request *r, const wire_exemplar *e, series_ref ref,
+         ps_err *err)
+{
+    wp_exemplar *out = &r->exemplars[r->n_exemplars];
+    if (e->t_ms < d->lo_ms || e->t_ms > d->hi_ms || !put_json(&d->text, e->labels, e->n_labels)) {
+        metric_add(w->stats.refused[WP_REASON_EXEMPLAR], 1);
+        return PS_OK;
+    }
+    *out = (wp_exemplar){.ref = ref, .t_ms = e->t_ms, .value = e->value};
+    if (ps_arena_dup(&r->arena, ps_buf_str(&d->text), &out->json) != PS_OK)
+        return ps_fail(err, PS_ENOMEM, "out of memory");
+    r->n_exemplars++;
+    return PS_OK;
+}
+
 ps_status
 wp_take_exemplars(write_path *w, wp_decoder *d, wp_request *r, const wire_series *s, series_ref ref,
                   ps_err *err)
 {
     size_t n = s->n_exemplars;
-    if ((int64_t)(r->n_exemplars + n) > w->set->ingest_max_exemplars) {
-        metric_add(w->stats.limits[WP_LIMIT_EXEMPLARS], 1);
-        metric_add(w->stats.refused[WP_REASON_EXEMPLAR], (double)n);
-        return PS_OK;
-    }
     size_t max_labels = n > MAX_LABELS_PER_SERIES / 64 ? MAX_LABELS_PER_SERIES : n * 64;
-    if (!wp_grow((void **)&d->exemplars, &d->cap_exemplars, n, sizeof(*d->exemplars)) ||
-        !wp_grow((void **)&d->labels, &d->cap_labels, max_labels, sizeof(*d->labels)) ||
-        !wp_grow((void **)&r->exemplars, &r->cap_exemplars, r->n_exemplars + n,
-                 sizeof(*r->exemplars)))
-        return ps_fail(err, PS_ENOMEM, "out of memory");
+    bool fits;
+    PS_TRY(reserve(w, d, r, n, max_labels, &fits, err));
+    if (!fits)
+        return PS_OK;
     if (wire_series_exemplars(s, d->exemplars, d->labels, max_labels, NULL) != PS_OK) {
         metric_add(w->stats.refused[WP_REASON_EXEMPLAR], (double)n);
         return PS_OK;
     }
+    for (size_t i = 0; i < n; i++)
+        PS_TRY(take_one(w, d, r, &d->exemplars[i], ref, err));
+    return PS_OK;
+}
+
+/* In 2.0 an exemplar whose labels cannot be read is told to the sender, as Prometheus does. */
+ps_status
+wp_take_exemplars_v2(write_path *w, wp_decoder *d, wp_request *r, const wire_series *s,
+                     const wire_v2_reader *reader, const wire_v2_series *v2, series_ref ref,
+                     ps_err *err)
+{
+    size_t n = v2->n_exemplars;
+    size_t max_labels = n > MAX_LABELS_PER_SERIES / 64 ? MAX_LABELS_PER_SERIES : n * 64;
+    bool fits;
+    PS_TRY(reserve(w, d, r, n, max_labels, &fits, err));
+    if (!fits)
+        return PS_OK;
+    if (!wp_grow((void **)&d->refs, &d->cap_refs, 2 * max_labels, sizeof(*d->refs)))
+        return ps_fail(err, PS_ENOMEM, "out of memory");
+    if (wire_v2_exemplars(v2, d->v2_exemplars, d->refs, 2 * max_labels, NULL) != PS_OK) {
+        metric_add(w->stats.refused[WP_REASON_EXEMPLAR], (double)n);
+        return PS_OK;
+    }
     for (size_t i = 0; i < n; i++) {
-        const wire_exemplar *e = &d->exemplars[i];
-        wp_exemplar *out = &r->exemplars[r->n_exemplars];
-        if (e->t_ms < d->lo_ms || e->t_ms > d->hi_ms ||
-            !put_json(&d->text, e->labels, e->n_labels)) {
-            metric_add(w->stats.refused[WP_REASON_EXEMPLAR], 1);
+        const wire_v2_exemplar *e = &d->v2_exemplars[i];
+        const uint32_t *refs = d->refs + e->first_ref;
+        size_t n_labels = e->n_refs / 2;
+        if (wp_points_at_nothing(&reader->symbols, refs, e->n_refs)) {
+            wp_refuse(w, r, WP_REASON_EXEMPLAR, wp_floats(0), wp_series_text(w, d, s),
+                      "an exemplar's label references are odd or out of range");
             continue;
         }
-        *out = (wp_exemplar){.ref = ref, .t_ms = e->t_ms, .value = e->value};
-        if (ps_arena_dup(&r->arena, ps_buf_str(&d->text), &out->json) != PS_OK)
-            return ps_fail(err, PS_ENOMEM, "out of memory");
-        r->n_exemplars++;
+        mdl_label *labels = d->labels;
+        for (size_t k = 0; k < n_labels; k++)
+            labels[k] = (mdl_label){reader->symbols.items[refs[2 * k]],
+                                    reader->symbols.items[refs[2 * k + 1]]};
+        PS_TRY(take_one(w, d, r, &(wire_exemplar){labels, n_labels, e->t_ms, e->value}, ref, err));
     }
     return PS_OK;
 }

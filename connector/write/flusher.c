@@ -21,7 +21,6 @@
     INT64_C(20000000) /* a flush that runs longer no longer keeps the second one waiting */
 enum {
     SUSPECT_LOSSES = 3,
-    EXEMPLAR_WEIGHT = 10, /* samples that an exemplar counts for: it is a row, and text */
     STUBBORN_FAILURES = 3 /* in a row: then the connection is given up, too */
 };
 
@@ -60,7 +59,7 @@ take_batch(flusher *f)
     f->n = 0;
     while (f->n < WP_MAX_BATCH_REQUESTS && (r = wp_peek(w, WP_FLUSH)) != NULL) {
         bool alone = r->losses >= SUSPECT_LOSSES;
-        size_t weight = r->n_points + EXEMPLAR_WEIGHT * r->n_exemplars;
+        size_t weight = wp_request_weight(r);
         if (f->n > 0 && (alone || n_samples + weight > (size_t)w->set->ingest_flush_max_samples))
             break;
         f->requests[f->n++] = wp_take(w, WP_FLUSH);

@@ -43,24 +43,33 @@ series_border(const blk_point *points, size_t lo, size_t hi)
     return mid;
 }
 
+typedef struct suspects { /* the points of one kind of a request */
+    int kind;
+    blk_point *points;
+    size_t *n;
+} suspects;
+
 static void
-refuse_points(flusher *f, wp_request *r, size_t lo, size_t hi, const char *why)
+refuse_points(flusher *f, wp_request *r, const suspects *s, size_t lo, size_t hi, const char *why)
 {
     ps_buf name;
     ps_buf_init(&name, &ps_malloc);
     if (r->named >= WP_REFUSALS_NAMED ||
-        !wp_name_series(f->w, &f->decoder, r, r->points[lo].series_id, &name))
-        ps_buf_addf(&name, "with id %lld", (long long)r->points[lo].series_id);
-    wp_refuse(f->w, r, WP_REASON_DATABASE, (int64_t)(hi - lo), ps_buf_str(&name),
-              "refused by the database: %s", why);
+        !wp_name_series(f->w, &f->decoder, r, s->points[lo].series_id, &name))
+        ps_buf_addf(&name, "with id %lld", (long long)s->points[lo].series_id);
+    int64_t n = (int64_t)(hi - lo);
+    wp_refuse(f->w, r, WP_REASON_DATABASE,
+              s->kind == BLK_KIND_FLOAT ? wp_floats(n) : (wp_counts){.histograms = n},
+              ps_buf_str(&name), "refused by the database: %s", why);
     ps_buf_done(&name);
 }
 
 /* Stores points [lo, hi) but for those of guilty series. What is decided gets metric_id 0. */
 static ps_status
-store_range(flusher *f, wp_request *r, size_t lo, size_t hi, ps_err *err)
+store_range(flusher *f, wp_request *r, const suspects *s, size_t lo, size_t hi, ps_err *err)
 {
-    ps_status status = wp_batch_points(&f->batch, r->tenant_id, r->points + lo, hi - lo, err);
+    ps_status status =
+        wp_batch_points(&f->batch, r->tenant_id, s->kind, s->points + lo, hi - lo, err);
     if (status == PS_OK)
         status = wp_send(f->w, &f->conn, &f->batch, r->generation, NULL, 0, err);
     if (status != PS_OK)
@@ -72,27 +81,45 @@ store_range(flusher *f, wp_request *r, size_t lo, size_t hi, ps_err *err)
     if (status != PS_OK && status != PS_EINVAL)
         return status;
     if (status == PS_EINVAL) {
-        size_t border = series_border(r->points, lo, hi);
+        size_t border = series_border(s->points, lo, hi);
         if (border < hi) {
-            PS_TRY(store_range(f, r, lo, border, err));
-            return r->fatal == PS_OK ? store_range(f, r, border, hi, err) : PS_OK;
+            PS_TRY(store_range(f, r, s, lo, border, err));
+            return r->fatal == PS_OK ? store_range(f, r, s, border, hi, err) : PS_OK;
         }
-        refuse_points(f, r, lo, hi, err->text);
+        refuse_points(f, r, s, lo, hi, err->text);
     }
     for (size_t i = lo; i < hi; i++)
-        r->points[i].metric_id = 0;
+        s->points[i].metric_id = 0;
     return PS_OK;
 }
 
 static void
-keep_undecided(wp_request *r)
+keep_undecided(const suspects *s)
 {
     size_t kept = 0;
-    for (size_t i = 0; i < r->n_points; i++) {
-        if (r->points[i].metric_id != 0)
-            r->points[kept++] = r->points[i];
+    for (size_t i = 0; i < *s->n; i++) {
+        if (s->points[i].metric_id != 0)
+            s->points[kept++] = s->points[i];
     }
-    r->n_points = kept;
+    *s->n = kept;
+}
+
+/* Stores what can be stored of one kind. */
+static ps_status
+store_kind(flusher *f, wp_request *r, const suspects *s, ps_err *err)
+{
+    blk_dup_stats dups = {0};
+    if (*s->n == 0 || r->fatal != PS_OK)
+        return PS_OK;
+    wp_batch *b = &f->batch;
+    if (!wp_grow((void **)&b->scratch, &b->cap_scratch, *s->n, sizeof(*b->scratch)))
+        return ps_fail(err, PS_ENOMEM, "out of memory");
+    *s->n = (s->kind == BLK_KIND_FLOAT
+                 ? blk_points_sort_unique
+                 : blk_histograms_sort_unique)(s->points, b->scratch, *s->n, &dups);
+    ps_status status = store_range(f, r, s, 0, *s->n, err);
+    keep_undecided(s); /* the next try must not send or refuse the same again */
+    return status;
 }
 
 ps_status
@@ -116,11 +143,9 @@ flusher_alone(flusher *f, wp_request *r, ps_status why, ps_err *err)
     }
     if (!pin(w, r))
         return PS_OK;
-    blk_dup_stats dups = {0};
-    r->n_points = blk_points_sort_unique(r->points, f->batch.scratch, r->n_points, &dups);
-    ps_status status = store_range(f, r, 0, r->n_points, err);
-    if (status != PS_OK)
-        keep_undecided(r); /* the next try must not refuse the same again */
+    ps_status status = store_kind(f, r, &(suspects){BLK_KIND_FLOAT, r->points, &r->n_points}, err);
+    if (status == PS_OK)
+        status = store_kind(f, r, &(suspects){BLK_KIND_HISTOGRAM, r->hists, &r->n_hists}, err);
     unpin(w, r);
     return status;
 }

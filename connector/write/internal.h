@@ -38,6 +38,7 @@ enum {
     WP_EXEMPLAR_MAX_BYTES = 1024, /* label text of one exemplar */
     WP_MAX_TENANTS = 10000,       /* remembered */
     WP_MAX_BATCH_REQUESTS = 4096,
+    WP_ROW_MAX_HISTOGRAM_BYTES = 4 << 20, /* of histograms in memory that go into one row */
 };
 
 /* ---- why something was refused: metric labels and words -------------------------------------- */
@@ -47,7 +48,9 @@ typedef enum wp_reason {
     WP_REASON_LABEL_LIMIT, /* label set over a limit */
     WP_REASON_FUTURE,      /* time too far ahead */
     WP_REASON_TIME,        /* time outside timestamptz */
-    WP_REASON_HISTOGRAM,   /* not in this version */
+    WP_REASON_HISTOGRAM,   /* one that makes no sense, or with too many buckets */
+    WP_REASON_REFERENCE,   /* 2.0: to a symbol that is not there */
+    WP_REASON_EMPTY,       /* 2.0: a series without anything */
     WP_REASON_EXEMPLAR,    /* exemplar that cannot be kept */
     WP_REASON_METADATA,
     WP_REASON_DATABASE, /* the database will never take it */
@@ -62,6 +65,7 @@ typedef enum wp_limit {
     WP_LIMIT_SAMPLES,
     WP_LIMIT_EXEMPLARS,
     WP_LIMIT_METADATA,
+    WP_LIMIT_SYMBOLS,
     WP_LIMITS
 } wp_limit;
 
@@ -86,7 +90,8 @@ typedef enum wp_stage {
 } wp_stage;
 
 typedef struct wp_stats { /* set at start; the metrics themselves are lock-free */
-    metric *received, *written, *exemplars_written, *metadata_written, *duplicates, *conflicts;
+    metric *received, *written, *histograms_received, *histograms_written, *exemplars_written,
+        *metadata_written, *duplicates, *conflicts;
     metric *refused[WP_REASONS], *limits[WP_LIMITS], *rejected[WP_REJECTIONS], *stages[WP_STAGES];
     metric *series_resolved, *generation_changes, *flushes, *flush_failures[4], *flush_samples;
     metric *flush_requests, *flush_rows, *flush_bytes, *max_time, *up;
@@ -101,6 +106,7 @@ typedef struct wp_new_series { /* a series that the cache did not know; its poin
     ps_str alias;              /* as the sender wrote them, if that differs and is one piece */
     uint32_t n_labels;
     uint32_t first_point, n_points;
+    uint32_t first_hist, n_hists;
     uint32_t first_exemplar, n_exemplars;
     uint32_t at; /* the resolver's: index in its list of distinct series */
 } wp_new_series;
@@ -111,6 +117,10 @@ typedef struct wp_exemplar {
     double value;
     ps_str json; /* labels; arena */
 } wp_exemplar;
+
+typedef struct wp_counts {
+    int64_t floats, histograms;
+} wp_counts;
 
 typedef struct wp_request {
     /* Constant from submit on. */
@@ -137,17 +147,23 @@ typedef struct wp_request {
     uint32_t losses;   /* connections lost with it on board: from 3 on it is sent alone */
     blk_point *points;
     size_t n_points, cap_points;
+    blk_point *hists; /* of histograms, which are in the arena */
+    size_t n_hists, cap_hists;
+    size_t hists_weight;  /* in samples */
     wp_new_series *fresh; /* n_fresh; malloc'd */
     size_t n_fresh, cap_fresh;
     wp_exemplar *exemplars;
     size_t n_exemplars, cap_exemplars;
     catalog_metadata *metadata;
     size_t n_metadata, cap_metadata;
+    uint64_t *marks; /* of each metadata, for wp_tell; 0: none */
+    size_t cap_marks;
     ps_arena arena; /* what the above borrow */
 
     /* The answer as it grows. */
     ps_status fatal; /* not PS_OK: nothing (more) is stored; `text` says why */
-    int64_t samples_received, samples_refused, exemplars_written;
+    wp_counts received, refused_counts;
+    int64_t exemplars_written;
     uint32_t named, unnamed;
     bool refused; /* something was: 400 */
     size_t text_len;
@@ -175,6 +191,7 @@ struct wp_tenant { /* under path->mu, but for name and id once it is set */
 };
 
 enum { WP_TENANT_BUCKETS = 1024, WP_MAX_SPARE = 64 };
+enum { WP_MARKS = 1024, WP_TOLD_SETS = 8192, WP_TOLD_WAYS = 4 };
 
 /* ---- the path -------------------------------------------------------------------------------- */
 
@@ -211,7 +228,7 @@ struct write_path {
 
     wp_tenant *rings[WP_QUEUES];
     size_t n_queued[WP_QUEUES];
-    size_t waiting_samples; /* in the flush queue */
+    size_t waiting_samples; /* in the flush queue: what it weighs */
 
     int64_t flush_started_ns[WP_FLUSHERS]; /* 0: that one is idle */
     int64_t flush_pause_until_ns;          /* back-off after a failure */
@@ -219,6 +236,8 @@ struct write_path {
     bool poll_wanted, reconnect_wanted;
     /* Of the database that cached ids belong to; set by the resolver. */
     char identity[CATALOG_IDENTITY_BYTES];
+
+    _Atomic uint64_t told[WP_TOLD_SETS][WP_TOLD_WAYS]; /* metadata.c */
 
     _Atomic bool probe_ok, flush_ok;
     _Atomic int64_t last_ok_ns;
@@ -255,8 +274,20 @@ typedef struct wp_decoder { /* a thread's scratch memory */
     size_t cap_samples;
     wire_exemplar *exemplars;
     size_t cap_exemplars;
+    wire_histogram *histograms;
+    size_t cap_histograms;
+    /* 2.0 */
+    ps_arena symbols; /* the table of the message */
+    ps_buf wire_key;  /* a label set as it would stand in 1.0 */
+    uint32_t *refs;
+    size_t cap_refs;
+    wire_v2_exemplar *v2_exemplars;
+    size_t cap_v2_exemplars;
+    size_t expanded;          /* bytes of texts that references stood for */
+    uint64_t marks[WP_MARKS]; /* metadata of this message that is noted already */
+    bool marked;
     /* Other spellings of known sets, for the cache; keys in the message. */
-    series_cache_item *aliases;
+    series_cache_item *aliases; /* keys of 2.0 in the request's arena */
     size_t n_aliases, cap_aliases;
     int64_t lo_ms, hi_ms; /* times that are accepted */
 } wp_decoder;
@@ -269,6 +300,36 @@ bool wp_name_series(write_path *w, wp_decoder *d, const wp_request *r, int64_t s
                     ps_buf *out);
 /* Wire form of canonical labels (the cache's key). */
 void wp_put_key(ps_buf *out, const mdl_label *labels, size_t n);
+
+static inline wp_counts
+wp_floats(int64_t n)
+{
+    return (wp_counts){.floats = n};
+}
+
+/* take.c: what both versions do with a series. s: labels and counts; v2: NULL, or where its parts are
+ * (then s has only labels). *ret_refused: as a whole. */
+ps_status wp_take_series(write_path *w, wp_decoder *d, wp_request *r, series_cursor *cur,
+                         const wire_series *s, const wire_v2_reader *reader,
+                         const wire_v2_series *v2, bool *ret_refused, ps_err *err) PS_MUST_CHECK;
+ps_status wp_over_limit(write_path *w, wp_limit limit, int64_t max, const char *what, ps_err *err);
+enum { WP_SERIES_PER_BREATH = 4096 };
+
+/* metadata.c; mark: 0, or what wp_metadata_mark said. */
+ps_status wp_take_metadata(write_path *w, wp_request *r, const wire_metadata *m, uint64_t mark,
+                           ps_err *err) PS_MUST_CHECK;
+/* The same metadata of the same catalog in the same minutes has the same mark. */
+uint64_t wp_metadata_mark(const write_path *w, const wp_request *r, int64_t now_ms,
+                          const wire_metadata *m);
+bool wp_is_told(const write_path *w, uint64_t mark); /* the database has it */
+void wp_tell(write_path *w, uint64_t mark);
+
+/* decode_v2.c */
+ps_status wp_walk_v2(write_path *w, wp_decoder *d, wp_request *r, series_cursor *cur,
+                     ps_str message, ps_err *err) PS_MUST_CHECK;
+bool wp_name_series_v2(write_path *w, wp_decoder *d, const wp_request *r, series_cursor *cur,
+                       ps_str message, int64_t series_id, ps_buf *out);
+bool wp_points_at_nothing(const wire_v2_symbols *symbols, const uint32_t *refs, size_t n);
 
 /* What became of a series: refused, new (its number in r->fresh), or known. */
 typedef struct wp_lookup {
@@ -286,6 +347,9 @@ ps_str wp_series_text(const write_path *w, wp_decoder *d, const wire_series *s);
 /* exemplar.c */
 ps_status wp_take_exemplars(write_path *w, wp_decoder *d, wp_request *r, const wire_series *s,
                             series_ref ref, ps_err *err) PS_MUST_CHECK;
+ps_status wp_take_exemplars_v2(write_path *w, wp_decoder *d, wp_request *r, const wire_series *s,
+                               const wire_v2_reader *reader, const wire_v2_series *v2,
+                               series_ref ref, ps_err *err) PS_MUST_CHECK;
 /* A call of insert_exemplars. */
 void wp_exemplars_sql(ps_buf *out, wp_request *const *requests, size_t n);
 
@@ -295,9 +359,17 @@ void wp_request_reset(wp_request *r);               /* forgets what decoding fou
 void wp_request_trim(wp_request *r);                /* and gives the memory back */
 void wp_request_free(write_path *w, wp_request *r); /* under mu */
 size_t wp_request_bytes(const wp_request *r);
+/* What it weighs in a flush, in samples. */
+size_t wp_request_weight(const wp_request *r);
+/* It has something to flush. */
+static inline bool
+wp_request_has_data(const wp_request *r)
+{
+    return r->n_points > 0 || r->n_hists > 0 || r->n_exemplars > 0;
+}
 bool wp_grow(void **array, size_t *cap, size_t need, size_t item_size);
 /* Notes a refusal: series (may be empty) and reason go into the answer while there is room. */
-void wp_refuse(write_path *w, wp_request *r, wp_reason reason, int64_t n_samples, ps_str series,
+void wp_refuse(write_path *w, wp_request *r, wp_reason reason, wp_counts n, ps_str series,
                const char *fmt, ...) PS_PRINTF(6, 7);
 /* Sets r->fatal. */
 void wp_fatal(wp_request *r, ps_status status, const char *fmt, ...) PS_PRINTF(3, 4);
@@ -324,11 +396,11 @@ void wp_batch_done(wp_batch *b);
 /* Rows for all points of the requests (sorted by tenant in place). */
 ps_status wp_batch_requests(wp_batch *b, wp_request **requests, size_t n,
                             ps_err *err) PS_MUST_CHECK;
-/* Rows for points that are sorted and unique already. */
-ps_status wp_batch_points(wp_batch *b, int32_t tenant_id, const blk_point *points, size_t n,
-                          ps_err *err) PS_MUST_CHECK;
+/* Rows for points that are sorted and unique already; kind: BLK_KIND_FLOAT or _HISTOGRAM. */
+ps_status wp_batch_points(wp_batch *b, int32_t tenant_id, int kind, const blk_point *points,
+                          size_t n, ps_err *err) PS_MUST_CHECK;
 void wp_rows_begin(wp_batch *b);
-ps_status wp_rows_add(wp_batch *b, int32_t tenant_id, const blk_point *points, size_t n,
+ps_status wp_rows_add(wp_batch *b, int32_t tenant_id, int kind, const blk_point *points, size_t n,
                       blk_point *scratch, ps_err *err) PS_MUST_CHECK;
 ps_status wp_rows_end(wp_batch *b, ps_err *err) PS_MUST_CHECK;
 

@@ -67,8 +67,8 @@ static void
 refuse_labels(write_path *w, wp_decoder *d, wp_request *r, const wire_series *s, const ps_err *why)
 {
     ps_str text = r->named < WP_REFUSALS_NAMED ? wp_series_text(w, d, s) : (ps_str){0};
-    wp_refuse(w, r, why->code == PS_ELIMIT ? WP_REASON_LABEL_LIMIT : WP_REASON_LABELS, s->n_samples,
-              text, "%s", why->text);
+    wp_refuse(w, r, why->code == PS_ELIMIT ? WP_REASON_LABEL_LIMIT : WP_REASON_LABELS,
+              (wp_counts){s->n_samples, s->n_histograms}, text, "%s", why->text);
 }
 
 /* Notes the series (key in d->key) for the resolver. */
@@ -122,8 +122,11 @@ wp_lookup_slow(write_path *w, wp_decoder *d, wp_request *r, series_cursor *cur,
     if (s->label_bytes.len > 0) {
         if (!wp_grow((void **)&d->aliases, &d->cap_aliases, d->n_aliases + 1, sizeof(*d->aliases)))
             return ps_fail(err, PS_ENOMEM, "out of memory");
+        ps_str alias = s->label_bytes;
+        if (r->in.version == WRITE_V2 && ps_arena_dup(&r->arena, alias, &alias) != PS_OK)
+            return ps_fail(err, PS_ENOMEM, "out of memory");
         d->aliases[d->n_aliases++] =
-            (series_cache_item){.key = s->label_bytes, .tenant_id = r->tenant_id, .ref = ret->ref};
+            (series_cache_item){.key = alias, .tenant_id = r->tenant_id, .ref = ret->ref};
     }
     return PS_OK;
 }

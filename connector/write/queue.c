@@ -66,7 +66,7 @@ wp_push(write_path *w, wp_request *r, wp_queue queue, bool front)
     r->queue = queue;
     w->n_queued[queue]++;
     if (queue == WP_FLUSH)
-        w->waiting_samples += r->n_points;
+        w->waiting_samples += wp_request_weight(r);
 }
 
 void
@@ -86,7 +86,7 @@ wp_remove(write_path *w, wp_request *r)
     r->queued = false;
     w->n_queued[queue]--;
     if (queue == WP_FLUSH)
-        w->waiting_samples -= r->n_points;
+        w->waiting_samples -= wp_request_weight(r);
     if (list->head == NULL)
         ring_remove(w, r->tenant, queue);
 }

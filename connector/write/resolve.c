@@ -203,7 +203,28 @@ refuse_series(write_path *w, wp_decoder *d, wp_request *r, const wp_new_series *
     }
     wire_series as_wire = {.bytes = s->key, .label_bytes = s->key, .n_labels = s->n_labels};
     ps_str text = r->named < WP_REFUSALS_NAMED ? wp_series_text(w, d, &as_wire) : (ps_str){0};
-    wp_refuse(w, r, WP_REASON_DATABASE, fresh->n_points, text, "refused by the database: %s", why);
+    wp_refuse(w, r, WP_REASON_DATABASE, (wp_counts){fresh->n_points, fresh->n_hists}, text,
+              "refused by the database: %s", why);
+}
+
+static void
+fill_points(blk_point *points, uint32_t n, series_ref ref)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        points[i].series_id = ref.series_id;
+        points[i].metric_id = ref.metric_id;
+    }
+}
+
+static size_t
+keep_filled(blk_point *points, size_t n)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (points[i].metric_id != 0)
+            points[kept++] = points[i];
+    }
+    return kept;
 }
 
 /* Writes ids into the points that wait for them and takes out those of refused series (metric
@@ -220,23 +241,17 @@ fill_request(write_path *w, wp_resolve *x, wp_decoder *d, wp_request *r)
             holes = true;
             continue;
         }
-        for (uint32_t i = 0; i < fresh->n_points; i++) {
-            r->points[fresh->first_point + i].series_id = s->ref.series_id;
-            r->points[fresh->first_point + i].metric_id = s->ref.metric_id;
-        }
+        fill_points(r->points + fresh->first_point, fresh->n_points, s->ref);
+        fill_points(r->hists + fresh->first_hist, fresh->n_hists, s->ref);
         for (uint32_t i = 0; i < fresh->n_exemplars; i++)
             r->exemplars[fresh->first_exemplar + i].ref = s->ref;
     }
     r->n_fresh = 0;
     if (!holes)
         return;
+    r->n_points = keep_filled(r->points, r->n_points);
+    r->n_hists = keep_filled(r->hists, r->n_hists);
     size_t kept = 0;
-    for (size_t i = 0; i < r->n_points; i++) {
-        if (r->points[i].metric_id != 0)
-            r->points[kept++] = r->points[i];
-    }
-    r->n_points = kept;
-    kept = 0;
     for (size_t i = 0; i < r->n_exemplars; i++) {
         if (r->exemplars[i].ref.metric_id != 0)
             r->exemplars[kept++] = r->exemplars[i];

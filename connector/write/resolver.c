@@ -146,6 +146,8 @@ store_metadata(resolver *rs, wp_request *r, size_t lo, size_t hi, ps_err *err)
         catalog_upsert_metadata(rs->conn.pg, &wait, r->tenant_id, r->metadata + lo, hi - lo, err);
     if (status == PS_OK) {
         metric_add(w->stats.metadata_written, (double)(hi - lo));
+        for (size_t i = lo; i < hi; i++)
+            wp_tell(w, r->marks[i]);
         return PS_OK;
     }
     if (!wp_conn_settle(w, &rs->conn))
@@ -158,9 +160,9 @@ store_metadata(resolver *rs, wp_request *r, size_t lo, size_t hi, ps_err *err)
         return store_metadata(rs, r, mid, hi, err);
     }
     /* Samples must not suffer: the request goes on, and its answer says so. */
-    wp_refuse(w, r, WP_REASON_METADATA, 0, (ps_str){0}, "metadata of %.*s%s not stored: %s",
-              (int)ps_utf8_prefix(r->metadata[lo].family, 128), r->metadata[lo].family.ptr,
-              hi - lo > 1 ? " and others" : "", err->text);
+    wp_refuse(w, r, WP_REASON_METADATA, wp_floats(0), (ps_str){0},
+              "metadata of %.*s%s not stored: %s", (int)ps_utf8_prefix(r->metadata[lo].family, 128),
+              r->metadata[lo].family.ptr, hi - lo > 1 ? " and others" : "", err->text);
     return PS_OK;
 }
 
@@ -168,7 +170,7 @@ static void
 pass_on(write_path *w, wp_request *r)
 {
     wp_observe(w, WP_STAGE_RESOLVE, r->entered_ns);
-    if (r->fatal == PS_OK && (r->n_points > 0 || r->n_exemplars > 0))
+    if (r->fatal == PS_OK && wp_request_has_data(r))
         wp_route(w, r, WP_FLUSH, false);
     else
         wp_finish(w, r);

@@ -18,6 +18,7 @@ static const char *const reason_names[WP_REASONS] = {
     [WP_REASON_FUTURE] = "future",       [WP_REASON_TIME] = "time",
     [WP_REASON_HISTOGRAM] = "histogram", [WP_REASON_EXEMPLAR] = "exemplar",
     [WP_REASON_METADATA] = "metadata",   [WP_REASON_DATABASE] = "database",
+    [WP_REASON_REFERENCE] = "reference", [WP_REASON_EMPTY] = "empty",
 };
 
 const char *
@@ -118,6 +119,8 @@ init_refusals(wp_stats *s, metrics *m)
         [WP_REASON_EXEMPLAR] = TYPE ",reason=\"exemplar\"",
         [WP_REASON_METADATA] = TYPE ",reason=\"metadata\"",
         [WP_REASON_DATABASE] = TYPE ",reason=\"database\"",
+        [WP_REASON_REFERENCE] = TYPE ",reason=\"reference\"",
+        [WP_REASON_EMPTY] = TYPE ",reason=\"empty\"",
     };
     static const char *const limit_labels[WP_LIMITS] = {
         [WP_LIMIT_BODY] = TYPE ",limit=\"body-bytes\"",
@@ -126,6 +129,7 @@ init_refusals(wp_stats *s, metrics *m)
         [WP_LIMIT_SAMPLES] = TYPE ",limit=\"samples\"",
         [WP_LIMIT_EXEMPLARS] = TYPE ",limit=\"exemplars\"",
         [WP_LIMIT_METADATA] = TYPE ",limit=\"metadata\"",
+        [WP_LIMIT_SYMBOLS] = TYPE ",limit=\"symbols\"",
     };
     static const char *const rejection_labels[WP_REJECTIONS] = {
         [WP_REJECT_QUEUE_REQUESTS] = TYPE ",reason=\"queue-requests\"",
@@ -191,6 +195,12 @@ wp_stats_init(write_path *w, metrics *m)
                                   "Items in requests as received.", TYPE ",kind=\"sample\"");
     s->written = metrics_counter(m, "promscale_ingest_items_total", "Items committed and flushed.",
                                  TYPE ",kind=\"sample\"");
+    s->histograms_received =
+        metrics_counter(m, "promscale_ingest_items_received", "Items in requests as received.",
+                        TYPE ",kind=\"histogram\"");
+    s->histograms_written =
+        metrics_counter(m, "promscale_ingest_items_total", "Items committed and flushed.",
+                        TYPE ",kind=\"histogram\"");
     s->exemplars_written =
         metrics_counter(m, "promscale_ingest_items_total", "Items committed and flushed.",
                         TYPE ",kind=\"exemplar\"");

@@ -46,7 +46,7 @@ decode_one(write_path *w, wp_decoder *d, wp_request *r)
         wp_route(w, r, WP_RESOLVE, false);
     } else if (r->n_fresh > 0 || r->n_metadata > 0) {
         wp_route(w, r, WP_RESOLVE, false);
-    } else if (r->n_points > 0 || r->n_exemplars > 0) {
+    } else if (wp_request_has_data(r)) {
         wp_route(w, r, WP_FLUSH, false);
     } else {
         wp_finish(w, r);

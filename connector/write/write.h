@@ -21,19 +21,27 @@ typedef enum write_encoding {
     WRITE_PLAIN   /* protobuf as it is: the self-scrape */
 } write_encoding;
 
+typedef enum write_version {
+    WRITE_V1, /* prometheus.WriteRequest */
+    WRITE_V2  /* io.prometheus.write.v2.Request */
+} write_version;
+
 typedef struct write_request {
     uint64_t request_id;
     ps_str tenant; /* "" = none; borrowed until done */
     ps_str body;   /* borrowed until done */
     write_encoding encoding;
+    write_version version;
 } write_request;
 
 typedef struct write_result {
-    ps_status status; /* PS_OK: everything is committed and flushed.
+    ps_status status;                         /* PS_OK: everything is committed and flushed.
                          PS_EINVAL: what is good is committed and flushed, the rest refused.
                          PS_ELIMIT, PS_ECORRUPT: nothing was stored (too large as a whole, or
                          unreadable). PS_EUNAVAILABLE: send again later. */
-    int64_t samples_written, samples_refused, exemplars_written;
+    int64_t samples_written, samples_refused; /* of floats */
+    int64_t histograms_written, histograms_refused;
+    int64_t exemplars_written;
     const char *text; /* what was wrong, NUL-terminated; borrowed during the call; "" if nothing */
 } write_result;
 

@@ -277,8 +277,8 @@ scan_field(const wire_field *f, wire_v2_series *s)
 {
     if (f->number == REFS) {
         /* Usually there is one field, and wire_v2_refs needs not look for it. */
-        s->ref_bytes = s->n_refs == 0 && f->type == WIRE_LENGTH ? wire_field_str(f)
-                                                                : (ps_str){NULL, 0};
+        s->ref_bytes =
+            s->n_refs == 0 && f->type == WIRE_LENGTH ? wire_field_str(f) : (ps_str){NULL, 0};
         return count_refs(f, &s->n_refs);
     }
     if (f->number == CREATED) {
@@ -299,8 +299,7 @@ scan_series(const uint8_t **pos, const uint8_t *end, wire_v2_series *ret)
         const uint8_t *p = *pos;
         if (PS_LIKELY(end - p >= 2 && (p[0] & 7) == WIRE_LENGTH && p[0] < 0x40 && p[1] < 0x80 &&
                       p[1] <= end - p - 2)) {
-            f = (wire_field){
-                .number = p[0] >> 3, .type = WIRE_LENGTH, .data = p + 2, .len = p[1]};
+            f = (wire_field){.number = p[0] >> 3, .type = WIRE_LENGTH, .data = p + 2, .len = p[1]};
             p += 2 + p[1];
         } else {
             const char *why = wire_read_field(&p, end, &f);

@@ -115,8 +115,8 @@ typedef struct wire_v2_series {
     uint32_t n_samples, n_exemplars, n_histograms;
     bool has_metadata;
     uint32_t type, help_ref, unit_ref; /* of metadata; not checked */
-    int64_t created_ms; /* field 6 of early senders: start of samples that have none; or 0 */
-    ps_str ref_bytes;   /* private: all references, if they are packed in one field */
+    int64_t created_ms;  /* field 6 of early senders: start of samples that have none; or 0 */
+    ps_str ref_bytes;    /* private: all references, if they are packed in one field */
     uint32_t samples_at; /* private: where the first sample is in bytes */
 } wire_v2_series;
 

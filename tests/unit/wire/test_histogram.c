@@ -63,13 +63,13 @@ assert_refused(const char *hex, const char *part)
 
 /* ---- what is read ----------------------------------------------------------------------------- */
 
-#define COUNT_7 "08 07 "                    /* count_int */
-#define SUM_2 "19 0000000000000040 "        /* sum */
-#define ZERO_1 "30 01 "                     /* zero_count_int */
-#define SPAN_0_2 "5a 02 10 02 "             /* positive_spans {0, 2} */
-#define DELTAS_2_4 "62 02 04 04 "           /* positive_deltas 2, 2: populations 2, 4 */
-#define TIME_5 "78 05 "                     /* timestamp */
-#define START_3 "88 01 03 "                 /* start_timestamp */
+#define COUNT_7 "08 07 "             /* count_int */
+#define SUM_2 "19 0000000000000040 " /* sum */
+#define ZERO_1 "30 01 "              /* zero_count_int */
+#define SPAN_0_2 "5a 02 10 02 "      /* positive_spans {0, 2} */
+#define DELTAS_2_4 "62 02 04 04 "    /* positive_deltas 2, 2: populations 2, 4 */
+#define TIME_5 "78 05 "              /* timestamp */
+#define START_3 "88 01 03 "          /* start_timestamp */
 
 static void
 integers(void **state)
@@ -118,8 +118,9 @@ stale_and_custom(void **state)
     assert_true(hst_is_stale(r.h.histogram));
     done(&r);
     /* schema -53, bounds 1 and 2, all three buckets */
-    read_hex(&r, "08 06 " SUM_2 "20 69 5a 02 10 03 62 03 02 02 02 "
-                 "82 01 10 000000000000f03f 0000000000000040",
+    read_hex(&r,
+             "08 06 " SUM_2 "20 69 5a 02 10 03 62 03 02 02 02 "
+             "82 01 10 000000000000f03f 0000000000000040",
              false);
     assert_text(&r, "{count:6, sum:2, [-Inf,1]:1, (1,2]:2, (2,+Inf]:3}");
     done(&r);
@@ -147,7 +148,8 @@ high_schemas_are_reduced(void **state)
     (void)state;
     read r;
     /* schema 9: indexes 0, 1, 2, 3 and 7 become 0, 1 (of two), 2 and 4 */
-    read_hex(&r, "08 0f 19 000000000000f03f 20 12 5a 02 10 04 5a 04 08 06 10 01 62 05 02 02 02 02 02",
+    read_hex(&r,
+             "08 0f 19 000000000000f03f 20 12 5a 02 10 04 5a 04 08 06 10 01 62 05 02 02 02 02 02",
              false);
     assert_null(r.h.why);
     const hst_hist *h = r.h.histogram;

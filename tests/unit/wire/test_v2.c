@@ -133,7 +133,8 @@ what_is_wrong_with_the_table(void **state)
     request m;
     ps_err err;
     uint8_t bytes[64];
-    assert_int_equal(open_bytes(&m, bytes, test_unhex(bytes, "22 01 61 22 00"), 10, &err), PS_EINVAL);
+    assert_int_equal(open_bytes(&m, bytes, test_unhex(bytes, "22 01 61 22 00"), 10, &err),
+                     PS_EINVAL);
     done(&m);
     assert_int_equal(open_bytes(&m, bytes, test_unhex(bytes, "22 00 22 00 22 00"), 2, &err),
                      PS_ELIMIT);
@@ -152,15 +153,17 @@ what_is_wrong_in_a_series(void **state)
 {
     (void)state;
     static const char *const damaged[] = {
-        "2a 03 0a 02 01",             /* references end beyond the series */
-        "2a 03 0a 01 80",             /* within a number */
-        "2a 05 0d 00000000",          /* of fixed size */
-        "2a 02 10 01",                /* a sample that is a number */
-        "2a 04 12 02 08 01",          /* its value is a varint */
-        "2a 0c 12 0a 09 000000000000f03f 10", "2a 04 22 02 10 01", "2a 04 2a 02 0a 00",
-        "2a 03 1a 01 08",             /* a histogram that ends within a field */
-        "2a 02 32 00",                /* created: a text */
-        "2a 02 02 00",                /* field 0 */
+        "2a 03 0a 02 01",    /* references end beyond the series */
+        "2a 03 0a 01 80",    /* within a number */
+        "2a 05 0d 00000000", /* of fixed size */
+        "2a 02 10 01",       /* a sample that is a number */
+        "2a 04 12 02 08 01", /* its value is a varint */
+        "2a 0c 12 0a 09 000000000000f03f 10",
+        "2a 04 22 02 10 01",
+        "2a 04 2a 02 0a 00",
+        "2a 03 1a 01 08", /* a histogram that ends within a field */
+        "2a 02 32 00",    /* created: a text */
+        "2a 02 02 00",    /* field 0 */
         "2a 01 80",
     };
     for (size_t i = 0; i < PS_ARRAY_LEN(damaged); i++) {
@@ -212,7 +215,8 @@ bytes_are_as_the_format_says(void **state)
     assert_int_equal(wire_v2_writer_finish(w, &out, NULL), PS_OK);
     assert_int_equal(out.len, 2);
     for (int i = 0; i < 100; i++)
-        wire_v2_write(w, &(wire_v2_item){.labels = {labels, 2}, .samples = samples, .n_samples = 2});
+        wire_v2_write(w,
+                      &(wire_v2_item){.labels = {labels, 2}, .samples = samples, .n_samples = 2});
     assert_int_equal(wire_v2_writer_finish(w, &out, NULL), PS_ELIMIT);
     wire_v2_writer_free(w);
     ps_buf_done(&out);
@@ -271,8 +275,10 @@ all_comes_back(void **state)
         static wire_v2_item items[SERIES];
         const hst_span span = {0, 1};
         const double count = 3;
-        const hst_hist h = {
-            .count = 3, .sum = 1, .positive = {&span, 1, 1, &count}, .integer = true};
+        const hst_hist h = {.count = 3,
+                            .sum = 1,
+                            .positive = {&span, 1, 1, &count},
+                            .integer = true};
         const wire_histogram hs[2] = {{.t_ms = 1, .start_ms = 9, .histogram = &h},
                                       {.t_ms = 2, .start_ms = round, .histogram = &h}};
         for (int i = 0; i < SERIES; i++) {
@@ -282,9 +288,8 @@ all_comes_back(void **state)
                                       .histograms = hs,
                                       .n_histograms = test_random_below(&random, 3)};
             for (size_t k = 0; k < LABELS; k++)
-                labels[i][k] =
-                    (mdl_label){text(test_random_below(&random, 5000)),
-                                text(test_random_below(&random, 5000))};
+                labels[i][k] = (mdl_label){text(test_random_below(&random, 5000)),
+                                           text(test_random_below(&random, 5000))};
             for (size_t k = 0; k < 8; k++)
                 samples[i][k] = (wire_sample){
                     (int64_t)(test_random_u64(&random) >> test_random_below(&random, 64)),
@@ -320,8 +325,9 @@ running_out_of_memory(void **state)
         wire_v2_writer *w = wire_v2_writer_new(&a, 1 << 20);
         ps_status status = PS_ENOMEM;
         if (w != NULL) {
-            wire_v2_write(w, &(wire_v2_item){
-                                 .labels = {labels, 2}, .samples = &sample, .n_samples = 1});
+            wire_v2_write(w, &(wire_v2_item){.labels = {labels, 2},
+                                             .samples = &sample,
+                                             .n_samples = 1});
             status = wire_v2_writer_finish(w, &out, NULL);
         }
         wire_v2_writer_free(w);

@@ -25,7 +25,8 @@ bytes_are_as_the_format_says(void **state)
 {
     (void)state;
     const mdl_label labels[] = {L("__name__", "up"), L("j", "x")};
-    const wire_sample samples[] = {{1, 1.0, 0}, {-1, 0.0, 0}, {0, -0.0, 0}, {0, 0.0, 0}, {300, 2.0, 0}};
+    const wire_sample samples[] = {
+        {1, 1.0, 0}, {-1, 0.0, 0}, {0, -0.0, 0}, {0, 0.0, 0}, {300, 2.0, 0}};
     const mdl_label trace[] = {L("t", "9")};
     const wire_exemplar exemplar = {trace, 1, 5, 1.0};
     ps_buf out;

@@ -29,6 +29,8 @@ sender_settings(void)
                       .ingest_max_label_set_bytes = 256 << 10,
                       .ingest_max_exemplars = 10000,
                       .ingest_max_metadata = 10000,
+                      .ingest_max_symbols = 1000000,
+                      .ingest_max_histogram_buckets = 16384,
                       .ingest_max_future_ms = 600000,
                       .ingest_queue_requests = 1000,
                       .ingest_queue_bytes = 256 << 20,

@@ -40,6 +40,8 @@ set_up(void **state)
                         .ingest_max_label_set_bytes = 200,
                         .ingest_max_exemplars = 3,
                         .ingest_max_metadata = 2,
+                        .ingest_max_symbols = 100,
+                        .ingest_max_histogram_buckets = 100,
                         .ingest_max_future_ms = 600000,
                         .ingest_queue_requests = 10};
     series_cache_config cache = {.max_bytes = 1 << 20, .seed = 3};
@@ -198,7 +200,7 @@ test_bad_series_cost_nothing_else(void **state)
         decode(f);
         char labels[64];
         snprintf(labels, sizeof(labels), "type=\"metric\",reason=\"%s\"", bad_series[i].reason);
-        bool ok = f->r.fatal == PS_OK && f->r.n_points == 2 && f->r.samples_refused == 1 &&
+        bool ok = f->r.fatal == PS_OK && f->r.n_points == 2 && f->r.refused_counts.floats == 1 &&
                   f->r.refused && strstr(f->r.text, bad_series[i].text) != NULL &&
                   ps_utf8_valid(ps_str_c(f->r.text)) &&
                   counter(f, "promscale_ingest_items_refused_total", labels) == 1;
@@ -212,18 +214,20 @@ test_bad_series_cost_nothing_else(void **state)
 }
 
 static void
-test_histograms_are_refused_by_name(void **state)
+test_bad_histograms_are_refused_by_name(void **state)
 {
     fixture *f = *state;
-    /* TimeSeries: the label __name__="h", then a histogram (field 4) with an empty body */
-    ps_buf_add(&f->message, "\x0a\x11\x0a\x0d\x0a\x08__name__\x12\x01h\x22\x00", 19);
+    /* TimeSeries: the label __name__="h", then a histogram (field 4) that counts 1 in no bucket */
+    ps_buf_add(&f->message, "\x0a\x13\x0a\x0d\x0a\x08__name__\x12\x01h\x22\x02\x08\x01", 21);
     add(f, good, 2, NOW, 1);
     decode(f);
     assert_int_equal(f->r.fatal, PS_OK);
     assert_int_equal(f->r.n_points, 1);
-    assert_int_equal(f->r.samples_refused, 1);
-    assert_int_equal(f->r.samples_received, 2);
-    assert_non_null(strstr(f->r.text, "series h: native histograms are not in this version"));
+    assert_int_equal(f->r.refused_counts.histograms, 1);
+    assert_int_equal(f->r.received.histograms, 1);
+    assert_int_equal(f->r.received.floats, 1);
+    assert_int_equal(f->r.n_fresh, 1); /* only the good one is to be created */
+    assert_non_null(strstr(f->r.text, "series h: histogram's observation count should equal"));
 }
 
 static void
@@ -237,7 +241,7 @@ test_only_the_first_are_named(void **state)
         add(f, labels, 1, NOW, 1);
     }
     decode(f);
-    assert_int_equal(f->r.samples_refused, 50);
+    assert_int_equal(f->r.refused_counts.floats, 50);
     assert_int_equal(f->r.named, WP_REFUSALS_NAMED);
     assert_int_equal(f->r.unnamed, 50 - WP_REFUSALS_NAMED);
     assert_non_null(strstr(f->r.text, "v0"));
@@ -443,7 +447,7 @@ test_series_that_carry_nothing(void **state)
     decode(f);
     assert_int_equal(f->r.n_points, 0);
     assert_int_equal(f->r.n_fresh, 0); /* it is not created either */
-    assert_int_equal(f->r.samples_refused, 1);
+    assert_int_equal(f->r.refused_counts.floats, 1);
 }
 
 int
@@ -452,7 +456,7 @@ main(void)
 #define CASE(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(test_bad_series_cost_nothing_else, tear_down),
-        CASE(test_histograms_are_refused_by_name),
+        CASE(test_bad_histograms_are_refused_by_name),
         CASE(test_only_the_first_are_named),
         CASE(test_limit_series),
         CASE(test_limit_samples),

@@ -115,6 +115,31 @@ fill_metadata(ps_buf *message, bool beyond)
                                                       PS_STR("u")});
 }
 
+/* 2.0: "" and "__name__", "m" and so on. */
+static void
+fill_symbols(ps_buf *message, bool beyond)
+{
+    const mdl_label labels[] = {name_and[0], {PS_STR("a"), {"x", beyond}}};
+    wire_v2_writer *w = wire_v2_writer_new(&ps_malloc, 1000);
+    wire_v2_write(w, &(wire_v2_item){.labels = {labels, 2},
+                                     .samples = &(wire_sample){NOW, 1, 0},
+                                     .n_samples = 1});
+    assert_int_equal(wire_v2_writer_finish(w, message, NULL), PS_OK);
+    wire_v2_writer_free(w);
+}
+
+static void
+fill_buckets(ps_buf *message, bool beyond)
+{
+    static const double counts[] = {1, 1, 1, 1};
+    const hst_span span = {0, 3 + beyond};
+    const hst_hist h = {.count = span.length,
+                        .positive = {&span, 1, span.length, counts},
+                        .integer = true};
+    wire_write_series_histograms(message, (mdl_labels){name_and, 1},
+                                 &(wire_histogram){.t_ms = NOW, .histogram = &h}, 1);
+}
+
 static void
 fill_future(ps_buf *message, bool beyond)
 {
@@ -145,21 +170,28 @@ static const struct limit {
     const char *metric, *label, *label_value;
     fill_fn fill;
     ps_status status;
+    write_version version;
 } limits[] = {
-    {"ingest.max-body-bytes", "1KB", HITS, "body-bytes", fill_1kb, PS_ELIMIT},
-    {"ingest.max-decompressed-bytes", "1KB", HITS, "decompressed-bytes", fill_1kb, PS_ELIMIT},
-    {"ingest.max-series", "3", HITS, "series", fill_series, PS_ELIMIT},
-    {"ingest.max-samples", "2", HITS, "samples", fill_samples, PS_ELIMIT},
-    {"ingest.max-labels", "1", REFUSED, "label-limit", fill_labels, PS_EINVAL},
-    {"ingest.max-label-name-bytes", "16", REFUSED, "label-limit", fill_label_name, PS_EINVAL},
-    {"ingest.max-label-value-bytes", "16", REFUSED, "label-limit", fill_label_value, PS_EINVAL},
-    {"ingest.max-label-set-bytes", "64", REFUSED, "label-limit", fill_label_set, PS_EINVAL},
-    {"ingest.max-exemplars", "2", HITS, "exemplars", fill_exemplars, PS_OK},
-    {"ingest.max-metadata", "2", HITS, "metadata", fill_metadata, PS_OK},
-    {"ingest.max-future", "1m", REFUSED, "future", fill_future, PS_EINVAL},
-    {"ingest.queue-requests", "1", REJECTED, "queue-requests", fill_one, PS_EUNAVAILABLE},
-    {"ingest.queue-bytes", "1MB", REJECTED, "queue-bytes", fill_600kb, PS_EUNAVAILABLE},
-    {"ingest.timeout", "300ms", REJECTED, "timeout", NULL, PS_EUNAVAILABLE},
+    {"ingest.max-body-bytes", "1KB", HITS, "body-bytes", fill_1kb, PS_ELIMIT, WRITE_V1},
+    {"ingest.max-decompressed-bytes", "1KB", HITS, "decompressed-bytes", fill_1kb, PS_ELIMIT,
+     WRITE_V1},
+    {"ingest.max-series", "3", HITS, "series", fill_series, PS_ELIMIT, WRITE_V1},
+    {"ingest.max-samples", "2", HITS, "samples", fill_samples, PS_ELIMIT, WRITE_V1},
+    {"ingest.max-labels", "1", REFUSED, "label-limit", fill_labels, PS_EINVAL, WRITE_V1},
+    {"ingest.max-label-name-bytes", "16", REFUSED, "label-limit", fill_label_name, PS_EINVAL,
+     WRITE_V1},
+    {"ingest.max-label-value-bytes", "16", REFUSED, "label-limit", fill_label_value, PS_EINVAL,
+     WRITE_V1},
+    {"ingest.max-label-set-bytes", "64", REFUSED, "label-limit", fill_label_set, PS_EINVAL,
+     WRITE_V1},
+    {"ingest.max-exemplars", "2", HITS, "exemplars", fill_exemplars, PS_OK, WRITE_V1},
+    {"ingest.max-metadata", "2", HITS, "metadata", fill_metadata, PS_OK, WRITE_V1},
+    {"ingest.max-symbols", "4", HITS, "symbols", fill_symbols, PS_ELIMIT, WRITE_V2},
+    {"ingest.max-histogram-buckets", "4", REFUSED, "histogram", fill_buckets, PS_EINVAL, WRITE_V1},
+    {"ingest.max-future", "1m", REFUSED, "future", fill_future, PS_EINVAL, WRITE_V1},
+    {"ingest.queue-requests", "1", REJECTED, "queue-requests", fill_one, PS_EUNAVAILABLE, WRITE_V1},
+    {"ingest.queue-bytes", "1MB", REJECTED, "queue-bytes", fill_600kb, PS_EUNAVAILABLE, WRITE_V1},
+    {"ingest.timeout", "300ms", REJECTED, "timeout", NULL, PS_EUNAVAILABLE, WRITE_V1},
 };
 
 static const char *const no_limits[] = {"ingest.workers", "ingest.flush-max-samples",
@@ -231,9 +263,11 @@ settings_with(const struct limit *l)
 
 /* True if the request was taken. */
 static bool
-submit(write_path *w, const ps_buf *message, write_encoding encoding, answer *a)
+submit(write_path *w, const ps_buf *message, const struct limit *l, answer *a)
 {
-    const write_request request = {.body = ps_buf_str(message), .encoding = encoding};
+    const write_request request = {.body = ps_buf_str(message),
+                                   .encoding = WRITE_PLAIN,
+                                   .version = l->version};
     ps_err err;
     ps_status status = write_submit(w, &request, on_done, a, &err);
     if (status != PS_OK) {
@@ -282,7 +316,7 @@ hit(const struct limit *l, logger *log)
         if (l->fill == NULL && i == 0)
             continue; /* one request hits it */
         (l->fill != NULL ? l->fill : fill_one)(&message[i], i == 1);
-        taken[i] = submit(w, &message[i], WRITE_PLAIN, &answers[i]);
+        taken[i] = submit(w, &message[i], l, &answers[i]);
         assert_true(taken[i] || i == 1);
     }
     wait_for(m, l);
