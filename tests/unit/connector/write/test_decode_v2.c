@@ -95,7 +95,8 @@ decode(fixture *f)
 }
 
 static const mdl_label good[] = {{PS_STR("__name__"), PS_STR("good")}, {PS_STR("a"), PS_STR("1")}};
-static const mdl_label swapped[] = {good[1], good[0]};
+static const mdl_label swapped[] = {{PS_STR("a"), PS_STR("1")},
+                                    {PS_STR("__name__"), PS_STR("good")}};
 
 static void
 add(fixture *f, const mdl_label *labels, size_t n, wire_sample s, const wire_metadata *metadata)
