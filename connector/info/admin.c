@@ -7,8 +7,8 @@
  */
 #include "connector/info/internal.h"
 
-static bool
-allowed(api_job *job)
+bool
+info_admin_allowed(api_job *job)
 {
     if (api_settings(job)->web_enable_admin_api)
         return true;
@@ -22,7 +22,7 @@ info_clean_tombstones(api_job *job, void *self)
     ps_buf none;
 
     (void)self;
-    if (!allowed(job))
+    if (!info_admin_allowed(job))
         return;
     ps_buf_init(&none, &ps_malloc);
     api_respond(job, 204, NULL, &none);
@@ -33,7 +33,7 @@ void
 info_snapshot(api_job *job, void *self)
 {
     (void)self;
-    if (allowed(job))
+    if (info_admin_allowed(job))
         api_fail(job, API_EXECUTION,
                  "snapshots are made with PostgreSQL's tools: pg_basebackup or pg_dump");
 }

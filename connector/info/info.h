@@ -51,4 +51,7 @@ void info_notifications(api_job *job, void *info);
 void info_clean_tombstones(api_job *job, void *info);
 void info_snapshot(api_job *job, void *info);
 
+/* delete.c */
+void info_delete_series(api_job *job, void *info);
+
 #endif

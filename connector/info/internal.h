@@ -6,6 +6,9 @@
 
 #include "connector/info/info.h"
 
+/* admin.c: false: it was answered that the admin API is off. */
+bool info_admin_allowed(api_job *job);
+
 /* answer.c */
 /* For answers that are the same each time. */
 void info_answer_text(api_job *job, const char *json);

@@ -104,6 +104,7 @@ api_routes(connector *c, http_route *routes)
         {"/api/v1/targets/metadata", "targets", HTTP_GET, info_target_metadata, &c->info},
         {"/api/v1/scrape_pools", "targets", HTTP_GET, info_scrape_pools, &c->info},
         {"/api/v1/notifications", "status", HTTP_GET, info_notifications, &c->info},
+        {"/api/v1/admin/tsdb/delete_series", "admin", change, info_delete_series, &c->info},
         {"/api/v1/admin/tsdb/clean_tombstones", "admin", change, info_clean_tombstones, &c->info},
         {"/api/v1/admin/tsdb/snapshot", "admin", change, info_snapshot, &c->info},
     };

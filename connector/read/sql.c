@@ -25,3 +25,19 @@ read_sql(read_source *src, const char *sql, const pg_param *params, size_t n_par
         read_conns_close_idle(src->store);
     }
 }
+
+ps_status
+read_sql_writing(read_source *src, const char *sql, const pg_param *params, size_t n_params,
+                 PGresult **ret, ps_err *err)
+{
+    enum { CONNECT_TIMEOUT_MS = 10000 };
+    pg_wait wait = read_wait(src);
+    PGconn *conn;
+
+    PS_TRY(pg_connect(src->store->conninfo, "admin", CONNECT_TIMEOUT_MS, &conn, err));
+    ps_status status = pg_run(conn, sql, params, n_params, &wait, ret, err);
+    if (status == PS_ETIMEOUT || status == PS_ECANCELED)
+        pg_cancel(conn);
+    PQfinish(conn);
+    return status;
+}

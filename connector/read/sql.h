@@ -12,5 +12,8 @@
  * cannot know how large it is puts a LIMIT on it. */
 ps_status read_sql(read_source *src, const char *sql, const pg_param *params, size_t n_params,
                    PGresult **ret, ps_err *err) PS_MUST_CHECK;
+/* The same on a connection of its own, which may write; never sent twice. */
+ps_status read_sql_writing(read_source *src, const char *sql, const pg_param *params,
+                           size_t n_params, PGresult **ret, ps_err *err) PS_MUST_CHECK;
 
 #endif
