@@ -44,11 +44,11 @@ LDFLAGS := $(LDOPT_$(MODE)) -Wl,--as-needed
 LIB_LDLIBS := -lsnappy -llz4 -lzstd -lre2 -lstdc++ -lm
 CONNECTOR_LDLIBS = -L$(shell $(PG_CONFIG) --libdir) -lpq -lmicrohttpd -lyaml -lz -lpthread
 
-LIBS := base model block chunk wire exposition regex histogram promql index eval
+LIBS := base model block chunk wire exposition otlp regex histogram promql index eval
 lib_srcs = $(wildcard lib/$(1)/*.c lib/$(1)/*.cc)
 obj = $(patsubst %.cc,$(BUILD)/obj/%.o,$(patsubst %.c,$(BUILD)/obj/%.o,$(1)))
 # link order: upper layers first
-LIB_ARCHIVES := $(foreach l,eval promql index regex exposition wire chunk block histogram model base,$(BUILD)/lib/$(l).a)
+LIB_ARCHIVES := $(foreach l,eval promql index regex otlp exposition wire chunk block histogram model base,$(BUILD)/lib/$(l).a)
 
 CONNECTOR_SRCS := $(shell find connector -name '*.c' 2>/dev/null)
 CONNECTOR_OBJS := $(call obj,$(filter-out connector/main.c,$(CONNECTOR_SRCS)))
