@@ -125,13 +125,10 @@ otlp_exemplars(translation *t, ps_str point, uint32_t number, int64_t t_ms, wire
     pb_field f;
     size_t n = 0, one;
 
-    *ret = NULL;
     *ret_n = 0;
     while (otlp_pb_next(&r, &f))
         n += otlp_pb_is(&r, &f, number, PB_BYTES);
-    if (n == 0)
-        return PS_OK;
-    *ret = ps_arena_array(&t->point, n, sizeof **ret);
+    *ret = ps_arena_array(&t->point, n + 1, sizeof **ret); /* never NULL: parts of it are taken */
     if (*ret == NULL)
         return PS_ENOMEM;
     r = pb_reader_of(point, &t->bad);
