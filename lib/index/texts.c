@@ -3,11 +3,13 @@
  *
  * What was found is marked in one array of bits, over names, pairs or metrics, whatever the number of
  * queries; the answer is what is marked, in the index's own order. A query without matchers does not
- * visit all series: each pair's list is followed only as far as its first series that counts.
+ * visit all series: each pair's list is followed for some steps, which usually is enough to find a series
+ * that counts. Where many have died there are pairs left that nothing was found of: then all series are
+ * gone through from the newest, until nothing is left to be found.
  */
 #include "lib/index/internal.h"
 
-enum { POLL_EVERY = 4096 };
+enum { POLL_EVERY = 4096, STEPS = 16 };
 
 typedef struct marks {
     const idx *x;
@@ -70,46 +72,107 @@ counts(const idx *x, const idx_query *q, uint32_t slot)
     return idx_slot_alive(s) && (q->within == NULL || mdl_ids_has(q->within, s->id));
 }
 
+typedef enum answer { NO, YES, UNKNOWN } answer;
+
 /* Has the pair a series that counts? */
 static ps_status
-pair_counts(marks *m, const idx_query *q, uint32_t pair, bool *ret)
+pair_counts(marks *m, const idx_query *q, uint32_t pair, answer *ret)
 {
     idx_walk w;
-    *ret = false;
+    *ret = NO;
     idx_walk_begin(&m->x->pairs[pair].slots, &w);
-    while (!*ret && idx_walk_next(&w)) {
+    for (int i = 0; idx_walk_next(&w); i++) {
         PS_TRY(poll_now_and_then(m, q));
-        *ret = counts(m->x, q, w.slot);
+        *ret = counts(m->x, q, w.slot) ? YES : UNKNOWN;
+        if (*ret == YES || i == STEPS)
+            return PS_OK;
     }
+    *ret = NO;
     return PS_OK;
 }
 
 /* ---- one query ---------------------------------------------------------------------------------- */
 
+typedef struct wanted { /* what is still to be found out */
+    uint64_t *bits;
+    size_t n;
+    bool names; /* or pairs */
+} wanted;
+
 static ps_status
-all_values(marks *m, const idx_query *q, const idx_name *name)
+wanted_init(const marks *m, size_t n_bits, bool names, wanted *ret)
 {
-    for (size_t i = 0; i < name->n_sorted; i++) {
-        bool any;
-        PS_TRY(pair_counts(m, q, name->values[i], &any));
-        if (any)
-            mark(m, name->values[i]);
+    *ret = (wanted){.names = names};
+    ret->bits = ps_arena_array(m->arena, n_bits / 64 + 1, sizeof(*ret->bits));
+    return ret->bits == NULL ? no_memory(m->err) : PS_OK;
+}
+
+static void
+want(wanted *w, uint32_t i)
+{
+    w->bits[i / 64] |= UINT64_C(1) << i % 64;
+    w->n++;
+}
+
+static void
+find_in(marks *m, wanted *w, const uint32_t *pairs)
+{
+    for (uint32_t k = 1; k <= pairs[0]; k++) {
+        uint32_t i = w->names ? m->x->keys[pairs[k]].name : pairs[k];
+        if ((w->bits[i / 64] >> i % 64 & 1) == 0)
+            continue;
+        w->bits[i / 64] &= ~(UINT64_C(1) << i % 64);
+        w->n--;
+        mark(m, i);
+    }
+}
+
+static ps_status
+find_wanted(marks *m, const idx_query *q, uint32_t tenant, wanted *w)
+{
+    const idx *x = m->x;
+    for (size_t slot = x->n_slots; slot-- > 0 && w->n > 0;) {
+        PS_TRY(poll_now_and_then(m, q));
+        if (counts(x, q, (uint32_t)slot) && x->metrics[x->slots[slot].metric].tenant == tenant)
+            find_in(m, w, x->slots[slot].pairs);
     }
     return PS_OK;
 }
 
 static ps_status
-all_names(marks *m, const idx_query *q, const idx_tenant *t)
+all_values(marks *m, const idx_query *q, uint32_t tenant, const idx_name *name)
 {
+    wanted w;
+    PS_TRY(wanted_init(m, m->x->n_pairs, false, &w));
+    for (size_t i = 0; i < name->n_sorted; i++) {
+        answer any = is_marked(m, name->values[i]) ? NO : UNKNOWN;
+        if (any == UNKNOWN)
+            PS_TRY(pair_counts(m, q, name->values[i], &any));
+        if (any == YES)
+            mark(m, name->values[i]);
+        else if (any == UNKNOWN)
+            want(&w, name->values[i]);
+    }
+    return find_wanted(m, q, tenant, &w);
+}
+
+static ps_status
+all_names(marks *m, const idx_query *q, uint32_t tenant)
+{
+    const idx_tenant *t = &m->x->tenants[tenant];
+    wanted w;
+    PS_TRY(wanted_init(m, m->x->n_names, true, &w));
     for (size_t i = 0; i < t->n_names; i++) {
         const idx_name *name = &m->x->names[t->names[i]];
-        bool any = is_marked(m, t->names[i]);
-        for (size_t k = 0; k < name->n_sorted && !any; k++)
+        answer any = NO;
+        for (size_t k = 0; k < name->n_sorted && any == NO && !is_marked(m, t->names[i]); k++)
             PS_TRY(pair_counts(m, q, name->values[k], &any));
-        if (any)
+        if (any == YES)
             mark(m, t->names[i]);
+        else if (any == UNKNOWN)
+            want(&w, t->names[i]);
     }
-    return PS_OK;
+    return find_wanted(m, q, tenant, &w);
 }
 
 /* Marks what the selected series have: pairs of the name, or names where it is IDX_NONE. */
@@ -165,7 +228,7 @@ idx_names(const idx *x, const idx_query *queries, size_t n, ps_arena *arena, idx
         return PS_OK;
     const idx_tenant *t = &x->tenants[tenant];
     for (size_t i = 0; i < n; i++)
-        PS_TRY(queries[i].n_matchers == 0 ? all_names(&m, &queries[i], t)
+        PS_TRY(queries[i].n_matchers == 0 ? all_names(&m, &queries[i], tenant)
                                           : selected(&m, &queries[i], IDX_NONE));
     return gather(&m, t->names, t->n_names, false, ret);
 }
@@ -183,7 +246,7 @@ idx_values(const idx *x, ps_str name, const idx_query *queries, size_t n, ps_are
         return PS_OK;
     const idx_name *found = &x->names[number];
     for (size_t i = 0; i < n; i++)
-        PS_TRY(queries[i].n_matchers == 0 ? all_values(&m, &queries[i], found)
+        PS_TRY(queries[i].n_matchers == 0 ? all_values(&m, &queries[i], tenant, found)
                                           : selected(&m, &queries[i], number));
     return gather(&m, found->values, found->n_sorted, true, ret);
 }

@@ -195,6 +195,52 @@ test_against_the_slow_way(void **state)
     free(w);
 }
 
+/* Most series have died, and they are the older ones: nothing is found in the first steps. */
+static void
+test_many_have_died(void **state)
+{
+    (void)state;
+    enum { SERIES = 3000, LIVE = 3 };
+    char number[16];
+    mdl_label labels[] = {{PS_STR(MDL_METRIC_NAME), PS_STR("m")},
+                          {PS_STR("a"), PS_STR("b")},
+                          {PS_STR("i"), {number, 0}},
+                          {PS_STR("of_the_dead"), PS_STR("x")}};
+    idx *x;
+    ps_err err;
+    ps_arena arena;
+    idx_texts texts;
+    mdl_ids within;
+    mdl_ids_init(&within, &ps_malloc);
+    ps_arena_init(&arena, &ps_malloc, 0);
+    assert_int_equal(idx_new(&ps_malloc, 0, 7, &x, &err), PS_OK);
+    for (int64_t i = 1; i <= SERIES; i++) {
+        bool live = i > SERIES - LIVE;
+        labels[2].value.len = (size_t)snprintf(number, sizeof(number), "%d", (int)(i / 100));
+        labels[1].value = live ? PS_STR("b") : PS_STR("c");
+        mdl_labels all = {labels, live ? 3 : 4};
+        assert_int_equal(idx_add_labels(x, i % 2 == 0, i, (int32_t)i, all, &err), PS_OK);
+        if (live)
+            assert_int_equal(mdl_ids_add(&within, i, i), PS_OK);
+    }
+    assert_int_equal(idx_settle(x, &err), PS_OK);
+    idx_query q = {.tenant_id = 1, .within = &within};
+    assert_int_equal(idx_names(x, &q, 1, &arena, &texts, &err), PS_OK);
+    assert_int_equal(texts.n, 3);
+    assert_int_equal(idx_values(x, PS_STR("a"), &q, 1, &arena, &texts, &err), PS_OK);
+    assert_int_equal(texts.n, 1);
+    assert_true(ps_str_eq_c(texts.items[0], "b"));
+    assert_int_equal(idx_values(x, PS_STR(MDL_METRIC_NAME), &q, 1, &arena, &texts, &err), PS_OK);
+    assert_int_equal(texts.n, 1);
+    assert_int_equal(idx_values(x, PS_STR("i"), &q, 1, &arena, &texts, &err), PS_OK);
+    assert_int_equal(texts.n, 2); /* 3000 is of a hundred of its own */
+    assert_int_equal(idx_values(x, PS_STR("of_the_dead"), &q, 1, &arena, &texts, &err), PS_OK);
+    assert_int_equal(texts.n, 0);
+    ps_arena_done(&arena);
+    mdl_ids_done(&within);
+    idx_free(x);
+}
+
 static bool
 stop_at_once(void *self)
 {
@@ -250,6 +296,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_the_slow_way),
+        cmocka_unit_test(test_many_have_died),
         cmocka_unit_test(test_stops_and_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
