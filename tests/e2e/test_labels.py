@@ -197,3 +197,31 @@ def test_promtool(p):
         '{__name__="up", instance="1", job="a"}', '{__name__="up", instance="2", job="a"}']
     assert run("labels", *span, p.url, "job") == ["a"]
     assert run("labels", f"--start={T - 10 * WINDOW}", f"--end={T + 10 * WINDOW}", p.url, "job") == ["a", "b", "c"]
+
+
+def test_the_same_as_a_prometheus(lab):
+    """All that a Prometheus has scraped of itself, asked of both."""
+    p = lab.promscale(args=["--self-scrape=false"])
+    prometheus = lab.prometheus(remote_write=p.url + "/api/v1/write")
+    wait_until("samples arrive", lambda: len(good(p, "label/__name__/values")) > 150, 60)
+    prometheus.stop_scraping()
+
+    def both(path, match=None):
+        params = {"match": match} if match else {}
+        return prometheus.api(path, **({"match[]": match} if match else {})), good(p, path, **params)
+
+    def settled():
+        theirs, ours = both("label/__name__/values")
+        return theirs == ours
+
+    wait_until("everything arrives", settled, 60)
+    names = prometheus.api("labels")
+    assert len(names) > 20
+    for path, match in [("labels", None), ("labels", ["up"]), ("labels", ['{code=~"2.*"}', "up"]),
+                        *[(f"label/{n}/values", m) for n in names for m in
+                          (None, ['{__name__=~"prometheus_.*",handler!=""}'], ["up", '{quantile=~"0.*",le=""}'])],
+                        ("series", ['{__name__=~"go_.*"}']), ("series", ["up", '{code=~"2.*"}', '{__name__="up",job!="x"}'])]:
+        theirs, ours = both(path, match)
+        if path == "series":  # one set is in no order there
+            theirs.sort(key=lambda s: sorted(s.items()))
+        assert ours == theirs, (path, match)

@@ -2,11 +2,12 @@
 them and of fresh rows, against a look at every stored sample."""
 
 import random
+import subprocess
 
 import psycopg2
 import pytest
 
-from store import DAY, HOUR, bits
+from store import DAY, HOUR, TOOLS, bits
 from test_oracle import METRICS, SERIES, Model
 
 WINDOW = 8 * HOUR
@@ -244,3 +245,27 @@ def test_rights_and_row_security_of_the_caller(server, store):
         store.sql("RESET ROLE")
         store.sql("DROP OWNED BY presence_nobody, presence_reader; DROP ROLE presence_nobody, presence_reader")
     assert alive(store, 0, None, now, now) == [1, 3]
+
+
+def test_histograms_count_like_floats(store):
+    now = store.now_ms() // WINDOW * WINDOW
+
+    def write_histograms(series, t_ms):
+        text = "".join(f"1,{series},{t},{{{{schema:0 sum:5 count:4 buckets:[1 2 1]}}}}\n" for t in t_ms)
+        made = subprocess.run([TOOLS / "make_block"], input=f"block fresh flush 0 1\n{text}end\n", text=True, check=True,
+                              stdout=subprocess.PIPE)
+        store.sql(made.stdout)
+
+    write(store, [4], now)
+    write_histograms(6, [now - WINDOW + 5, now + 5])
+    assert alive(store, 0, [1], now, now) == [4, 6]
+    assert alive(store, 0, None, now - 1, now - 1) == [6]
+    store.merge()
+    assert kept(store) == {(0, 1, now): [4, 6], (0, 1, now - WINDOW): [6]}
+    write_histograms(2, [now])
+    assert alive(store, 0, None, now, now) == [2, 4, 6]
+    store.merge()
+    store.seal()
+    make_series(store, [2, 4, 6])
+    store.sql("SELECT _prom_catalog.recount_presence()")
+    assert kept(store) == {(0, 1, now): [2, 4, 6], (0, 1, now - WINDOW): [6]}
