@@ -3,7 +3,7 @@
  * shares no code with lib/block, reads bits one at a time and keeps every integer of a block in
  * memory.
  */
-#include "tests/unit/block/reference_decoder.h"
+#include "tests/unit/block/reference_internal.h"
 
 #include <lz4.h>
 #include <stdlib.h>
@@ -12,14 +12,8 @@
 
 /* ---- 1. conventions ------------------------------------------------------------------------ */
 
-typedef struct bytes {
-    const uint8_t *p;
-    size_t len, at;
-    bool bad;
-} bytes;
-
-static unsigned
-byte(bytes *b)
+unsigned
+ref_byte(bytes *b)
 {
     if (b->at >= b->len) {
         b->bad = true;
@@ -28,23 +22,23 @@ byte(bytes *b)
     return b->p[b->at++];
 }
 
-static uint64_t
-fixed(bytes *b, unsigned n)
+uint64_t
+ref_fixed(bytes *b, unsigned n)
 {
     uint64_t v = 0;
 
     for (unsigned i = 0; i < n; i++)
-        v |= (uint64_t)byte(b) << (8 * i);
+        v |= (uint64_t)ref_byte(b) << (8 * i);
     return v;
 }
 
-static uint64_t
-varint(bytes *b)
+uint64_t
+ref_varint(bytes *b)
 {
     uint64_t v = 0;
 
     for (unsigned shift = 0; shift < 64; shift += 7) {
-        unsigned x = byte(b);
+        unsigned x = ref_byte(b);
         v |= (uint64_t)(x & 127) << shift;
         if (x < 128)
             return v;
@@ -53,16 +47,16 @@ varint(bytes *b)
     return 0;
 }
 
-static uint64_t
-unzigzag(uint64_t z)
+uint64_t
+ref_unzigzag(uint64_t z)
 {
     return z % 2 == 0 ? z / 2 : ~(z / 2);
 }
 
-static uint64_t
-svarint(bytes *b)
+uint64_t
+ref_svarint(bytes *b)
 {
-    return unzigzag(varint(b));
+    return ref_unzigzag(ref_varint(b));
 }
 
 static uint64_t
@@ -78,8 +72,8 @@ packed_value(const bytes *b, size_t start, size_t index, unsigned w)
     return v;
 }
 
-static uint64_t *
-integers(size_t n)
+uint64_t *
+ref_integers(size_t n)
 {
     return calloc(n + 1, sizeof(uint64_t));
 }
@@ -103,22 +97,22 @@ frames(bytes *h, bytes *p, size_t n, int mode, unsigned shift, uint64_t S, uint6
     for (size_t base = 0; base < n && !h->bad && !p->bad; base += 128) {
         size_t len = n - base < 128 ? n - base : 128;
         size_t m = mode == DOD ? (len > 2 ? len - 2 : 0) : len - 1;
-        unsigned first_byte = byte(h), w = first_byte % 64;
+        unsigned first_byte = ref_byte(h), w = first_byte % 64;
         unsigned n_patch = 0, patch_width = 0, n_raw = 0;
         uint64_t first_delta = 0, ref = 0, r[128];
         if (w == 63)
             w = 64;
         if (first_byte & 0x40) {
-            n_patch = byte(h);
-            patch_width = byte(h);
+            n_patch = ref_byte(h);
+            patch_width = ref_byte(h);
         }
         if (first_byte & 0x80)
-            n_raw = byte(h);
-        uint64_t start = chain_start + svarint(h);
+            n_raw = ref_byte(h);
+        uint64_t start = chain_start + ref_svarint(h);
         if (mode == DOD && len > 1)
-            first_delta = chain_first + svarint(h);
+            first_delta = chain_first + ref_svarint(h);
         if (mode != XOR && m > 0)
-            chain_ref = ref = chain_ref + svarint(h);
+            chain_ref = ref = chain_ref + ref_svarint(h);
         chain_first = first_delta;
         chain_start = start;
         if (mode == DELTA && m > 0)
@@ -134,14 +128,14 @@ frames(bytes *h, bytes *p, size_t n, int mode, unsigned shift, uint64_t S, uint6
         for (size_t i = 0; i < n_patch; i++) {
             uint64_t x = packed_value(p, p->at, i, patch_width);
             if (p->p[positions + i] < m)
-                r[p->p[positions + i]] = mode == XOR ? x : unzigzag(x) + ref;
+                r[p->p[positions + i]] = mode == XOR ? x : ref_unzigzag(x) + ref;
         }
         p->at += (n_patch * patch_width + 7) / 8;
         positions = p->at;
         p->at += n_raw;
         for (size_t i = 0; i < n_raw; i++) {
             exceptions->pos[exceptions->n] = base + p->p[positions + i];
-            exceptions->bits[exceptions->n++] = fixed(p, 8);
+            exceptions->bits[exceptions->n++] = ref_fixed(p, 8);
         }
         v += base == 0 ? 0 : 128;
         v[0] = start;
@@ -162,8 +156,8 @@ frames(bytes *h, bytes *p, size_t n, int mode, unsigned shift, uint64_t S, uint6
 
 /* ---- 4. integers and doubles --------------------------------------------------------------- */
 
-static uint64_t
-decimal(uint64_t i, unsigned k, unsigned shift)
+uint64_t
+ref_decimal(uint64_t i, unsigned k, unsigned shift)
 {
     double scale = 1, v;
     uint64_t bits;
@@ -175,8 +169,8 @@ decimal(uint64_t i, unsigned k, unsigned shift)
     return bits;
 }
 
-static uint64_t
-ordered(uint64_t i, unsigned shift)
+uint64_t
+ref_ordered(uint64_t i, unsigned shift)
 {
     uint64_t o = i << shift;
 
@@ -193,19 +187,19 @@ typedef struct tcol {
 static void
 time_column(bytes *h, bytes *body, const tcol *before, tcol *c)
 {
-    unsigned flags = byte(h);
+    unsigned flags = ref_byte(h);
 
-    c->n = flags & 1 ? before->n : varint(h);
-    c->t_first = before->t_first + svarint(h);
-    c->step = flags & 2 ? before->step : varint(h);
+    c->n = flags & 1 ? before->n : ref_varint(h);
+    c->t_first = before->t_first + ref_svarint(h);
+    c->step = flags & 2 ? before->step : ref_varint(h);
     if (h->bad || c->n > 1 << 24)
         c->n = 0;
-    c->t = integers(c->n);
+    c->t = ref_integers(c->n);
     if (!(flags & 4)) {
-        (void)varint(h); /* t_last - t_first */
+        (void)ref_varint(h); /* t_last - t_first */
         if (c->n > 128) {
-            (void)varint(h);
-            (void)varint(h);
+            (void)ref_varint(h);
+            (void)ref_varint(h);
         }
         frames(h, body, c->n, flags >> 3 & 3, 0, 0, c->t, NULL);
     }
@@ -217,7 +211,7 @@ static void
 zstd_values(bytes *body, size_t len, size_t n, uint64_t *bits)
 {
     uint8_t *planes = malloc(8 * n + 1);
-    unsigned filter = byte(body);
+    unsigned filter = ref_byte(body);
     uint64_t before = 0;
 
     if (ZSTD_decompress(planes, 8 * n, body->p + body->at, len - 1) != 8 * n)
@@ -227,39 +221,39 @@ zstd_values(bytes *body, size_t len, size_t n, uint64_t *bits)
         uint64_t x = 0;
         for (unsigned k = 0; k < 8; k++)
             x |= (uint64_t)planes[k * n + i] << (8 * k);
-        before = filter == 0 ? before ^ x : before + unzigzag(x);
-        bits[i] = filter == 0 ? before : ordered(before, 0);
+        before = filter == 0 ? before ^ x : before + ref_unzigzag(x);
+        bits[i] = filter == 0 ? before : ref_ordered(before, 0);
     }
     free(planes);
 }
 
-static void
-series_values(bytes *h, bytes *body, unsigned codec, unsigned flags, size_t n, uint64_t *bits)
+void
+ref_series_values(bytes *h, bytes *body, unsigned codec, unsigned flags, size_t n, uint64_t *bits)
 {
-    unsigned k = flags >> 3 & 15, shift = flags & 0x80 ? byte(h) : 0;
+    unsigned k = flags >> 3 & 15, shift = flags & 0x80 ? ref_byte(h) : 0;
     bool last_raw = (flags & 4) != 0;
-    uint64_t last_int = last_raw ? 0 : svarint(h);
-    uint64_t last = last_raw ? fixed(h, 8) : decimal(last_int, k, shift);
-    raws ex = {integers(n), integers(n), 0};
+    uint64_t last_int = last_raw ? 0 : ref_svarint(h);
+    uint64_t last = last_raw ? ref_fixed(h, 8) : ref_decimal(last_int, k, shift);
+    raws ex = {ref_integers(n), ref_integers(n), 0};
 
     if (codec == 1) {
         for (size_t i = 0; i < n; i++)
             bits[i] = last;
     } else if (codec == 9) {
-        zstd_values(body, varint(h), n, bits);
+        zstd_values(body, ref_varint(h), n, bits);
     } else {
         if (n > 128) {
-            (void)varint(h);
-            (void)varint(h);
+            (void)ref_varint(h);
+            (void)ref_varint(h);
         }
         uint64_t S = last;
         if (codec <= 4)
             S = last_int;
         else if (codec <= 7)
-            S = (uint64_t)((int64_t)ordered(last, 0) >> shift);
+            S = (uint64_t)((int64_t)ref_ordered(last, 0) >> shift);
         frames(h, body, n, codec == 8 ? XOR : (int)(codec - 2) % 3, shift, S, bits, &ex);
         for (size_t i = 0; i < n && codec <= 7; i++)
-            bits[i] = codec <= 4 ? decimal(bits[i], k, shift) : ordered(bits[i], shift);
+            bits[i] = codec <= 4 ? ref_decimal(bits[i], k, shift) : ref_ordered(bits[i], shift);
         for (size_t i = 0; i < ex.n; i++)
             bits[ex.pos[i]] = ex.bits[i];
     }
@@ -268,40 +262,53 @@ series_values(bytes *h, bytes *body, unsigned codec, unsigned flags, size_t n, u
 }
 
 static void
-columns(const uint8_t *data, size_t len, bytes *h, ref_block *b)
+columns(const uint8_t *data, size_t len, bytes *h, bool started, ref_block *b)
 {
     size_t head_len =
         (size_t)data[12] | (size_t)data[13] << 8 | (size_t)data[14] << 16 | (size_t)data[15] << 24;
     bytes body = {data + head_len, len - head_len, 0, false};
     tcol before = {0};
-    uint64_t n_tcols = varint(h), id = (uint64_t)b->series_lo;
+    uint64_t n_tcols = ref_varint(h), id = (uint64_t)b->series_lo;
     tcol *tcols = calloc(n_tcols + 1, sizeof *tcols);
     uint64_t tref = UINT64_MAX;
+
+    ref_layouts layouts = {0};
 
     h->len = head_len;
     for (uint64_t i = 0; i < n_tcols; i++) {
         time_column(h, &body, &before, &tcols[i]);
         before = tcols[i];
     }
+    if (b->kind == 2)
+        layouts = ref_read_layouts(h);
     for (int64_t s = 0; s < b->n_series && !h->bad; s++) {
-        id += varint(h);
-        unsigned codec = byte(h), flags = byte(h);
+        id += ref_varint(h);
+        unsigned codec = b->kind == 2 ? 0 : ref_byte(h), flags = ref_byte(h);
         if ((flags & 3) == 1)
             tref++;
         else if ((flags & 3) == 2)
-            tref = varint(h);
+            tref = ref_varint(h);
         if (tref >= n_tcols) {
             h->bad = true;
             break;
         }
         size_t n = tcols[tref].n;
-        uint64_t *bits = integers(n);
-        series_values(h, &body, codec, flags, n, bits);
+        uint64_t *bits = ref_integers(n);
+        ref_histogram **hists = calloc(n + 1, sizeof *hists);
+        if (b->kind == 2)
+            ref_columns_histograms(&body, ref_varint(h), &layouts, n, hists);
+        else
+            ref_series_values(h, &body, codec, flags, n, bits);
         for (size_t i = 0; i < n && b->n < (size_t)b->n_samples; i++)
             b->samples[b->n++] =
-                (ref_sample){b->metric_id, (int64_t)id, (int64_t)tcols[tref].t[i], bits[i]};
+                (ref_sample){b->metric_id, (int64_t)id, (int64_t)tcols[tref].t[i], 0,
+                             bits[i],      hists[i]};
         free(bits);
+        free(hists);
     }
+    if (started)
+        ref_columns_starts(h, &body, b);
+    ref_free_layouts(&layouts);
     for (uint64_t i = 0; i < n_tcols; i++)
         free(tcols[i].t);
     free(tcols);
@@ -310,40 +317,40 @@ columns(const uint8_t *data, size_t len, bytes *h, ref_block *b)
 
 /* ---- 6. FLUSH ------------------------------------------------------------------------------ */
 
-static uint64_t *
-column(bytes *b, size_t n)
+uint64_t *
+ref_column(bytes *b, size_t n)
 {
-    uint64_t *v = integers(n), low, value, before = 0;
+    uint64_t *v = ref_integers(n), low, value, before = 0;
 
     if (n == 0)
         return v;
-    unsigned method = byte(b);
+    unsigned method = ref_byte(b);
     switch (method) {
     case 0:
-        value = svarint(b);
+        value = ref_svarint(b);
         for (size_t i = 0; i < n; i++)
             v[i] = value;
         break;
     case 1:
         for (size_t i = 0; i < n; i++)
-            v[i] = svarint(b);
+            v[i] = ref_svarint(b);
         break;
     case 2:
         for (size_t i = 0; i < n; i++)
-            before = v[i] = before + svarint(b);
+            before = v[i] = before + ref_svarint(b);
         break;
     case 3:
         for (size_t i = 0; i < n && !b->bad;) {
-            value = svarint(b);
-            for (uint64_t length = varint(b) + 1; length > 0 && i < n; length--)
+            value = ref_svarint(b);
+            for (uint64_t length = ref_varint(b) + 1; length > 0 && i < n; length--)
                 v[i++] = value;
         }
         break;
     case 4: {
-        low = svarint(b);
-        unsigned width = byte(b);
+        low = ref_svarint(b);
+        unsigned width = ref_byte(b);
         for (size_t i = 0; i < n; i++)
-            v[i] = low + fixed(b, width);
+            v[i] = low + ref_fixed(b, width);
         break;
     }
     case 5:
@@ -357,25 +364,25 @@ column(bytes *b, size_t n)
 }
 
 /* Values of one metric, appended to bits. len is the number of samples of each series. */
-static void
-group(bytes *b, const uint64_t *len, size_t n_series, size_t n, uint64_t *bits)
+void
+ref_group(bytes *b, const uint64_t *len, size_t n_series, size_t n, uint64_t *bits)
 {
-    unsigned flags = byte(b), k = flags & 15, shift = flags & 0x40 ? byte(b) : 0;
-    size_t n_exc = flags & 0x20 ? varint(b) : 0;
-    uint64_t *pos = integers(n_exc), *exc = integers(n_exc), at = 0;
+    unsigned flags = ref_byte(b), k = flags & 15, shift = flags & 0x40 ? ref_byte(b) : 0;
+    size_t n_exc = flags & 0x20 ? ref_varint(b) : 0;
+    uint64_t *pos = ref_integers(n_exc), *exc = ref_integers(n_exc), at = 0;
 
     for (size_t i = 0; i < n_exc; i++)
-        pos[i] = at += varint(b);
+        pos[i] = at += ref_varint(b);
     for (size_t i = 0; i < n_exc; i++)
-        exc[i] = fixed(b, 8);
-    uint64_t *first = column(b, n_series), *steps = column(b, n - n_series);
+        exc[i] = ref_fixed(b, 8);
+    uint64_t *first = ref_column(b, n_series), *steps = ref_column(b, n - n_series);
     size_t step = 0, out = 0;
     for (size_t s = 0; s < n_series; s++) {
         uint64_t v = first[s];
         for (uint64_t i = 0; i < len[s]; i++) {
             if (i > 0)
                 v += steps[step++];
-            bits[out++] = flags & 0x10 ? ordered(v, shift) : decimal(v, k, shift);
+            bits[out++] = flags & 0x10 ? ref_ordered(v, shift) : ref_decimal(v, k, shift);
         }
     }
     for (size_t i = 0; i < n_exc; i++)
@@ -387,54 +394,74 @@ group(bytes *b, const uint64_t *len, size_t n_series, size_t n, uint64_t *bits)
 }
 
 static void
-flush_body(bytes *b, ref_block *r)
+flush_body(bytes *b, bool started, ref_block *r)
 {
     size_t n_series = (size_t)r->n_series, n_metrics = 1;
     uint64_t *metric, *width;
 
     if (r->metric_id < 0) {
-        n_metrics = varint(b);
-        metric = column(b, n_metrics);
-        width = column(b, n_metrics);
+        n_metrics = ref_varint(b);
+        metric = ref_column(b, n_metrics);
+        width = ref_column(b, n_metrics);
         for (size_t i = 1; i < n_metrics; i++)
             metric[i] += metric[i - 1];
     } else {
-        metric = integers(1);
-        width = integers(1);
+        metric = ref_integers(1);
+        width = ref_integers(1);
         metric[0] = (uint64_t)r->metric_id;
         width[0] = n_series;
     }
-    uint64_t *id = column(b, n_series);
+    uint64_t *id = ref_column(b, n_series);
     for (size_t i = 0; i < n_series; i++)
         id[i] += i == 0 ? (uint64_t)r->series_lo : id[i - 1];
-    size_t n_vecs = varint(b), n_rest = 0, series = 0, rest_at = 0;
-    uint64_t *len = column(b, n_vecs), *first = column(b, n_vecs);
+    size_t n_vecs = ref_varint(b), n_rest = 0, series = 0, rest_at = 0;
+    uint64_t *len = ref_column(b, n_vecs), *first = ref_column(b, n_vecs);
     uint64_t **vec = calloc(n_vecs + 1, sizeof *vec);
     for (size_t i = 0; i < n_vecs; i++)
         n_rest += len[i] - 1;
-    uint64_t *rest = column(b, n_rest);
+    uint64_t *rest = ref_column(b, n_rest);
     for (size_t i = 0; i < n_vecs; i++) {
         first[i] += i == 0 ? (uint64_t)r->t_min : first[i - 1];
-        vec[i] = integers(len[i]);
+        vec[i] = ref_integers(len[i]);
         vec[i][0] = first[i];
         for (size_t k = 1; k < len[i]; k++)
             vec[i][k] = vec[i][k - 1] + rest[rest_at++];
     }
-    uint64_t *vec_of = column(b, n_series), *series_len = integers(n_series),
-             *bits = integers((size_t)r->n_samples);
+    uint64_t *vec_of = ref_column(b, n_series), *series_len = ref_integers(n_series),
+             *bits = ref_integers((size_t)r->n_samples);
     for (size_t i = 0; i < n_series; i++)
         series_len[i] = len[vec_of[i]];
+    size_t starts_at = b->at;
+    if (started)
+        b->at = ref_skip_starts(b, (size_t)r->n_samples);
+    ref_layouts layouts = {0};
+    ref_histogram **hists = calloc((size_t)r->n_samples + 1, sizeof *hists);
+    if (r->kind == 2) {
+        layouts = ref_read_layouts(b);
+        free(ref_column(b, n_metrics)); /* lengths of the groups */
+    }
     for (size_t m = 0; m < n_metrics; m++) {
         size_t n = 0, at = 0;
         for (size_t s = 0; s < width[m]; s++)
             n += series_len[series + s];
-        group(b, series_len + series, width[m], n, bits);
+        if (r->kind == 2)
+            ref_flush_histograms(b, &layouts, series_len + series, width[m], n, hists);
+        else
+            ref_group(b, series_len + series, width[m], n, bits);
         for (size_t s = 0; s < width[m]; s++, series++) {
-            for (size_t k = 0; k < series_len[series]; k++)
-                r->samples[r->n++] = (ref_sample){(int64_t)metric[m], (int64_t)id[series],
-                                                  (int64_t)vec[vec_of[series]][k], bits[at++]};
+            for (size_t k = 0; k < series_len[series]; k++, at++)
+                r->samples[r->n++] = (ref_sample){(int64_t)metric[m],
+                                                  (int64_t)id[series],
+                                                  (int64_t)vec[vec_of[series]][k],
+                                                  0,
+                                                  bits[at],
+                                                  hists[at]};
         }
     }
+    if (started)
+        ref_flush_starts(b, starts_at, r);
+    ref_free_layouts(&layouts);
+    free(hists);
     for (size_t i = 0; i < n_vecs; i++)
         free(vec[i]);
     uint64_t *all[] = {metric, width, id, len, first, rest, vec_of, series_len, bits};
@@ -459,32 +486,32 @@ ref_decode(const uint8_t *data, size_t len, ref_block *ret)
     r.level = data[5];
     unsigned flags = data[6] | (unsigned)data[7] << 8;
     b.at = r.format == 2 ? 24 : 12;
-    r.tenant_id = (int64_t)svarint(&b);
-    r.metric_id = (int64_t)svarint(&b);
+    r.tenant_id = (int64_t)ref_svarint(&b);
+    r.metric_id = (int64_t)ref_svarint(&b);
     if (flags & 2)
-        (void)fixed(&b, 8);
-    r.n_series = (int64_t)varint(&b);
-    r.n_samples = (int64_t)varint(&b);
-    r.series_lo = (int64_t)svarint(&b);
-    r.series_hi = (int64_t)((uint64_t)r.series_lo + varint(&b));
-    r.t_min = (int64_t)svarint(&b);
-    r.t_max = (int64_t)((uint64_t)r.t_min + varint(&b));
+        (void)ref_fixed(&b, 8);
+    r.n_series = (int64_t)ref_varint(&b);
+    r.n_samples = (int64_t)ref_varint(&b);
+    r.series_lo = (int64_t)ref_svarint(&b);
+    r.series_hi = (int64_t)((uint64_t)r.series_lo + ref_varint(&b));
+    r.t_min = (int64_t)ref_svarint(&b);
+    r.t_max = (int64_t)((uint64_t)r.t_min + ref_varint(&b));
     r.samples = calloc((size_t)r.n_samples + 1, sizeof *r.samples);
     if (r.format == 2) {
-        columns(data, len, &b, &r);
+        columns(data, len, &b, flags & 4, &r);
     } else if (flags & 1) {
-        size_t size = varint(&b);
+        size_t size = ref_varint(&b);
         uint8_t *plain = malloc(size);
         bytes body = {plain, size, 0, false};
         if (LZ4_decompress_safe((const char *)data + b.at, (char *)plain, (int)(len - b.at),
                                 (int)size) != (int)size)
             b.bad = true;
         else
-            flush_body(&body, &r);
+            flush_body(&body, flags & 4, &r);
         free(plain);
         b.bad |= body.bad;
     } else {
-        flush_body(&b, &r);
+        flush_body(&b, flags & 4, &r);
     }
     *ret = r;
     return !b.bad && r.n == (size_t)r.n_samples;
@@ -493,6 +520,8 @@ ref_decode(const uint8_t *data, size_t len, ref_block *ret)
 void
 ref_free(ref_block *b)
 {
+    for (size_t i = 0; b->samples != NULL && i < b->n; i++)
+        ref_free_histogram(b->samples[i].h);
     free(b->samples);
     *b = (ref_block){0};
 }

@@ -7,9 +7,17 @@
 #include <stddef.h>
 #include <stdint.h>
 
+typedef struct ref_histogram { /* numbers as bits of doubles */
+    uint64_t schema, zero_threshold, hint, count, zero_count, sum;
+    bool integer;
+    size_t n_bounds, n[2];                    /* positive, negative */
+    uint64_t *bounds, *index[2], *numbers[2]; /* malloc; all buckets, empty ones included */
+} ref_histogram;
+
 typedef struct ref_sample {
-    int64_t metric_id, series_id, t;
+    int64_t metric_id, series_id, t, start;
     uint64_t bits;
+    ref_histogram *h; /* malloc; NULL: a float */
 } ref_sample;
 
 typedef struct ref_block {
