@@ -19,8 +19,8 @@ static const error_kind kinds[API_ERRORS] = {
     [API_DISABLED] = {500, "unavailable"},
 };
 
-static void
-measure(api_job *job, int status)
+void
+api_measure(api_job *job, int status)
 {
     static const double bounds[] = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1,
                                     0.25,   0.5,   1,      2.5,   5,    10,    30,   120};
@@ -42,7 +42,7 @@ api_respond(api_job *job, int status, const char *content_type, ps_buf *body)
 {
     http_request *r = job->r;
 
-    measure(job, status);
+    api_measure(job, status);
     pthread_mutex_lock(&job->api->lock);
     job->r = NULL;
     pthread_mutex_unlock(&job->api->lock);

@@ -38,7 +38,8 @@ void api_free(api *a);
 typedef struct api_endpoint {
     api *api;
     const char *name; /* in metrics: type="name" */
-    /* On one of the api's threads. Answers exactly once: api_answer, api_respond or one of api_fail*. */
+    /* On one of the api's threads. Answers exactly once: api_answer, api_respond, api_stream_* or one of
+     * api_fail*. */
     void (*run)(api_job *job, void *self);
     void *self;
 } api_endpoint;
@@ -121,6 +122,12 @@ void api_answer(api_job *job, ps_buf *data, const ps_str *warnings, size_t n_war
 /* Anything else; takes the bytes of body (made with ps_malloc) without copying and empties it. content_type
  * may be NULL without a body. */
 void api_respond(api_job *job, int status, const char *content_type, ps_buf *body);
+/* An answer that is sent while it is made: begun (false: no memory, answer otherwise), written to, and ended in
+ * any case. Writing waits for the client; PS_ECANCELED or PS_ETIMEOUT when there is no sense in going on.
+ * Not complete: the connection is cut. */
+bool api_stream_begin(api_job *job, int status, const char *content_type);
+ps_status api_stream_write(api_job *job, ps_str bytes, ps_err *err) PS_MUST_CHECK;
+void api_stream_end(api_job *job, bool complete);
 void api_fail(api_job *job, api_error error, const char *fmt, ...) PS_PRINTF(3, 4);
 void api_fail_text(api_job *job, api_error error, ps_str text);
 /* The type that fits a failure of parameters (PS_EINVAL: bad_data) ... */

@@ -21,6 +21,8 @@ struct api_job {
     int64_t deadline_ns;
     atomic_int stop;     /* ps_status that polls answer; PS_OK: go on */
     read_source *source; /* what to cancel; under the lock */
+    http_stream *stream; /* of an answer that is sent while it is made */
+    int stream_status;
     ps_arena arena;
     api_pair *params;
     size_t n_params;
@@ -43,6 +45,9 @@ struct api {
     pthread_t watcher;
     bool has_watcher;
 };
+
+/* answer.c: the metrics of an answer. */
+void api_measure(api_job *job, int status);
 
 /* params.c: reads the form and the URL into job->params. PS_EINVAL: a body that is not what its
  * Content-Type says; PS_ENOMEM. */

@@ -1,5 +1,5 @@
 /*
- * wire.h - bytes as they come over the network: snappy, remote write 1.0 and 2.0, and the writers that
+ * wire.h - bytes as they come over the network: snappy, remote write 1.0 and 2.0, remote read, and the writers that
  * adapters, tests and the self-scrape need. Nothing here knows HTTP.
  */
 #ifndef PROMSCALE_WIRE_H
@@ -168,6 +168,51 @@ void wire_v2_writer_free(wire_v2_writer *w);
 void wire_v2_write(wire_v2_writer *w, const wire_v2_item *item);
 /* Appends the message to out and empties the writer. PS_ENOMEM; PS_ELIMIT: over max_bytes. */
 ps_status wire_v2_writer_finish(wire_v2_writer *w, ps_buf *out, ps_err *err) PS_MUST_CHECK;
+
+/* ---- remote read --------------------------------------------------------------------------- */
+
+typedef enum wire_read_type { /* of answers, as they are numbered in requests */
+    WIRE_READ_UNKNOWN = -1,
+    WIRE_READ_SAMPLES = 0,
+    WIRE_READ_CHUNKS = 1
+} wire_read_type;
+typedef struct wire_read_query {
+    int64_t start_ms, end_ms; /* inclusive */
+    const mdl_matcher *matchers;
+    size_t n_matchers;
+} wire_read_query;
+typedef struct wire_read_request {
+    const wire_read_query *queries;
+    size_t n_queries;
+    wire_read_type type; /* the first acceptable one; SAMPLES if none is named; UNKNOWN: none of ours */
+    size_t n_types;
+} wire_read_request;
+typedef struct wire_read_limits {
+    size_t max_queries, max_matchers; /* matchers of all queries */
+} wire_read_limits;
+/* Arrays in the arena, texts borrow the message. PS_ECORRUPT; PS_EINVAL: a matcher of an unknown kind or
+ * not in UTF-8; PS_ELIMIT; PS_ENOMEM. Hints of queries are not read. */
+ps_status wire_read_request_parse(ps_str message, const wire_read_limits *limits, ps_arena *arena,
+                                  wire_read_request *ret, ps_err *err) PS_MUST_CHECK;
+
+/* Answers, from the inside out; failure of memory sticks in out. A ReadResponse is a result for each query,
+ * a result is series, a series is labels and points. */
+void wire_read_put_sample(ps_buf *out, int64_t t_ms, double v);
+void wire_read_put_histogram(ps_buf *out, int64_t t_ms, const hst_hist *h);
+void wire_read_put_series(ps_buf *out, mdl_labels labels, ps_str points);
+void wire_read_put_result(ps_buf *out, ps_str series);
+
+/* A stream is frames (length, CRC-32C, ChunkedReadResponse), each with some chunks of one series. */
+typedef struct wire_read_chunk {
+    uint64_t type; /* encoding of data */
+    int64_t t_min_ms, t_max_ms;
+    ps_str data;
+} wire_read_chunk;
+void wire_read_put_chunk(ps_buf *out, const wire_read_chunk *c);
+/* Takes chunks (as put by wire_read_put_chunk) off the front of *rest until there are max_bytes. */
+ps_str wire_read_cut_chunks(ps_str *rest, size_t max_bytes);
+size_t wire_read_labels_size(mdl_labels labels);
+void wire_read_put_frame(ps_buf *out, size_t query, mdl_labels labels, ps_str chunks);
 
 /* ---- remote write 1.0, writer (self-scrape, tests, bench) ---------------------------------- */
 

@@ -108,6 +108,7 @@ an_unfinished_answer_is_cut(void **state)
     assert_false(complete);
     rc_wait_closed(fd);
     close(fd);
+    rc_wait_streams(&s, 1);
     rc_stop(&s);
 }
 
@@ -126,6 +127,7 @@ a_maker_waits_for_its_client(void **state)
     assert_int_equal(read_stream(fd, &complete), 40000000);
     assert_true(complete);
     close(fd);
+    rc_wait_streams(&s, 1);
     rc_stop(&s);
 }
 
@@ -169,6 +171,7 @@ a_client_that_takes_nothing_is_left(void **state)
     assert_int_equal(read_stream(fd, &complete), 3000);
     assert_true(complete);
     close(fd);
+    rc_wait_streams(&s, 2);
     rc_stop(&s);
 }
 
