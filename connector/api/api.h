@@ -57,6 +57,8 @@ logger *api_log(const api_job *job);
 metrics *api_metrics(const api_job *job);
 /* Not after the answer. */
 const http_request *api_request(const api_job *job);
+/* To set headers of the answer. */
+http_request *api_answering(api_job *job);
 ps_str api_tenant(const api_job *job);
 /* Memory that lives as long as the job; at most 64 MiB. */
 ps_arena *api_arena(api_job *job);

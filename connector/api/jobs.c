@@ -215,6 +215,12 @@ api_request(const api_job *job)
     return job->r;
 }
 
+http_request *
+api_answering(api_job *job)
+{
+    return job->r;
+}
+
 ps_str
 api_tenant(const api_job *job)
 {

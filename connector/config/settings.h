@@ -67,6 +67,10 @@ typedef struct settings {    /* strings are owned by the struct, never NULL; "" 
     int64_t promql_max_concurrency;  /* metrics.promql.max-concurrency, 20 */
     int64_t promql_workers;          /* metrics.promql.workers, 0 = one per core */
 
+    int64_t remote_read_sample_limit;       /* remote-read.sample-limit, 50 million, 0 = none */
+    int64_t remote_read_max_bytes_in_frame; /* remote-read.max-bytes-in-frame, 1MB */
+    int64_t remote_read_timeout_ms;         /* remote-read.timeout, 10m */
+
     bool self_scrape;                /* self-scrape, true */
     int64_t self_scrape_interval_ms; /* self-scrape-interval, 15s */
 

@@ -37,6 +37,7 @@ static const char web[] = "HTTP";
 static const char ingest[] = "Ingest";
 static const char query[] = "Queries";
 static const char promql[] = "PromQL";
+static const char remote_read[] = "Remote read";
 static const char self[] = "Self-monitoring";
 static const char startup[] = "Start and stop";
 static const char logging[] = "Logging";
@@ -154,6 +155,13 @@ const setting settings_table[] = {
         "Queries that run at once; further ones wait."),
     INT("metrics.promql.workers", promql_workers, "0", 0, 256, promql,
         "Threads that share the work of running queries. 0: one per core."),
+
+    INT("remote-read.sample-limit", remote_read_sample_limit, "50000000", 0, INT64_C(1000000000000), remote_read,
+        "Samples of one query, after which an answer that is not a stream is refused. 0: no limit."),
+    SIZE("remote-read.max-bytes-in-frame", remote_read_max_bytes_in_frame, "1MB", 1 * KB, 64 * MB, remote_read,
+         "Size of the pieces in which a stream is sent, about; a piece holds one series."),
+    DURATION("remote-read.timeout", remote_read_timeout_ms, "10m", 1, 1 * DAY, remote_read,
+             "An answer that is not sent by then is cut off. Until its end it holds a snapshot in the database."),
 
     BOOL("self-scrape", self_scrape, "true", self, "Store the connector's own metrics (job=\"promscale\")."),
     DURATION("self-scrape-interval", self_scrape_interval_ms, "15s", 1 * SEC, 1 * HOUR, self, "How often."),

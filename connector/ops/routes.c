@@ -6,6 +6,7 @@
  */
 #include "connector/labels/labels.h"
 #include "connector/ops/ops.h"
+#include "connector/remote_read/remote_read.h"
 
 bool
 connector_ready(const connector *c)
@@ -105,6 +106,8 @@ api_routes(connector *c, http_route *routes)
         {"/api/v1/scrape_pools", "targets", HTTP_GET, info_scrape_pools, &c->info},
         {"/api/v1/notifications", "status", HTTP_GET, info_notifications, &c->info},
         {"/api/v1/admin/tsdb/delete_series", "admin", change, info_delete_series, &c->info},
+        {"/api/v1/read", "read", HTTP_POST, remote_read_run, NULL},
+        {"/read", "read", HTTP_POST, remote_read_run, NULL},
         {"/api/v1/admin/tsdb/clean_tombstones", "admin", change, info_clean_tombstones, &c->info},
         {"/api/v1/admin/tsdb/snapshot", "admin", change, info_snapshot, &c->info},
     };
@@ -112,13 +115,15 @@ api_routes(connector *c, http_route *routes)
     _Static_assert(PS_ARRAY_LEN(list) <= OPS_MAX_ENDPOINTS, "raise OPS_MAX_ENDPOINTS");
     for (size_t i = 0; i < PS_ARRAY_LEN(list); i++) {
         const api_path *p = &list[i];
+        bool form_body = p->run != remote_read_run;
         c->endpoints[i] =
             (api_endpoint){.api = c->api, .name = p->name, .run = p->run, .self = p->self};
         routes[i] = (http_route){.path = p->path,
                                  .methods = p->methods,
                                  .handler = api_submit,
                                  .self = &c->endpoints[i],
-                                 .max_body_bytes = API_MAX_BODY_BYTES,
+                                 .max_body_bytes =
+                                     form_body ? API_MAX_BODY_BYTES : REMOTE_READ_MAX_BODY_BYTES,
                                  .cors = true};
     }
     return PS_ARRAY_LEN(list);
@@ -138,7 +143,6 @@ ops_routes(connector *c, http_route routes[OPS_MAX_ROUTES])
         {"/-/ready", HTTP_GET, serve_ready, c, 0, false},
         {"/", HTTP_GET, ops_status_page, c, 0, false},
         {"/api/v1/*", any, not_found, c, small, true},
-        {"/read", any, not_found, c, small, false},
     };
 
     _Static_assert(PS_ARRAY_LEN(list) + OPS_MAX_ENDPOINTS <= OPS_MAX_ROUTES,

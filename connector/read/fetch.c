@@ -34,8 +34,13 @@ enum { COLUMNS = 14, PARAMS = 8, SMALL_BYTES = 2048 };
     " UNION ALL " FROM_TABLE("merged", data) " UNION ALL " FROM_TABLE(                             \
         "block", data) " UNION ALL " FROM_TABLE("block_far", data)
 
-static const char blocks_sql[] = FROM_ALL(
-    "CASE WHEN $8 AND t_max <= $5 AND kind = 1 THEN _prom_ext.block_head(data) ELSE data END");
+#define BLOCKS_SQL                                                                                 \
+    FROM_ALL("CASE WHEN $8 AND t_max <= $5 AND kind = 1"                                           \
+             " THEN _prom_ext.block_head(data) ELSE data END")
+
+static const char blocks_sql[] = BLOCKS_SQL;
+/* The same in order of time. */
+static const char by_time_sql[] = "SELECT * FROM (" BLOCKS_SQL ") b ORDER BY t_min";
 /* Their sizes, which are known without reading what lies out of line. */
 static const char sizes_sql[] = FROM_ALL("pg_catalog.octet_length(data)");
 
@@ -66,6 +71,12 @@ read_fetch_prepare(PGconn *conn, const pg_wait *wait, ps_err *err)
                    "SELECT _prom_ext.series_alive($1, $2, $3, $4)", wait, err));
     PS_TRY(prepare(conn, "blocks (" PARAM_TYPES ")", blocks_sql, wait, err));
     return prepare(conn, "sizes (" PARAM_TYPES ")", sizes_sql, wait, err);
+}
+
+ps_status
+read_fetch_prepare_by_time(PGconn *conn, const pg_wait *wait, ps_err *err)
+{
+    return prepare(conn, "blocks_by_time (" PARAM_TYPES ")", by_time_sql, wait, err);
 }
 
 /* ---- sending ---------------------------------------------------------------------------------------- */
@@ -171,7 +182,9 @@ read_fetch_send(read_source *src, const read_list *list, PGconn *conn, bool *ret
         for (int i = 3; i < PARAMS - 1; i++)
             values[i] = buf.ptr + ends[2] + (i - 3) * 8;
         values[PARAMS - 1] = sel->newest_only ? "\1" : "\0";
-        const char *name = src->estimating ? "sizes" : "blocks";
+        const char *name = src->estimating        ? "sizes"
+                           : list->on_row != NULL ? "blocks_by_time"
+                                                  : "blocks";
         if (PQsendQueryPrepared(conn, name, PARAMS, values, lengths, formats, 1) == 0)
             status = pg_fail_result(NULL, conn, err);
     }
@@ -228,6 +241,8 @@ take_row(read_source *src, read_list *list, PGresult *res, ps_err *err)
     read_block row;
     ps_str data;
     ps_status status = read_row(res, &row, &data, err);
+    if (status == PS_OK && list->on_row != NULL)
+        status = list->on_row(src, list, &row, data.len, err);
     if (status == PS_OK && src->estimating) {
         bool good = data.len == 4;
         status = good ? read_estimate_row(src, list, &row.meta, pg_get_u32(data.ptr), err)

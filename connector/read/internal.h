@@ -20,6 +20,7 @@
 typedef struct read_conn {
     struct read_conn *next;
     PGconn *pg;
+    bool streams; /* has the statement for blocks by time */
     bool used; /* has served a query before: it may have died since */
     char identity[LABEL_IDENTITY_BYTES];
 } read_conn;
@@ -85,6 +86,9 @@ typedef struct read_list { /* of one selection */
     size_t *first_run;
     uint64_t n_rows, n_row_bytes; /* that came from the database */
     read_estimate *estimate;      /* instead of blocks, while the source estimates */
+    /* stream.c: rows come in order of time, and this is called before each is added. */
+    ps_status (*on_row)(read_source *src, struct read_list *list, const read_block *row,
+                        size_t bytes, ps_err *err);
 } read_list;
 
 typedef struct read_search read_search; /* find.c */
@@ -108,6 +112,7 @@ struct read_source {
     read_list *lists;
     size_t n_lists;
     read_search *search; /* instead of lists */
+    struct read_streaming *streaming; /* stream.c */
     blk_bench **benches; /* by worker; made when first used */
 };
 
@@ -134,6 +139,10 @@ typedef struct read_rounds {
     ps_status (*prepare)(read_source *src, ps_err *err);
     ps_status (*run)(read_source *src, read_conn *c, ps_str cursor, ps_err *err);
 } read_rounds;
+ps_status read_compile(read_source *src, read_list *list, ps_err *err) PS_MUST_CHECK;
+/* In order of labels; sets the list's tenant, too. */
+ps_status read_select_labels(read_source *src, read_list *list, idx_found *ret,
+                             ps_err *err) PS_MUST_CHECK;
 ps_status read_rounds_run(read_source *src, const read_rounds *r, ps_err *err) PS_MUST_CHECK;
 ps_status read_follow_send(PGconn *conn, ps_str cursor, ps_err *err) PS_MUST_CHECK;
 ps_status read_follow_receive(read_source *src, PGconn *conn, follow_news *ret,
@@ -150,6 +159,8 @@ ps_status read_fetch_send(read_source *src, const read_list *list, PGconn *conn,
 ps_status read_fetch_receive(read_source *src, read_list *list, PGconn *conn,
                              ps_err *err) PS_MUST_CHECK;
 ps_status read_fetch_prepare(PGconn *conn, const pg_wait *wait, ps_err *err) PS_MUST_CHECK;
+/* What lists with on_row need. */
+ps_status read_fetch_prepare_by_time(PGconn *conn, const pg_wait *wait, ps_err *err) PS_MUST_CHECK;
 
 /* estimate.c: rows without data, summed up. */
 ps_status read_estimate_begin(read_source *src, read_list *list, ps_err *err) PS_MUST_CHECK;

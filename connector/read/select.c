@@ -18,8 +18,8 @@ enum { MAX_VIEWS = 4 };
 
 /* ---- labels --------------------------------------------------------------------------------------- */
 
-static ps_status
-compile(read_source *src, read_list *list, ps_err *err)
+ps_status
+read_compile(read_source *src, read_list *list, ps_err *err)
 {
     const ev_selection *sel = &list->selection;
     list->matchers = ps_arena_array(&src->arena, sel->n_matchers + 1, sizeof(*list->matchers));
@@ -43,8 +43,8 @@ should_stop(void *self)
     return read_should_stop(self);
 }
 
-static ps_status
-select_labels(read_source *src, read_list *list, idx_found *ret, ps_err *err)
+ps_status
+read_select_labels(read_source *src, read_list *list, idx_found *ret, ps_err *err)
 {
     label_query q = {.tenant = {src->tenant, src->tenant_len},
                      .matchers = list->matchers,
@@ -65,7 +65,7 @@ select_all(read_source *src, ps_err *err)
 {
     for (size_t i = 0; i < src->n_lists; i++) {
         read_list *list = &src->lists[i];
-        PS_TRY(select_labels(src, list, &list->found, err));
+        PS_TRY(read_select_labels(src, list, &list->found, err));
         PS_TRY(read_blocks_want(src, list, err));
     }
     return PS_OK;
@@ -90,7 +90,7 @@ check_again(read_source *src, bool *ret_same, ps_err *err)
     *ret_same = true;
     for (size_t i = 0; i < src->n_lists && *ret_same; i++) {
         idx_found now;
-        PS_TRY(select_labels(src, &src->lists[i], &now, err));
+        PS_TRY(read_select_labels(src, &src->lists[i], &now, err));
         *ret_same = same_series(&src->lists[i].found, &now);
     }
     return PS_OK;
@@ -299,6 +299,6 @@ read_select(read_source *src, ps_err *err)
 {
     static const read_rounds rounds = {select_all, run_rounds};
     for (size_t i = 0; i < src->n_lists; i++)
-        PS_TRY(compile(src, &src->lists[i], err));
+        PS_TRY(read_compile(src, &src->lists[i], err));
     return read_rounds_run(src, &rounds, err);
 }
