@@ -130,21 +130,6 @@ wanted_of_row(const read_list *list, const read_estimate *e, const blk_meta *m)
 
 /* ---- a row ------------------------------------------------------------------------------------------- */
 
-/* Samples of one series in the window, if the row's series are alike: they come at one distance. */
-static double
-samples_of_series(const ev_selection *sel, const blk_meta *m)
-{
-    double n = (double)m->n_samples / (double)m->n_series;
-    double span = (double)m->t_max_ms - (double)m->t_min_ms;
-    double from = fmax((double)sel->from_ms, (double)m->t_min_ms);
-    double to = fmin((double)sel->to_ms, (double)m->t_max_ms);
-    double ends = (sel->from_ms <= m->t_min_ms) + (sel->to_ms >= m->t_max_ms);
-    if (n <= 1 || span <= 0)
-        return n;
-    double distance = span / (n - 1);
-    return fmin(n, (to - from) / distance + ends / 2);
-}
-
 ps_status
 read_estimate_row(read_source *src, read_list *list, const blk_meta *m, int64_t data_bytes,
                   ps_err *err)
@@ -157,7 +142,8 @@ read_estimate_row(read_source *src, read_list *list, const blk_meta *m, int64_t 
     if (bucket && e->bucket_ids == NULL)
         PS_TRY(sort_buckets(src, list, e, err));
     double series = fmin((double)wanted_of_row(list, e, m), (double)m->n_series);
-    double samples = samples_of_series(sel, m);
+    double samples = ev_expected_samples(sel->from_ms, sel->to_ms, m->t_min_ms, m->t_max_ms,
+                                         m->n_series, m->n_samples);
     e->samples += series * samples;
     if (bucket)
         e->in_bucket[-m->metric_id - 1] += series * fmin(1, samples);

@@ -28,7 +28,8 @@ BEGIN
                'key_value_array', 'eq', 'get_default_metric_retention_period',
                'get_metric_retention_period', 'label_cardinality', 'label_key_position', 'matcher',
                'get_metric_metadata', 'get_multiple_metric_metadata', 'is_stale_marker',
-               'is_normal_nan', 'time_bucket', 'first', 'last', 'promql', 'promql_range', 'sum', 'avg')
+               'is_normal_nan', 'time_bucket', 'first', 'last', 'promql', 'promql_range',
+               'promql_explain', 'promql_explain_json', 'sum', 'avg')
            OR n.nspname = 'prom_api' AND p.proname ~ '^histogram_'
            OR n.nspname = '_prom_ext' AND p.provolatile <> 'v' AND p.proname IN (
                'text_digest', 'label_digest', 'series_digest', 'dist_key', 'bucket', 'label_set',

@@ -443,6 +443,7 @@ typedef struct fdw_counts { /* for EXPLAIN ANALYZE, summed over rescans */
     uint64 blocks_heads;   /* of which only the head was read */
     uint64 blocks_skipped; /* rows in range that were passed over by their series */
     uint64 samples_decoded;
+    uint64 bytes_read; /* of blocks and heads; not shown */
     uint64 series_total;
     uint64 series_matched;
 } fdw_counts;

@@ -139,6 +139,8 @@ opened(fdw_scan *scan, fdw_block *block, bool head_only)
     block->n_series = blk_reader_n_series(block->reader);
     if (block->plain != NULL)
         scan->plain_bytes += VARSIZE_ANY(block->plain);
+    scan->counts.bytes_read +=
+        VARSIZE_ANY_EXHDR(block->plain != NULL ? block->plain : block->data);
     fdw_block_count(scan, block, head_only ? FDW_COUNTED_HEAD : FDW_COUNTED_READ);
 }
 

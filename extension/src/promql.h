@@ -1,10 +1,11 @@
 /*
- * promql.h - PromQL in SQL: prom_api.promql() and prom_api.promql_range(). Private to promql_*.c.
+ * promql.h - PromQL in SQL: prom_api.promql(), promql_range(), promql_explain(). Private to promql_*.c.
  *
  *   promql_call     arguments, settings, the engine's run, rows and errors
  *   promql_source   what the engine reads: series and samples, found once per query
  *   promql_select   which series match
  *   promql_series   the same as a function of its own
+ *   promql_explain  the plan of a query, with what it would read
  *
  * The engine (lib/eval) runs in the backend, in one thread. It reads through the same scan as the
  * foreign table: SQL through SPI, as the calling user, in the snapshot of the calling statement; so
@@ -54,6 +55,23 @@ ev_source promql_source_for_engine(promql_source *src);
 
 /* The series that match the compiled matchers of src. Raises. */
 void promql_select(promql_source *src, const mdl_matcher *name, promql_list *ret);
+/* body(src, arg); what it raises is kept in src, and the engine told so. */
+ps_status promql_guarded(promql_source *src, void (*body)(promql_source *src, void *arg), void *arg,
+                         ps_err *err);
+/* ev_source.estimate: no samples are read. */
+ps_status promql_estimate(void *self, const ev_selection *selections, size_t n, ev_series_list *ret,
+                          ev_reading *ret_readings, ps_err *err);
+
+/* A query that is ready to run: src->query. From here to the end the current memory context is its own,
+ * src->context, which the caller deletes. Raises. */
+promql_source *promql_begin(text *query, int64 start_ms, int64 end_ms, int64 step_ms);
+/* The query did not succeed. */
+BRIDGE_NORETURN void promql_failed(promql_source *src, ps_status st);
+void promql_notes(const ev_result *r); /* as messages */
+int64 promql_time_ms(TimestampTz t, const char *name);
+/* start, stop and step are arguments `first` and the next two. */
+void promql_range_args(FunctionCallInfo fcinfo, int first, int64 *ret_start_ms, int64 *ret_stop_ms,
+                       int64 *ret_step_ms);
 
 /* The same for matchers that are not compiled yet. Raises. */
 void promql_select_matching(promql_source *src, const mdl_matcher *matchers, size_t n,

@@ -140,8 +140,8 @@ promql_raise_syntax(const pql_error *error)
                              "double quotes.")));
 }
 
-static void
-raise_failed(promql_source *src, ps_status st)
+void
+promql_failed(promql_source *src, ps_status st)
 {
     char *text = c_string(ev_query_error(src->query));
 
@@ -211,6 +211,15 @@ put_series(ReturnSetInfo *rsinfo, const ev_result_series *s, MemoryContext scrat
     MemoryContextReset(scratch);
 }
 
+void
+promql_notes(const ev_result *r)
+{
+    for (size_t i = 0; i < r->n_warnings; i++)
+        ereport(WARNING, (errmsg("%s", c_string(r->warnings[i]))));
+    for (size_t i = 0; i < r->n_infos; i++)
+        ereport(NOTICE, (errmsg("%s", c_string(r->infos[i]))));
+}
+
 static void
 put_result(FunctionCallInfo fcinfo, promql_source *src, const ev_result *r)
 {
@@ -224,10 +233,7 @@ put_result(FunctionCallInfo fcinfo, promql_source *src, const ev_result *r)
                         errhint("Ask for a vector or a scalar.")));
     for (size_t i = 0; i < r->n; i++)
         put_series(rsinfo, &r->series[i], scratch);
-    for (size_t i = 0; i < r->n_warnings; i++)
-        ereport(WARNING, (errmsg("%s", c_string(r->warnings[i]))));
-    for (size_t i = 0; i < r->n_infos; i++)
-        ereport(NOTICE, (errmsg("%s", c_string(r->infos[i]))));
+    promql_notes(r);
 }
 
 /* ---- running ----------------------------------------------------------------------------------------------- */
@@ -238,24 +244,36 @@ poll(void *unused)
     return bridge_interrupted(unused) ? PS_ECANCELED : PS_OK;
 }
 
-static void
-run(FunctionCallInfo fcinfo, text *query, int64 start_ms, int64 end_ms, int64 step_ms)
+static int64
+now_ns(void *unused)
+{
+    struct timespec t;
+
+    (void)unused;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+promql_source *
+promql_begin(text *query, int64 start_ms, int64 end_ms, int64 step_ms)
 {
     MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "promscale PromQL query",
                                                   ALLOCSET_DEFAULT_SIZES);
-    MemoryContext caller = MemoryContextSwitchTo(context);
+
+    MemoryContextSwitchTo(context);
+
     promql_source *src = promql_source_new(context, GetActiveSnapshot(), (size_t)memory_kb * 1024);
     ev_env env = {.alloc = src->memory.alloc,
                   .source = promql_source_for_engine(src),
                   .executor = ev_serial,
-                  .poll = poll};
+                  .poll = poll,
+                  .now = now_ns};
     ev_options engine = {.lookback_ms = lookback_ms,
                          .subquery_step_ms = subquery_step_ms,
                          .max_samples = (uint64)max_samples,
                          .max_bytes = (size_t)memory_kb * 1024};
     pql_options language = {0};
     ps_str words = {VARDATA_ANY(query), VARSIZE_ANY_EXHDR(query)};
-    const ev_result *result = NULL;
     pql_error error;
     pql_expr *expr;
     char *unknown;
@@ -273,21 +291,33 @@ run(FunctionCallInfo fcinfo, text *query, int64 start_ms, int64 end_ms, int64 st
                         errmsg("invalid expression type \"%s\" for range query, must be Scalar or "
                                "instant Vector",
                                pql_type_text(expr->type))));
-    InitMaterializedSRF(fcinfo, 0);
     st = ev_query_new(&env, &engine, expr, words, start_ms, end_ms, step_ms, &src->query);
-    if (st == PS_OK)
-        st = ev_query_run(src->query, &result);
     if (st != PS_OK)
-        raise_failed(src, st);
+        promql_failed(src, st);
+    return src;
+}
+
+static void
+run(FunctionCallInfo fcinfo, text *query, int64 start_ms, int64 end_ms, int64 step_ms)
+{
+    MemoryContext caller = CurrentMemoryContext;
+    promql_source *src = promql_begin(query, start_ms, end_ms, step_ms);
+    const ev_result *result = NULL;
+    ps_status st;
+
+    InitMaterializedSRF(fcinfo, 0);
+    st = ev_query_run(src->query, &result);
+    if (st != PS_OK)
+        promql_failed(src, st);
     put_result(fcinfo, src, result);
     MemoryContextSwitchTo(caller);
-    MemoryContextDelete(context);
+    MemoryContextDelete(src->context);
 }
 
 /* ---- functions ------------------------------------------------------------------------------------------------ */
 
-static int64
-time_ms(TimestampTz t, const char *name)
+int64
+promql_time_ms(TimestampTz t, const char *name)
 {
     if (TIMESTAMP_NOT_FINITE(t))
         ereport(ERROR,
@@ -300,7 +330,7 @@ PG_FUNCTION_INFO_V1(promql_instant);
 Datum
 promql_instant(PG_FUNCTION_ARGS)
 {
-    int64 at = time_ms(PG_GETARG_TIMESTAMPTZ(1), "at");
+    int64 at = promql_time_ms(PG_GETARG_TIMESTAMPTZ(1), "at");
 
     run(fcinfo, PG_GETARG_TEXT_PP(0), at, at, 0);
     return (Datum)0;
@@ -322,14 +352,13 @@ step_of(const Interval *step)
     return us / 1000;
 }
 
-PGDLLEXPORT Datum promql_range(PG_FUNCTION_ARGS);
-PG_FUNCTION_INFO_V1(promql_range);
-Datum
-promql_range(PG_FUNCTION_ARGS)
+void
+promql_range_args(FunctionCallInfo fcinfo, int first, int64 *ret_start_ms, int64 *ret_stop_ms,
+                  int64 *ret_step_ms)
 {
-    int64 start = time_ms(PG_GETARG_TIMESTAMPTZ(1), "start");
-    int64 stop = time_ms(PG_GETARG_TIMESTAMPTZ(2), "stop");
-    int64 step = step_of(PG_GETARG_INTERVAL_P(3));
+    int64 start = promql_time_ms(PG_GETARG_TIMESTAMPTZ(first), "start");
+    int64 stop = promql_time_ms(PG_GETARG_TIMESTAMPTZ(first + 1), "stop");
+    int64 step = step_of(PG_GETARG_INTERVAL_P(first + 2));
 
     if (stop < start)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -338,6 +367,19 @@ promql_range(PG_FUNCTION_ARGS)
         ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
                         errmsg("promql_range() computes at most 11,000 points per series"),
                         errhint("Use a larger step, or a shorter range.")));
+    *ret_start_ms = start;
+    *ret_stop_ms = stop;
+    *ret_step_ms = step;
+}
+
+PGDLLEXPORT Datum promql_range(PG_FUNCTION_ARGS);
+PG_FUNCTION_INFO_V1(promql_range);
+Datum
+promql_range(PG_FUNCTION_ARGS)
+{
+    int64 start, stop, step;
+
+    promql_range_args(fcinfo, 1, &start, &stop, &step);
     run(fcinfo, PG_GETARG_TEXT_PP(0), start, stop, step);
     return (Datum)0;
 }

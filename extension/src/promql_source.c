@@ -29,6 +29,11 @@ typedef struct series_samples {
     bool histograms, starts; /* some piece has them */
 } series_samples;
 
+typedef struct found_samples { /* of a selection */
+    series_samples *series;
+    uint64 blocks, bytes; /* what they came from */
+} found_samples;
+
 /* ---- memory --------------------------------------------------------------------------------------- */
 
 static const char *const memory_hint =
@@ -228,7 +233,9 @@ select_one(promql_source *src, const ev_selection *sel, ev_series_list *ret)
     promql_list list;
 
     promql_select_matching(src, sel->matchers, sel->n_matchers, &list);
+    found_samples *found = need(ps_arena_array(&src->arena, 1, sizeof(*found)));
     series_samples *samples = need(ps_arena_array(&src->arena, Max(list.n, 1), sizeof(*samples)));
+    found->series = samples;
     for (size_t i = 0; i < list.n; i++)
         samples[i].end = &samples[i].first;
     if (list.n > 0) {
@@ -239,23 +246,23 @@ select_one(promql_source *src, const ev_selection *sel, ev_series_list *ret)
             read_newest(src, scan, &list, samples);
         else
             read_all(src, scan, &list, samples);
+        found->blocks = scan->counts.blocks_read + scan->counts.blocks_heads;
+        found->bytes = scan->counts.bytes_read;
         MemoryContextDelete(scan->context);
     }
-    *ret = (ev_series_list){.n = list.n, .labels = list.labels, .impl = samples};
+    *ret = (ev_series_list){.n = list.n, .labels = list.labels, .impl = found};
 }
 
-static ps_status
-source_select(void *self, const ev_selection *selections, size_t n, ev_series_list *ret,
-              ps_err *err)
+ps_status
+promql_guarded(promql_source *src, void (*body)(promql_source *src, void *arg), void *arg,
+               ps_err *err)
 {
-    promql_source *src = self;
     MemoryContext caller = CurrentMemoryContext;
     volatile ps_status st = PS_OK;
 
     PG_TRY();
     {
-        for (size_t i = 0; i < n; i++)
-            select_one(src, &selections[i], &ret[i]);
+        body(src, arg);
     }
     PG_CATCH();
     {
@@ -270,6 +277,40 @@ source_select(void *self, const ev_selection *selections, size_t n, ev_series_li
     PG_END_TRY();
     MemoryContextSwitchTo(caller);
     return st;
+}
+
+typedef struct selecting {
+    const ev_selection *selections;
+    size_t n;
+    ev_series_list *ret;
+} selecting;
+
+static void
+select_all(promql_source *src, void *arg)
+{
+    const selecting *s = arg;
+
+    for (size_t i = 0; i < s->n; i++)
+        select_one(src, &s->selections[i], &s->ret[i]);
+}
+
+static ps_status
+source_select(void *self, const ev_selection *selections, size_t n, ev_series_list *ret,
+              ps_err *err)
+{
+    selecting s = {selections, n, ret};
+
+    return promql_guarded(self, select_all, &s, err);
+}
+
+static void
+source_taken(void *self, const ev_series_list *list, ev_reading *ret)
+{
+    const found_samples *found = list->impl;
+
+    (void)self;
+    ret->blocks = found->blocks;
+    ret->bytes = found->bytes;
 }
 
 /* ---- reading -------------------------------------------------------------------------------------------- */
@@ -288,7 +329,8 @@ static ps_status
 source_read(void *self, const ev_series_list *list, size_t series, size_t worker, ev_samples *into,
             ps_err *err)
 {
-    const series_samples *s = (const series_samples *)list->impl + series;
+    const found_samples *found = list->impl;
+    const series_samples *s = found->series + series;
 
     (void)self;
     (void)worker;
@@ -307,5 +349,9 @@ source_read(void *self, const ev_series_list *list, size_t series, size_t worker
 ev_source
 promql_source_for_engine(promql_source *src)
 {
-    return (ev_source){.self = src, .select = source_select, .read = source_read};
+    return (ev_source){.self = src,
+                       .select = source_select,
+                       .read = source_read,
+                       .estimate = promql_estimate,
+                       .taken = source_taken};
 }

@@ -59,6 +59,11 @@ typedef struct ev_reading { /* of one selection */
     uint64_t bytes;         /* of the blocks, as they are stored */
 } ev_reading;
 
+/* For sources that estimate from the bounds of a row of samples: how many of them one of its series has in
+ * [from, to], if its series are alike and their samples come at one distance. */
+double ev_expected_samples(int64_t from_ms, int64_t to_ms, int64_t t_min_ms, int64_t t_max_ms,
+                           int64_t n_series, int64_t n_samples);
+
 typedef struct ev_source {
     void *self;
     /* Called once per query, with all of its selections, before anything is read. Series that have no

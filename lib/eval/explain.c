@@ -13,6 +13,8 @@
  *
  * Memory: the plan is in the query's arena; the rehearsal has a budget of its own, gone when it ends.
  */
+#include <math.h>
+
 #include "lib/eval/plan.h"
 
 enum { MAX_TEXT = 2000 };
@@ -57,6 +59,23 @@ ev_batch_bytes(uint64_t series, uint64_t steps)
 {
     uint64_t rows = ev_batch_rows((size_t)steps);
     return ev_cell_bytes(rows < series ? rows : series, steps);
+}
+
+double
+ev_expected_samples(int64_t from_ms, int64_t to_ms, int64_t t_min_ms, int64_t t_max_ms,
+                    int64_t n_series, int64_t n_samples)
+{
+    double n = (double)n_samples / (double)n_series;
+    double span = (double)t_max_ms - (double)t_min_ms;
+    double from = fmax((double)from_ms, (double)t_min_ms);
+    double to = fmin((double)to_ms, (double)t_max_ms);
+    double ends = (from_ms <= t_min_ms) + (to_ms >= t_max_ms);
+    if (to < from)
+        return 0;
+    if (n <= 1 || span <= 0)
+        return n;
+    double distance = span / (n - 1);
+    return fmin(n, (to - from) / distance + ends / 2);
 }
 
 bool
