@@ -180,8 +180,8 @@ explain_rows(FunctionCallInfo fcinfo, int64 start_ms, int64 end_ms, int64 step_m
     ReturnSetInfo *rsinfo = (ReturnSetInfo *)fcinfo->resultinfo;
     MemoryContext caller = CurrentMemoryContext;
     ps_str rest;
-    promql_source *src = explain(PG_GETARG_TEXT_PP(0), start_ms, end_ms, step_ms, analyze,
-                                 ev_plan_text, &rest);
+    promql_source *src =
+        explain(PG_GETARG_TEXT_PP(0), start_ms, end_ms, step_ms, analyze, ev_plan_text, &rest);
 
     InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
     while (rest.len > 0) {
