@@ -13,8 +13,6 @@
  *
  * Memory: the plan is in the query's arena; the rehearsal has a budget of its own, gone when it ends.
  */
-#include <math.h>
-
 #include "lib/eval/plan.h"
 
 enum { MAX_TEXT = 2000 };
@@ -67,15 +65,16 @@ ev_expected_samples(int64_t from_ms, int64_t to_ms, int64_t t_min_ms, int64_t t_
 {
     double n = (double)n_samples / (double)n_series;
     double span = (double)t_max_ms - (double)t_min_ms;
-    double from = fmax((double)from_ms, (double)t_min_ms);
-    double to = fmin((double)to_ms, (double)t_max_ms);
+    double from = (double)(from_ms > t_min_ms ? from_ms : t_min_ms);
+    double to = (double)(to_ms < t_max_ms ? to_ms : t_max_ms);
     double ends = (from_ms <= t_min_ms) + (to_ms >= t_max_ms);
     if (to < from)
         return 0;
     if (n <= 1 || span <= 0)
         return n;
     double distance = span / (n - 1);
-    return fmin(n, (to - from) / distance + ends / 2);
+    double expected = (to - from) / distance + ends / 2;
+    return expected < n ? expected : n;
 }
 
 bool

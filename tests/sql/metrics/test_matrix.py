@@ -14,7 +14,8 @@ CALLERS = {
         prom_api: val jsonb labels labels_info key_value_array label_cardinality label_key_position eq matcher
             get_default_metric_retention_period get_metric_retention_period get_metric_metadata
             get_multiple_metric_metadata
-            is_stale_marker is_normal_nan time_bucket first last promql promql_range promql_explain promql_explain_json sum avg
+            is_stale_marker is_normal_nan time_bucket first last promql promql_range
+            promql_explain promql_explain_json sum avg
             histogram_in histogram_out histogram_recv histogram_send histogram_count histogram_sum histogram_avg
             histogram_stddev histogram_stdvar histogram_quantile histogram_fraction histogram_buckets
             histogram_add histogram_sub histogram_mul histogram_div histogram_eq histogram_ne histogram_increase
