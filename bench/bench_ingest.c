@@ -3,8 +3,9 @@
  * decompress, decode and look up, batch and encode. No database, no HTTP, one thread: CPU seconds
  * per million samples, stage by stage.
  *
- * bench_ingest [series] [samples per request] [requests per flush] [scrapes]
+ * bench_ingest [series] [samples per request] [requests per flush] [scrapes] [version]
  *
+ * version is that of remote write, 1 or 2. In 2.0 each series has its metadata, as Prometheus sends them.
  * The fleet is like the standard load's: 500 series a target in 137 metrics, nine labels, some 170
  * bytes of label text; each request holds consecutive series of one scrape.
  */
@@ -36,8 +37,9 @@ fixed_now(void *self)
     return INT64_C(1800000000000);
 }
 
+/* To `out`, or to `v2` if that is not NULL. */
 static void
-put_series(ps_buf *out, uint32_t series, int scrape)
+put_series(ps_buf *out, wire_v2_writer *v2, uint32_t series, int scrape)
 {
     char name[64], instance[64], host[64], device[32], uid[48];
     uint32_t target = series / PER_TARGET, k = series % PER_TARGET;
@@ -67,8 +69,18 @@ put_series(ps_buf *out, uint32_t series, int scrape)
         v = 4096.0 * ((k * 7919u + (uint32_t)scrape * 31u) % 65536u);
         break;
     }
-    wire_sample sample = {INT64_C(1700000000000) + scrape * 15000 + target % 15000, v};
-    wire_write_series(out, (mdl_labels){labels, PS_ARRAY_LEN(labels)}, &sample, 1, NULL, 0);
+    wire_sample sample = {INT64_C(1700000000000) + scrape * 15000 + target % 15000, v, 0};
+    const mdl_labels set = {labels, PS_ARRAY_LEN(labels)};
+    if (v2 == NULL) {
+        wire_write_series(out, set, &sample, 1, NULL, 0);
+        return;
+    }
+    snprintf(host, sizeof(host), "What metric %u of the subsystem says.", k % METRICS);
+    const wire_metadata metadata = {.type = WIRE_METRIC_COUNTER, .help = ps_str_c(host)};
+    wire_v2_write(v2, &(wire_v2_item){.labels = set,
+                                      .samples = &sample,
+                                      .n_samples = 1,
+                                      .metadata = &metadata});
 }
 
 /* Stands in for the resolver: new series get numbers. */
@@ -92,6 +104,27 @@ resolve(write_path *w, wp_request *r, int64_t *next_id)
             r->points[fresh->first_point + k].metric_id = metric_id;
         }
     }
+}
+
+/* Stands in for it, too: the database has taken the metadata. */
+static void
+store_metadata(write_path *w, const wp_request *r)
+{
+    for (size_t i = 0; i < r->n_metadata; i++)
+        wp_tell(w, r->marks[i]);
+}
+
+/* One request as a client sends it. */
+static ps_status
+make_body(ps_buf *message, wire_v2_writer *v2, uint32_t from, uint32_t to, int scrape, ps_buf *body,
+          ps_err *err)
+{
+    ps_buf_clear(message);
+    for (uint32_t k = from; k < to; k++)
+        put_series(message, v2, k, scrape);
+    if (v2 != NULL)
+        PS_TRY(wire_v2_writer_finish(v2, message, err));
+    return wire_snappy_encode(ps_buf_str(message), body, err);
 }
 
 static void
@@ -132,6 +165,7 @@ main(int argc, char **argv)
     uint32_t per_request = argc > 2 ? (uint32_t)atoi(argv[2]) : 2000;
     size_t per_flush = argc > 3 ? (size_t)atoi(argv[3]) : 4;
     int scrapes = argc > 4 ? atoi(argv[4]) : 40;
+    write_version version = argc > 5 && atoi(argv[5]) == 2 ? WRITE_V2 : WRITE_V1;
     enum { MAX_PER_FLUSH = 256 };
     if (per_flush < 1 || per_flush > MAX_PER_FLUSH || per_request < 1 || n_series < 1)
         return 2;
@@ -143,6 +177,8 @@ main(int argc, char **argv)
                     .ingest_max_label_name_bytes = 1024,
                     .ingest_max_label_value_bytes = 65536,
                     .ingest_max_label_set_bytes = 262144,
+                    .ingest_max_metadata = 10000,
+                    .ingest_max_symbols = 1000000,
                     .ingest_max_future_ms = 600000};
     write_path *w = calloc(1, sizeof(*w));
     wp_tenant *tenant = calloc(1, sizeof(*tenant) + 1);
@@ -170,17 +206,17 @@ main(int argc, char **argv)
         return 1;
     ps_buf message;
     ps_buf_init(&message, &ps_malloc);
+    wire_v2_writer *v2 = version == WRITE_V2 ? wire_v2_writer_new(&ps_malloc, 1 << 30) : NULL;
     for (size_t i = 0; i < n_bodies * (size_t)scrapes; i++) {
         uint32_t at = (uint32_t)(i % n_bodies) * per_request;
-        ps_buf_clear(&message);
-        for (uint32_t k = at; k < at + per_request && k < n_series; k++)
-            put_series(&message, k, (int)(i / n_bodies));
+        uint32_t end = at + per_request < n_series ? at + per_request : n_series;
         ps_buf_init(&bodies[i], &ps_malloc);
-        if (wire_snappy_encode(ps_buf_str(&message), &bodies[i], &err) != PS_OK)
+        if (make_body(&message, v2, at, end, (int)(i / n_bodies), &bodies[i], &err) != PS_OK)
             return 1;
         message_bytes += message.len;
     }
     ps_buf_done(&message);
+    wire_v2_writer_free(v2);
 
     int64_t next_id = 0;
     size_t filled = 0;
@@ -188,7 +224,9 @@ main(int argc, char **argv)
     for (size_t i = 0; i < n_bodies * (size_t)scrapes; i++) {
         totals *t = i < n_bodies ? &cold : &warm;
         wp_request *r = requests[filled++];
-        r->in = (write_request){.body = ps_buf_str(&bodies[i]), .encoding = WRITE_SNAPPY};
+        r->in = (write_request){.body = ps_buf_str(&bodies[i]),
+                                .encoding = WRITE_SNAPPY,
+                                .version = version};
         double start = cpu_s();
         wp_decode(w, &d, r);
         t->decode += cpu_s() - start;
@@ -202,6 +240,7 @@ main(int argc, char **argv)
         t->body_bytes += bodies[i].len;
         if (r->n_fresh > 0)
             resolve(w, r, &next_id);
+        store_metadata(w, r);
         if (filled == per_flush) {
             flush(&b, requests, filled, t);
             filled = 0;

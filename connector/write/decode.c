@@ -26,7 +26,6 @@ wp_decoder_init(wp_decoder *d)
     ps_buf_init(&d->raw, &ps_malloc);
     ps_buf_init(&d->key, &ps_malloc);
     ps_buf_init(&d->text, &ps_malloc);
-    ps_buf_init(&d->wire_key, &ps_malloc);
     ps_arena_init(&d->symbols, &ps_malloc, 0);
 }
 
@@ -36,7 +35,7 @@ wp_decoder_done(wp_decoder *d)
     ps_buf_done(&d->raw);
     ps_buf_done(&d->key);
     ps_buf_done(&d->text);
-    ps_buf_done(&d->wire_key);
+    wp_v2_labels_done(&d->v2_labels);
     ps_arena_done(&d->symbols);
     free(d->labels);
     free(d->samples);

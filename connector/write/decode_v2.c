@@ -15,9 +15,6 @@ typedef struct v2_walk {
     wp_request *r;
     wire_v2_reader reader;
     int64_t now_ms;
-    /* Metadata of the series before, as references. */
-    ps_str last_name;
-    uint32_t last_type, last_help, last_unit;
 } v2_walk;
 
 bool
@@ -30,66 +27,6 @@ wp_points_at_nothing(const wire_v2_symbols *symbols, const uint32_t *refs, size_
 }
 
 /* ---- labels ----------------------------------------------------------------------------------- */
-
-static inline char *
-put_length(char *at, size_t n)
-{
-    for (; n >= 0x80; n >>= 7)
-        *at++ = (char)(n | 0x80);
-    *at++ = (char)n;
-    return at;
-}
-
-static inline size_t
-length_size(size_t n)
-{
-    return n < 0x80 ? 1 : n < 0x4000 ? 2 : n < 0x200000 ? 3 : n < 0x10000000 ? 4 : 5;
-}
-
-static inline char *
-put_text(char *at, char tag, ps_str s)
-{
-    *at++ = tag;
-    at = put_length(at, s.len);
-    if (s.len > 0)
-        memcpy(at, s.ptr, s.len);
-    return at + s.len;
-}
-
-/* References are in range. */
-static bool
-put_labels(ps_buf *out, const ps_str *symbols, const uint32_t *refs, size_t n, ps_str *ret_name)
-{
-    ps_buf_clear(out);
-    for (size_t i = 0; i < n; i += 2) {
-        ps_str name = symbols[refs[i]], value = symbols[refs[i + 1]];
-        size_t len = 2 + length_size(name.len) + name.len + length_size(value.len) + value.len;
-        if (PS_UNLIKELY(!ps_buf_reserve(out, len + 6)))
-            return false;
-        char *at = out->ptr + out->len;
-        *at++ = 0x0A; /* TimeSeries.labels */
-        at = put_length(at, len);
-        at = put_text(at, 0x0A, name);
-        at = put_text(at, 0x12, value);
-        out->len = (size_t)(at - out->ptr);
-        if (name.len == sizeof(MDL_METRIC_NAME) - 1 &&
-            memcmp(name.ptr, MDL_METRIC_NAME, name.len) == 0)
-            *ret_name = value;
-    }
-    return true;
-}
-
-/* Bytes of labels, or too many to be looked at closer: more than a label set may have anyhow. */
-static bool
-labels_are_sane(const settings *set, const ps_str *symbols, const uint32_t *refs, size_t n)
-{
-    size_t bytes = 0;
-    if ((int64_t)(n / 2) > set->ingest_max_labels)
-        return false;
-    for (size_t i = 0; i < n; i++)
-        bytes += symbols[refs[i]].len;
-    return (int64_t)bytes <= set->ingest_max_label_set_bytes;
-}
 
 static ps_status
 expand(v2_walk *v, size_t bytes, ps_err *err)
@@ -112,19 +49,15 @@ refuse(v2_walk *v, const wire_v2_series *s, wp_reason reason, ps_str series, con
 
 /* The series as 1.0 would have it, labels only. *ret_ok: its references make sense. */
 static ps_status
-translate(v2_walk *v, const wire_v2_series *s, wire_series *ret, ps_str *ret_name, bool *ret_ok,
-          ps_err *err)
+translate(v2_walk *v, const wire_v2_series *s, wire_series *ret, bool *ret_ok, ps_err *err)
 {
-    wp_decoder *d = v->d;
+    wp_v2_labels *labels = &v->d->v2_labels;
     const wire_v2_symbols *symbols = &v->reader.symbols;
+    const char *why;
     *ret_ok = false;
-    if (!wp_grow((void **)&d->refs, &d->cap_refs, s->n_refs, sizeof(*d->refs)))
-        return ps_fail(err, PS_ENOMEM, "out of memory");
-    wire_v2_refs(s, d->refs);
-    if (PS_UNLIKELY(wp_points_at_nothing(symbols, d->refs, s->n_refs))) {
-        refuse(v, s, WP_REASON_REFERENCE, (ps_str){0},
-               s->n_refs % 2 != 0 ? "a series has an odd number of label references"
-                                  : "a series has label references outside of the symbols table");
+    PS_TRY(wp_v2_labels_take(labels, symbols, s, v->w->set, &why, err));
+    if (PS_UNLIKELY(why != NULL)) {
+        refuse(v, s, WP_REASON_REFERENCE, (ps_str){0}, why);
         return PS_OK;
     }
     if (PS_UNLIKELY(s->has_metadata && ((s->help_ref >= symbols->n && s->help_ref > 0) ||
@@ -133,16 +66,10 @@ translate(v2_walk *v, const wire_v2_series *s, wire_series *ret, ps_str *ret_nam
                "a series has metadata references outside of the symbols table");
         return PS_OK;
     }
-    if (PS_UNLIKELY(!labels_are_sane(v->w->set, symbols->items, d->refs, s->n_refs))) {
-        refuse(v, s, WP_REASON_LABEL_LIMIT, (ps_str){0},
-               "a series has too many labels, or too many bytes of them");
-        return PS_OK;
-    }
-    if (!put_labels(&d->wire_key, symbols->items, d->refs, s->n_refs, ret_name))
-        return ps_fail(err, PS_ENOMEM, "out of memory");
-    PS_TRY(expand(v, d->wire_key.len, err));
-    *ret = (wire_series){.bytes = ps_buf_str(&d->wire_key),
-                         .label_bytes = ps_buf_str(&d->wire_key),
+    ps_str bytes = wp_v2_labels_bytes(labels);
+    PS_TRY(expand(v, bytes.len, err));
+    *ret = (wire_series){.bytes = bytes,
+                         .label_bytes = bytes,
                          .n_labels = s->n_refs / 2,
                          .n_samples = s->n_samples,
                          .n_exemplars = s->n_exemplars,
@@ -162,13 +89,17 @@ symbol(const wire_v2_symbols *symbols, uint32_t ref)
 static ps_status
 take_metadata(v2_walk *v, const wire_v2_series *s, ps_str name, ps_err *err)
 {
-    if (name.ptr == v->last_name.ptr && name.len == v->last_name.len && s->type == v->last_type &&
-        s->help_ref == v->last_help && s->unit_ref == v->last_unit)
-        return PS_OK; /* often: the buckets of a histogram */
-    v->last_name = name;
-    v->last_type = s->type;
-    v->last_help = s->help_ref;
-    v->last_unit = s->unit_ref;
+    /* Every series of a metric says the same; the same references mean the same in one message. */
+    wp_v2_seen seen = {name.ptr, s->type, s->help_ref, s->unit_ref};
+    uint64_t h = ((uint64_t)(uintptr_t)name.ptr ^ (uint64_t)s->help_ref << 32 ^ s->unit_ref) *
+                 UINT64_C(0x9E3779B97F4A7C15);
+    wp_v2_seen *place = &v->d->seen[h >> 54];
+    _Static_assert(WP_SEEN == 1 << 10, "ten bits of the hash");
+    if (place->name == seen.name && place->type == seen.type && place->help == seen.help &&
+        place->unit == seen.unit)
+        return PS_OK;
+    *place = seen;
+    v->d->any_seen = true;
     wire_metadata m = {.type = s->type < WIRE_METRIC_TYPE_MAX ? (wire_metric_type)s->type
                                                               : WIRE_METRIC_UNKNOWN,
                        .family = name,
@@ -176,13 +107,10 @@ take_metadata(v2_walk *v, const wire_v2_series *s, ps_str name, ps_err *err)
                        .unit = symbol(&v->reader.symbols, s->unit_ref)};
     if (m.type == WIRE_METRIC_UNKNOWN && m.help.len == 0 && m.unit.len == 0)
         return PS_OK; /* it says nothing */
-    PS_TRY(expand(v, m.help.len + m.unit.len, err));
+    PS_TRY(expand(v, m.family.len + m.help.len + m.unit.len, err));
     uint64_t mark = wp_metadata_mark(v->w, v->r, v->now_ms, &m);
-    uint64_t *place = &v->d->marks[mark % WP_MARKS];
-    if (*place == mark || wp_is_told(v->w, mark))
+    if (wp_is_told(v->w, mark))
         return PS_OK;
-    *place = mark;
-    v->d->marked = true;
     return wp_take_metadata(v->w, v->r, &m, mark, err);
 }
 
@@ -195,9 +123,10 @@ begin(v2_walk *v, ps_str message, ps_err *err)
     size_t max = (size_t)v->w->set->ingest_max_symbols;
     ps_arena_reset(&d->symbols);
     d->expanded = 0;
-    if (d->marked)
-        memset(d->marks, 0, sizeof(d->marks));
-    d->marked = false;
+    if (d->any_seen)
+        memset(d->seen, 0, sizeof(d->seen));
+    d->any_seen = false;
+    wp_v2_labels_begin(&d->v2_labels);
     v->now_ms = v->w->now_ms(v->w->now_self);
     ps_status status = wire_v2_reader_init(&v->reader, message, max, &d->symbols, err);
     if (status == PS_ELIMIT)
@@ -209,11 +138,11 @@ static ps_status
 take(v2_walk *v, series_cursor *cur, const wire_v2_series *s, ps_err *err)
 {
     wire_series as_v1;
-    ps_str name = {0};
     bool ok, refused;
-    PS_TRY(translate(v, s, &as_v1, &name, &ok, err));
+    PS_TRY(translate(v, s, &as_v1, &ok, err));
     if (!ok)
         return PS_OK;
+    ps_str name = wp_v2_labels_name(&v->d->v2_labels);
     bool nothing = s->n_samples == 0 && s->n_histograms == 0 && s->n_exemplars == 0;
     if (PS_UNLIKELY(nothing && (name.len == 0 || !s->has_metadata))) {
         ps_str text =
@@ -261,19 +190,16 @@ wp_name_series_v2(write_path *w, wp_decoder *d, const wp_request *r, series_curs
     if (wire_v2_reader_init(&reader, message, (size_t)w->set->ingest_max_symbols, &d->symbols,
                             NULL) != PS_OK)
         return false;
+    wp_v2_labels_begin(&d->v2_labels);
     while (wire_v2_next(&reader, &any, &s, NULL) == PS_OK && any) {
         series_ref ref;
-        ps_str name;
-        if (!wp_grow((void **)&d->refs, &d->cap_refs, s.n_refs, sizeof(*d->refs)))
+        const char *why;
+        if (wp_v2_labels_take(&d->v2_labels, &reader.symbols, &s, w->set, &why, NULL) != PS_OK)
             return false;
-        wire_v2_refs(&s, d->refs);
-        if (wp_points_at_nothing(&reader.symbols, d->refs, s.n_refs) ||
-            !labels_are_sane(w->set, reader.symbols.items, d->refs, s.n_refs) ||
-            !put_labels(&d->wire_key, reader.symbols.items, d->refs, s.n_refs, &name))
+        if (why != NULL)
             continue;
-        wire_series as_v1 = {.bytes = ps_buf_str(&d->wire_key),
-                             .label_bytes = ps_buf_str(&d->wire_key),
-                             .n_labels = s.n_refs / 2};
+        ps_str bytes = wp_v2_labels_bytes(&d->v2_labels);
+        wire_series as_v1 = {.bytes = bytes, .label_bytes = bytes, .n_labels = s.n_refs / 2};
         if (!series_cache_find(w->cache, cur, r->tenant_id, as_v1.label_bytes, &ref) ||
             ref.series_id != series_id)
             continue;

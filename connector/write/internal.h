@@ -191,7 +191,7 @@ struct wp_tenant { /* under path->mu, but for name and id once it is set */
 };
 
 enum { WP_TENANT_BUCKETS = 1024, WP_MAX_SPARE = 64 };
-enum { WP_MARKS = 1024, WP_TOLD_SETS = 8192, WP_TOLD_WAYS = 4 };
+enum { WP_SEEN = 1024, WP_TOLD_SETS = 8192, WP_TOLD_WAYS = 4 };
 
 /* ---- the path -------------------------------------------------------------------------------- */
 
@@ -263,6 +263,41 @@ void *wp_resolver_main(void *path); /* resolver.c */
 void *wp_flusher_main(void *path);  /* flusher.c */
 void *wp_timer_main(void *path);    /* ack.c */
 
+/* v2_labels.c: labels of a series of 2.0, as they would stand in 1.0; kept for the next series */
+typedef struct wp_v2_labels {
+    char *bytes;
+    size_t cap_bytes;
+    uint32_t *ends; /* of each label in bytes */
+    size_t cap_ends;
+    uint32_t n;
+    ps_str refs; /* where they come from; empty: nothing can be kept */
+    uint32_t name_at;
+    ps_str name; /* of the metric, in the message */
+    uint32_t *middle;
+    size_t cap_middle;
+} wp_v2_labels;
+void wp_v2_labels_begin(wp_v2_labels *k); /* of a message */
+void wp_v2_labels_done(wp_v2_labels *k);
+/* *why: NULL, or what is wrong with the references; then nothing has changed. */
+ps_status wp_v2_labels_take(wp_v2_labels *k, const wire_v2_symbols *symbols,
+                            const wire_v2_series *s, const settings *set, const char **why,
+                            ps_err *err) PS_MUST_CHECK;
+static inline ps_str
+wp_v2_labels_bytes(const wp_v2_labels *k)
+{
+    return (ps_str){k->bytes, k->n == 0 ? 0 : k->ends[k->n - 1]};
+}
+static inline ps_str
+wp_v2_labels_name(const wp_v2_labels *k)
+{
+    return k->name_at < k->n ? k->name : (ps_str){NULL, 0};
+}
+
+typedef struct wp_v2_seen {
+    const char *name; /* the symbol */
+    uint32_t type, help, unit;
+} wp_v2_seen;
+
 /* decode.c; the thread is worker.c */
 typedef struct wp_decoder { /* a thread's scratch memory */
     ps_buf raw;             /* the message, decompressed */
@@ -278,14 +313,14 @@ typedef struct wp_decoder { /* a thread's scratch memory */
     size_t cap_histograms;
     /* 2.0 */
     ps_arena symbols; /* the table of the message */
-    ps_buf wire_key;  /* a label set as it would stand in 1.0 */
+    wp_v2_labels v2_labels;
     uint32_t *refs;
     size_t cap_refs;
     wire_v2_exemplar *v2_exemplars;
     size_t cap_v2_exemplars;
     size_t expanded;          /* bytes of texts that references stood for */
-    uint64_t marks[WP_MARKS]; /* metadata of this message that is noted already */
-    bool marked;
+    wp_v2_seen seen[WP_SEEN]; /* metadata that this message has said already */
+    bool any_seen;
     /* Other spellings of known sets, for the cache; keys in the message. */
     series_cache_item *aliases; /* keys of 2.0 in the request's arena */
     size_t n_aliases, cap_aliases;

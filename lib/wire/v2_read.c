@@ -111,7 +111,20 @@ ref_of(uint64_t v)
     return v > UINT32_MAX ? UINT32_MAX : (uint32_t)v;
 }
 
-/* How many numbers there are in packed ones: they end where a byte has no high bit. */
+/* How many bytes have no high bit. */
+static inline uint32_t
+count_ends(const uint8_t *p, size_t len)
+{
+    size_t n = len;
+    for (; len >= 8; len -= 8, p += 8)
+        n -= (size_t)__builtin_popcountll(ps_get_u64le(p) & UINT64_C(0x8080808080808080));
+    for (; len > 0; len--, p++)
+        n -= *p >> 7;
+    return (uint32_t)n;
+}
+
+/* How many numbers there are in packed ones: they end where a byte has no high bit. One that is too
+ * long for a number is found when it is read. */
 static const char *
 count_refs(const wire_field *f, uint32_t *n)
 {
@@ -121,20 +134,9 @@ count_refs(const wire_field *f, uint32_t *n)
     }
     if (f->type != WIRE_LENGTH)
         return wire_wrong_type;
-    const uint8_t *p = f->data, *end = f->data + f->len;
-    while (p < end) {
-        uint64_t v;
-        if (PS_LIKELY(*p < 0x80)) {
-            p++;
-        } else if (PS_LIKELY(end - p >= 2 && p[1] < 0x80)) {
-            p += 2;
-        } else {
-            const char *why = wire_read_varint(&p, end, &v);
-            if (why != NULL)
-                return why;
-        }
-        (*n)++;
-    }
+    if (f->len > 0 && f->data[f->len - 1] >= 0x80)
+        return "the message ends within a number";
+    *n += count_ends(f->data, f->len);
     return NULL;
 }
 
@@ -147,19 +149,31 @@ read_refs(const wire_field *f, uint32_t *refs, uint32_t n, uint32_t max)
             refs[n++] = ref_of(f->value);
         return n;
     }
-    const uint8_t *p = f->data, *end = f->data + f->len;
-    while (p < end && n < max) {
-        uint64_t v;
-        if (PS_LIKELY(*p < 0x80)) {
-            refs[n++] = *p++;
-        } else if (PS_LIKELY(end - p >= 2 && p[1] < 0x80)) {
-            refs[n++] = (p[0] & 0x7Fu) | (uint32_t)p[1] << 7;
-            p += 2;
-        } else if (wire_read_varint(&p, end, &v) == NULL) {
-            refs[n++] = ref_of(v);
-        } else {
+    return n + wire_v2_read_refs(wire_field_str(f), refs + n, max - n);
+}
+
+uint32_t
+wire_v2_read_refs(ps_str packed, uint32_t *refs, uint32_t max)
+{
+    const uint8_t *p = (const uint8_t *)packed.ptr, *end = p + packed.len;
+    uint32_t n = 0;
+    while (n < max && end - p >= 2) { /* one or two bytes, without a branch between them */
+        uint32_t two = p[0] >> 7;
+        if (PS_UNLIKELY(two && p[1] >= 0x80))
             break;
+        refs[n++] = (p[0] & 0x7Fu) | ((uint32_t)p[1] << 7 & (0u - two));
+        p += 1 + two;
+    }
+    while (n < max && p < end) {
+        uint64_t v;
+        const uint8_t *start = p;
+        if (wire_read_varint(&p, end, &v) != NULL) {
+            v = UINT64_MAX;
+            for (p = start; p < end && *p >= 0x80;)
+                p++;
+            p += p < end;
         }
+        refs[n++] = ref_of(v);
     }
     return n;
 }
@@ -233,6 +247,17 @@ parse_metadata(const uint8_t *p, const uint8_t *end, wire_v2_series *s)
     s->has_metadata = true;
     while (p < end) {
         wire_field f;
+        if (PS_LIKELY(end - p >= 2 && p[1] < 0x80 &&
+                      (p[0] == 0x08 || p[0] == 0x18 || p[0] == 0x20))) {
+            *(p[0] == 0x08 ? &s->type : p[0] == 0x18 ? &s->help_ref : &s->unit_ref) = p[1];
+            p += 2;
+            continue;
+        }
+        if (PS_LIKELY(end - p >= 3 && p[2] < 0x80 && (p[0] == 0x18 || p[0] == 0x20))) {
+            *(p[0] == 0x18 ? &s->help_ref : &s->unit_ref) = (p[1] & 0x7Fu) | (uint32_t)p[2] << 7;
+            p += 3;
+            continue;
+        }
         const char *why = wire_read_field(&p, end, &f);
         if (why != NULL)
             return why;
@@ -349,10 +374,7 @@ void
 wire_v2_refs(const wire_v2_series *s, uint32_t *refs)
 {
     if (PS_LIKELY(s->ref_bytes.len > 0)) {
-        wire_field f = {.type = WIRE_LENGTH,
-                        .data = (const uint8_t *)s->ref_bytes.ptr,
-                        .len = s->ref_bytes.len};
-        read_refs(&f, refs, 0, s->n_refs);
+        wire_v2_read_refs(s->ref_bytes, refs, s->n_refs);
         return;
     }
     wire_parts at = wire_parts_of(s->bytes);

@@ -136,6 +136,8 @@ ps_status wire_v2_next(wire_v2_reader *r, bool *ret_any, wire_v2_series *ret,
 /* Parts of a series that wire_v2_next accepted; arrays have room for the counts given there. A
  * reference too large for 32 bits is UINT32_MAX. */
 void wire_v2_refs(const wire_v2_series *s, uint32_t *refs);
+/* Of packed references, or of a piece of them that begins and ends between two: how many there were. */
+uint32_t wire_v2_read_refs(ps_str packed, uint32_t *refs, uint32_t max);
 void wire_v2_samples(const wire_v2_series *s, wire_sample *samples);
 ps_status wire_v2_histograms(const wire_v2_series *s, ps_arena *arena, wire_histogram *histograms,
                              ps_err *err) PS_MUST_CHECK;
