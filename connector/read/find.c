@@ -45,7 +45,7 @@ compile_set(read_source *src, const read_match *set, label_query *q, ps_err *err
         if (status != PS_OK) {
             while (i-- > 0)
                 re_matcher_free(matchers[i]);
-            return status;
+            return status == PS_ENOMEM ? read_no_memory(src, err) : status;
         }
     }
     q->matchers = matchers;
