@@ -130,8 +130,8 @@ covers(const idx_metric_ids *asked, const idx_metric_ids *wanted)
     if (wanted->all)
         return false;
     for (size_t i = 0; i < wanted->n; i++) {
-        if (bsearch(&wanted->items[i], asked->items, asked->n, sizeof(int32_t), compare_metrics) ==
-            NULL)
+        if (asked->n == 0 || bsearch(&wanted->items[i], asked->items, asked->n, sizeof(int32_t),
+                                     compare_metrics) == NULL)
             return false;
     }
     return true;
