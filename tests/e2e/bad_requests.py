@@ -418,6 +418,9 @@ BAD = [
     get('admin/tsdb/snapshot', NO_METHOD),
     request('PUT', 'query?query=1', NO_METHOD, body='query=2', headers=FORM),
     # ---- admin/tsdb
+    get('admin/tsdb/delete_series', NO_METHOD),
+    post('admin/tsdb/delete_series', '', (500, 'unavailable', 'admin APIs disabled')),
+    request('PUT', 'admin/tsdb/delete_series', (500, 'unavailable', 'admin APIs disabled')),
     post('admin/tsdb/clean_tombstones', '', (500, 'unavailable', 'admin APIs disabled')),
     request('PUT', 'admin/tsdb/clean_tombstones', (500, 'unavailable', 'admin APIs disabled')),
     post('admin/tsdb/snapshot', '', (500, 'unavailable', 'admin APIs disabled')),

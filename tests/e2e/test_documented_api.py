@@ -25,7 +25,8 @@ def p(module_lab):
     it.write([({"__name__": "http_requests_total", "job": "api", "code": "200"},
                [(t, 30.0 * k) for k, t in enumerate(times)],
                [({"trace_id": "4bf92f3577b34da6"}, 0.25, times[8])]),
-              ({"__name__": "http_requests_total", "job": "api", "code": "500"}, [(t, 1.0 * k) for k, t in enumerate(times)]),
+              ({"__name__": "http_requests_total", "job": "api", "code": "500"},
+               [(t, 1.0 * k) for k, t in enumerate(times)]),
               ({"__name__": "temperature_celsius", "room": "kitchen"}, [(t, 20.5) for t in times])],
              families=[("http_requests_total", "counter", "Requests that were answered."),
                        ("temperature_celsius", "gauge", "Of the air.", "celsius")])
@@ -45,7 +46,7 @@ def perform(p, request):
     method, path = line.split(" ", 1)
     where, _, query = path.partition("?")
     path = where + ("?" + urllib.parse.quote(query, safe="=&%/.:") if query else "")
-    body = "&".join(urllib.parse.quote(x, safe="=%/.:") for x in body.strip().split("&")) if body else None
+    body = body.strip() or None
     answer = p.http(method, path, body, dict(h.split(": ", 1) for h in headers))
     try:
         return json.loads(answer.body)

@@ -11,14 +11,16 @@ T0 = 1_767_225_600
 SERIES = [({"__name__": name, "job": "api", "code": code, "instance": f"i{i % 3}"},
            [((T0 + 15 * k) * 1000, float(k)) for k in range(3)],
            [({"trace_id": f"t{i}-{k}", "span": 'a"b<é>'}, i + 0.5 * k, (T0 + 15 * k) * 1000 + i) for k in range(3)])
-          for i, (name, code) in enumerate((n, c) for n in ("req_total", "req_failed_total") for c in ("200", "404", "500"))]
+          for i, (name, code) in enumerate((n, c) for n in ("req_total", "req_failed_total")
+                                           for c in ("200", "404", "500"))]
 PLAIN = [({"__name__": "temp", "room": f"r{i}", "Ünïcode": "<&>"}, [(T0 * 1000, 1.5)]) for i in range(12)]
 EXPRESSIONS = [
-    "up", "1", '"a<b>&c\\n"', "-x", "(a)", "a > bool 1", "a + on (x) group_left (y) b", "a unless ignoring (z) b", "x[5m]",
-    "x[5m] offset 1h", "x @ 12.5", "x @ end() offset -5m", "rate(x[5m])", "x[1h:5m]", "rate(x[5m])[1h:] @ start()",
-    'x{a="b", c!="d", e=~"f.*", g!~"h|i"}', '{"a.b", "c d"="e"}', "sum by (a, b) (x)", "topk(3, x)", "quantile without (l) (0.5, x)",
-    'count_values("v", x)', 'label_replace(x, "a", "$1", "b", "(.*)")', "time()", "vector(1)", "absent(x)", "NaN", "+Inf", "-0x1f",
-    "1h30m", "a and b or c", "2 ^ -1", "histogram_quantile(0.9, sum by (le) (rate(x_bucket[5m])))", "a atan2 b", "x[5m:1m] offset 2m",
+    "up", "1", '"a<b>&c\\n"', "-x", "(a)", "a > bool 1", "a + on (x) group_left (y) b", "a unless ignoring (z) b",
+    "x[5m]", "x[5m] offset 1h", "x @ 12.5", "x @ end() offset -5m", "rate(x[5m])", "x[1h:5m]", "rate(x[5m])[1h:] @ start()",
+    'x{a="b", c!="d", e=~"f.*", g!~"h|i"}', '{"a.b", "c d"="e"}', "sum by (a, b) (x)", "topk(3, x)",
+    "quantile without (l) (0.5, x)", 'count_values("v", x)', 'label_replace(x, "a", "$1", "b", "(.*)")', "time()", "vector(1)", "absent(x)",
+    "NaN", "+Inf", "-0x1f", "1h30m", "a and b or c", "2 ^ -1", "histogram_quantile(0.9, sum by (le) (rate(x_bucket[5m])))", "a atan2 b",
+    "x[5m:1m] offset 2m",
     "sum(rate(http_requests_total{job=\"a\", instance=~\"b.*\"}[5m])) by (job, instance) / on (job) group_left ()"
     " sum(rate(http_requests_failed_total[5m])) by (job) > 0.001",
 ]
@@ -76,7 +78,8 @@ def theirs(prometheus, path, **params):
 
 EXEMPLARS = [
     {"query": "req_total"}, {"query": "rate(req_total[5m])", "start": T0, "end": T0 + 100},
-    {"query": 'req_total{code="200"} / req_failed_total'}, {"query": '{job="api"}', "start": T0 + 15, "end": T0 + 15.002},
+    {"query": 'req_total{code="200"} / req_failed_total'},
+    {"query": '{job="api"}', "start": T0 + 15, "end": T0 + 15.002},
     {"query": "temp"}, {"query": "no_such"}, {"query": "req_total", "start": T0 - 100, "end": T0 - 50},
     {"query": 'sum(req_total) + count(req_total{code=~"4.."})', "start": "2026-01-01T00:00:15Z"},
 ]
@@ -90,7 +93,8 @@ def test_exemplars_as_prometheus_has_them(p, prometheus):
 def test_exemplars(p):
     got = data(p, "query_exemplars", query='req_total{code="404"}', start=T0, end=T0 + 16)
     assert got == [{"seriesLabels": {"__name__": "req_total", "code": "404", "instance": "i1", "job": "api"},
-                    "exemplars": [{"labels": {"span": 'a"b<é>', "trace_id": "t1-0"}, "value": "1", "timestamp": T0 + 0.001},
+                    "exemplars": [{"labels": {"span": 'a"b<é>', "trace_id": "t1-0"}, "value": "1",
+                                   "timestamp": T0 + 0.001},
                                   {"labels": {"span": 'a"b<é>', "trace_id": "t1-1"}, "value": "1.5",
                                    "timestamp": T0 + 15.001}]}]
     assert len(data(p, "query_exemplars", query="req_total")) == 3
