@@ -79,9 +79,11 @@ static bool
 read_span(blk_in *in, bool first, int64_t *index, hst_span *ret)
 {
     uint64_t at = blk_in_varint(in), length = blk_in_varint(in);
-    int64_t offset = first ? (int64_t)blk_unzigzag(at) : (int64_t)at + 1;
 
-    if (in->bad || offset < -HST_INDEX_MAX || offset > HST_INDEX_MAX || length >= BLK_MAX_BUCKETS)
+    if (in->bad || (!first && at > HST_INDEX_MAX) || length >= BLK_MAX_BUCKETS)
+        return false;
+    int64_t offset = first ? (int64_t)blk_unzigzag(at) : (int64_t)at + 1;
+    if (offset < -HST_INDEX_MAX || offset > HST_INDEX_MAX)
         return false;
     *ret = (hst_span){(int32_t)offset, (uint32_t)length + 1};
     *index += offset + ret->length;

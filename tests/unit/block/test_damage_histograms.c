@@ -4,7 +4,7 @@
  */
 #include "tests/unit/support.h"
 
-#include "lib/block/internal.h"
+#include "lib/block/histograms.h"
 #include "tests/unit/block/histgen.h"
 
 enum { METRIC = 7, SERIES = GEN_HISTOGRAMS_END, MAX_N = 150, N_BLOCKS = 6 };
@@ -365,6 +365,140 @@ what_a_small_block_unpacks_to_is_bounded(void **unused)
     ps_buf_done(&out);
 }
 
+/* ---- blocks by hand ------------------------------------------------------------------------- */
+
+/* A merged block of one series of n samples: a table of one layout, as bytes, and a payload. */
+static ps_status
+read_by_hand(ps_str layout, ps_str payload, uint64_t n, ps_err *err)
+{
+    blk_meta m = {.tenant_id = 1,
+                  .metric_id = METRIC,
+                  .dist_key = mdl_dist_key(1, METRIC),
+                  .level = BLK_LEVEL_MERGED,
+                  .kind = BLK_KIND_HISTOGRAM,
+                  .format = BLK_FORMAT_COLUMNS,
+                  .t_max_ms = (int64_t)n - 1,
+                  .n_series = 1,
+                  .n_samples = (int32_t)n};
+    ps_buf out;
+
+    ps_buf_init(&out, &ps_malloc);
+    blk_header_write(&out, &m, 0);
+    blk_buf_varint(&out, 1);
+    ps_buf_add_char(&out, BLK_TCOL_GRID);
+    blk_buf_varint(&out, n);
+    blk_buf_varint(&out, 0); /* first time */
+    blk_buf_varint(&out, 1); /* step */
+    blk_buf_varint(&out, 1);
+    ps_buf_add_str(&out, layout);
+    blk_buf_varint(&out, 0); /* id */
+    ps_buf_add_char(&out, BLK_TREF_NEXT);
+    blk_buf_varint(&out, payload.len);
+    ps_put_u32le(out.ptr + BLK_OFF_HEAD_LEN, (uint32_t)out.len);
+    ps_put_u32le(out.ptr + BLK_OFF_BODY_LEN, (uint32_t)payload.len);
+    ps_buf_add_str(&out, payload);
+    fix_crcs(out.ptr, out.len);
+    char *copy = test_exact_copy(out.ptr, out.len);
+    ps_status status = walk(&ps_malloc, (ps_str){copy, out.len}, false, err);
+    free(copy);
+    ps_buf_done(&out);
+    return status;
+}
+
+/* n samples of one layout, all of whose numbers are 0. */
+static void
+empty_run(ps_buf *out, uint64_t n, size_t buckets)
+{
+    blk_buf_varint(out, 0);
+    blk_buf_varint(out, n - 1);
+    ps_buf_add_char(out, 0);
+    ps_buf_add(out, "\0\0", 2); /* hints: all the same, 0 */
+    for (size_t i = 0; i < buckets + 3; i++)
+        ps_buf_add_char(out, 0);
+}
+
+static void
+a_series_unpacks_to_a_bounded_size(void **unused)
+{
+    const hst_span all = {0, BLK_MAX_BUCKETS};
+    const hst_side positive = {&all, 1, BLK_MAX_BUCKETS, NULL}, negative = {0};
+    static double bounds[BLK_MAX_BUCKETS];
+    hst_hist like = {.schema = 0};
+    ps_buf layout, payload;
+    ps_err err;
+
+    (void)unused;
+    ps_buf_init(&layout, &ps_malloc);
+    ps_buf_init(&payload, &ps_malloc);
+    blk_layout_put(&layout, &like, &positive, &negative);
+    for (unsigned k = 0; k < 2; k++) {
+        const uint64_t n = k == 0 ? 511 : 1000;
+        ps_buf_clear(&payload);
+        empty_run(&payload, n, BLK_MAX_BUCKETS);
+        assert_int_equal(read_by_hand(ps_buf_str(&layout), ps_buf_str(&payload), n, &err),
+                         k == 0 ? PS_OK : PS_ECORRUPT);
+    }
+    /* bounds, of which every run has a copy */
+    for (size_t i = 0; i < BLK_MAX_BUCKETS; i++)
+        bounds[i] = (double)i;
+    like = (hst_hist){.schema = HST_CUSTOM, .bounds = bounds, .n_bounds = BLK_MAX_BUCKETS};
+    ps_buf_clear(&layout);
+    blk_layout_put(&layout, &like, &negative, &negative);
+    for (unsigned k = 0; k < 2; k++) {
+        const uint64_t n = k == 0 ? 100 : 600;
+        ps_buf_clear(&payload);
+        for (uint64_t i = 0; i < n; i++)
+            empty_run(&payload, 1, 0);
+        assert_int_equal(read_by_hand(ps_buf_str(&layout), ps_buf_str(&payload), n, &err),
+                         k == 0 ? PS_OK : PS_ECORRUPT);
+    }
+    ps_buf_done(&layout);
+    ps_buf_done(&payload);
+}
+
+static void
+expect_layout(const char *hex, ps_status want)
+{
+    uint8_t bytes[200];
+    size_t n = test_unhex(bytes, hex);
+    ps_buf payload;
+    ps_err err = {0};
+
+    ps_buf_init(&payload, &ps_malloc);
+    empty_run(&payload, 1, 2);
+    assert_int_equal(read_by_hand((ps_str){(char *)bytes, n}, ps_buf_str(&payload), 1, &err), want);
+    ps_buf_done(&payload);
+}
+
+static void
+layouts_that_make_no_histogram_are_refused(void **unused)
+{
+    (void)unused;
+    /* flags, schema, spans of either side; a span is its offset and its length - 1 */
+    expect_layout("00 00 02 00 0000 0000", PS_OK); /* buckets 0 and 2 */
+    expect_layout("00 00 01 01 0000 0000", PS_OK); /* one on either side */
+    expect_layout("08 00 02 00 0000 0000", PS_EUNSUPPORTED);
+    expect_layout("06 00 02 00 0000 0000", PS_EUNSUPPORTED);
+    expect_layout("00 12 02 00 0000 0000", PS_EUNSUPPORTED);                /* schema 9 */
+    expect_layout("00 09 02 00 0000 0000", PS_EUNSUPPORTED);                /* schema -5 */
+    expect_layout("00 00 02 00 0000 ffffffffffffffffff01 00", PS_ECORRUPT); /* gap -1 */
+    expect_layout("00 00 02 00 0000 ffffffffffffffff7f 00", PS_ECORRUPT);
+    expect_layout("00 00 01 00 fcffffff03 01", PS_OK); /* the last two that are possible */
+    expect_layout("00 00 01 00 feffffff03 01", PS_ECORRUPT);
+    expect_layout("00 00 02 00 0000 8080808004 00", PS_ECORRUPT);
+    expect_layout("00 00 01 00 0000", PS_ECORRUPT);      /* fewer buckets than columns */
+    expect_layout("04 00 02 00 0000 0000", PS_ECORRUPT); /* cut in the zero threshold */
+    expect_layout("04 00 000000000000f07f 02 00 0000 0000", PS_ECORRUPT); /* +Inf */
+    expect_layout("04 00 000000000000f0bf 02 00 0000 0000", PS_ECORRUPT); /* -1 */
+    expect_layout("04 00 000000000000f03f 02 00 0000 0000", PS_OK);
+    expect_layout("00 69 01 000000000000f03f 01 00 0001", PS_OK); /* one bound, two buckets */
+    expect_layout("00 69 01 000000000000f03f 02 00 0000 0000", PS_ECORRUPT); /* the third */
+    expect_layout("02 69 01 000000000000f03f 01 00 0001", PS_ECORRUPT);      /* zero threshold */
+    expect_layout("00 69 01 000000000000f07f 01 00 0001", PS_ECORRUPT);      /* bound +Inf */
+    expect_layout("00 69 01 000000000000f03f 01 01 0000 0000", PS_ECORRUPT); /* negative side */
+    expect_layout("00 69 02 000000000000f03f 000000000000f03f 01 00 0001", PS_ECORRUPT);
+}
+
 int
 main(void)
 {
@@ -374,6 +508,8 @@ main(void)
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(a_merge_without_memory_says_so),
         cmocka_unit_test(what_a_small_block_unpacks_to_is_bounded),
+        cmocka_unit_test(a_series_unpacks_to_a_bounded_size),
+        cmocka_unit_test(layouts_that_make_no_histogram_are_refused),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
