@@ -1,7 +1,9 @@
 """EXPLAIN for PromQL over HTTP: estimates beside what a run takes, over all three forms of storage; bad input."""
 import json
 import math
+import re
 import urllib.parse
+from pathlib import Path
 
 import pytest
 
@@ -256,3 +258,24 @@ def test_what_cannot_be_computed(p):
     a = ask(p, query='label_replace(up, "a", "b", "c", "(")', **NOW)
     assert a.status == 422 and "invalid regular expression in label_replace()" in json.loads(a.body)["error"]
     assert p.http("DELETE", "/api/v1/explain").status == 405
+
+
+def test_the_documented_example(module_lab):
+    """docs/explain.md, as it stands there; sizes of memory and times are those of a machine."""
+    p = module_lab.promscale(name="documented", args=["--self-scrape=false"])
+    text = (Path(__file__).resolve().parents[2] / "docs/explain.md").read_text(encoding="utf-8")
+    request, shown = re.search(r"```\nGET (\S[^\n]*)\n```\n```text\n(.*?)```", text, re.S).groups()
+    start = 1767225600
+    p.sql("ALTER SYSTEM SET promscale.maintenance = off")
+    p.sql("SELECT pg_reload_conf()")
+    p.write([({"__name__": "http_requests_total", "instance": f"host-{i % 10}", "code": code},
+              [((start + 15 * k) * 1000, float(k * (i + 1))) for k in range(241)])
+             for i, code in enumerate(c for c in ("200", "404", "500", "503") for _ in range(10))])
+    for _ in range(3):
+        a = p.http("GET", urllib.parse.quote(request, safe="/?=&"))
+
+    def masked(plan):
+        return re.sub(r"(memory|bytes|time|self)=[\d.]+ \w+|(Time:) .*", r"\1\2", plan)
+
+    assert a.status == 200
+    assert masked(a.body.decode()) == masked(shown), a.body.decode()
