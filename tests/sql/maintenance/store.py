@@ -1,10 +1,13 @@
 """Writes flush blocks into a database and says what a reader must see there.
 
-A sample is (tenant, metric, series, t_ms, bits): the value is handled as the 64 bits it has, in hex.
+A sample is (tenant, metric, series, t_ms, bits): the value is handled as the 64 bits it has, in hex. Of a sample that is
+a histogram it is H and a number, see hist(): floats and histograms are streams of their own, a key of a histogram in
+what is seen has an H at its end.
 """
 
 import os
 import pathlib
+import re
 import struct
 import subprocess
 
@@ -17,6 +20,24 @@ TABLES = {"fresh": 0, "merged": 1, "block": 2, "block_far": 2}
 
 def bucket(metric):
     return -(metric % 32) - 1
+
+
+def hist(n):
+    """The histogram number n: n observations, all in one bucket."""
+    return f"H{n}"
+
+
+def is_hist(b):
+    return b.startswith("H")
+
+
+def key_of(tenant, metric, series, t_ms, b):
+    """What a reader sees once."""
+    return (tenant, metric, series, t_ms) + (("H",) if is_hist(b) else ())
+
+
+def written(b):
+    return f"i{{{{schema:0 count:{b[1:]} sum:{b[1:]} buckets:[{b[1:]}]}}}}" if is_hist(b) else f"x{b}"
 
 
 def bits(value):
@@ -54,7 +75,7 @@ class Store:
         for tenant, row_metric, samples in rows:
             lines.append(f"block {table} {form} {tenant} {row_metric}")
             ordered = samples if form == "flush" else sorted(samples, key=lambda s: s[:3])
-            lines += [f"{m},{s},{t},x{b}" for m, s, t, b in ordered]
+            lines += [f"{m},{s},{t},{written(b)}" for m, s, t, b in ordered]
             lines.append("end")
         return subprocess.run([TOOLS / "make_block"], input="\n".join(lines) + "\n", text=True, check=True,
                               stdout=subprocess.PIPE).stdout
@@ -64,9 +85,9 @@ class Store:
         a row per bucket. samples: (tenant, metric, series, t_ms, bits)."""
         rows = {}
         for tenant, metric, series, t_ms, b in samples:
-            key = (tenant, bucket(metric) if metric in packed else metric)
+            key = (tenant, bucket(metric) if metric in packed else metric, is_hist(b))
             rows.setdefault(key, []).append((metric, series, t_ms, b))
-        text = self.statements([(t, m, s) for (t, m), s in rows.items()])
+        text = self.statements([(t, m, s) for (t, m, _), s in rows.items()])
         with (conn or self.conn).cursor() as cur:
             cur.execute("BEGIN;" + text + "COMMIT")
 
@@ -85,14 +106,18 @@ class Store:
         for line in text.splitlines():
             label, tenant, metric, series, t_ms, b = line.split()
             level, block_id, _ = label.split("/")
+            if b.startswith("{"):
+                count, total, bucket_of = re.fullmatch(r"\{count:(\d+),sum:(\d+),\(0.5,1\]:(\d+)\}", b).groups()
+                assert count == total == bucket_of, b
+                b = hist(count)
             found.append((int(level), int(block_id), int(tenant), int(metric), int(series), int(t_ms), b))
         return found
 
     def visible(self):
-        """What a reader sees: of equal (series, time) the higher level, then the lower block id."""
+        """What a reader sees: of equal (series, time) and kind the higher level, then the lower block id."""
         best = {}
         for level, block_id, tenant, metric, series, t_ms, b in self.rows():
-            key = (tenant, metric, series, t_ms)
+            key = key_of(tenant, metric, series, t_ms, b)
             rank = (-level, block_id)
             if key not in best or rank < best[key][0]:
                 best[key] = (rank, b)

@@ -1,14 +1,16 @@
 """Random writes, many of them for times that were written before with another value; random steps of
 maintenance between them. Whatever is done: each (series, time) shows the value that was written first,
-nothing is missing, nothing is there that nobody wrote."""
+nothing is missing, nothing is there that nobody wrote. Some metrics have histograms beside their floats, or only
+them."""
 
 import random
 
 import pytest
 
-from store import DAY, HOUR, bits
+from store import DAY, HOUR, TABLES, bits, hist, key_of
 
 METRICS = [1, 2, 3, 33, 65]  # 1, 33 and 65 share a bucket
+HISTOGRAMS = {2: 0.5, 33: 0.5, 3: 1}  # what share of their samples
 SERIES = {m: [m * 1000 + i for i in range(1, 9)] for m in METRICS}
 
 
@@ -36,9 +38,11 @@ class Model:
         for _ in range(self.rng.choice([1, 3, 20, 60])):
             metric = self.rng.choice(METRICS)
             key = (self.rng.choice([0, 0, 0, 7]), metric, self.rng.choice(SERIES[metric]), self.time())
-            batch.setdefault(key, bits(float(self.rng.randint(0, 5))))
+            n = self.rng.randint(1, 6)
+            b = hist(n) if self.rng.random() < HISTOGRAMS.get(metric, 0) else bits(float(n))
+            batch.setdefault(key_of(*key, b), b)
         packed = [m for m in METRICS if self.rng.random() < 0.5]
-        self.store.flush([(*key, b) for key, b in batch.items()], packed)
+        self.store.flush([(*key[:4], b) for key, b in batch.items()], packed)
         for key, b in batch.items():
             self.truth.setdefault(key, b)
 
@@ -59,6 +63,10 @@ def check(model):
     seen = model.store.visible()
     assert len(seen) == len(model.truth)
     assert seen == model.truth
+    for table, level in TABLES.items():
+        rows = {(r[1], r[6][0] == "H") for r in model.store.rows() if r[0] == level}
+        assert len({i for i, _ in rows}) == len(rows), "each row is of one kind"
+    assert model.store.one("SELECT _prom_catalog.recount()") == 0, "figures that are wrong"
 
 
 @pytest.mark.parametrize("seed", range(6))

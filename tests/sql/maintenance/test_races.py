@@ -9,7 +9,7 @@ import time
 import psycopg2
 import pytest
 
-from store import HOUR, bits
+from store import HOUR, bits, hist, key_of
 
 
 class Call:
@@ -71,16 +71,17 @@ class Held:
 
 
 def fill(store, merged=False):
-    """Fresh rows of several metrics; with merged: after 15 folds, so that the next takes rows along."""
+    """Fresh rows of several metrics, 1 and 3 with histograms beside the floats; with merged: after 15 folds, so that the next takes rows along."""
     t = store.now_ms() // HOUR * HOUR - 30 * 60_000
     samples = []
     for i in range(16 if merged else 1):
         batch = [(0, m, s, t + i * 1000, bits(float(i))) for m in (1, 2, 3) for s in (m * 10, m * 10 + 1)]
+        batch += [(0, m, m * 10 + k, t + i * 1000, hist(i + 1)) for m in (1, 3) for k in (0, 1)]
         store.flush(batch, packed=(3,))
         samples += batch
         if merged and i < 15:
             store.merge()
-    return {tuple(k): b for *k, b in samples}
+    return {key_of(*sample): sample[-1] for sample in samples}
 
 
 CASES = [("SELECT * FROM _prom_ext.merge_step()", "fresh", False),
@@ -139,7 +140,7 @@ def test_an_erased_row_does_not_come_back(server, store, statement, table, merge
     held = Held(server, store, table, "metric_id = 2")
     call = Call(server, store.database, statement)
     wait_for_lock(store, call.pid)
-    gone = {r[2:6] for r in store.rows() if r[1] == held.id}
+    gone = {key_of(*r[2:]) for r in store.rows() if r[1] == held.id}
     assert gone
     held.end(f"DELETE FROM _prom_data.{table} WHERE id = {held.id}; COMMIT")
     call.join()
