@@ -2,17 +2,17 @@
 -- src/histogram_type.c. Functions carry PromQL's names and answer as PromQL's do.
 
 CREATE TYPE prom_api.histogram;
-CREATE FUNCTION prom_api.histogram_in(cstring) RETURNS prom_api.histogram
+CREATE FUNCTION _prom_ext.histogram_in(cstring) RETURNS prom_api.histogram
     AS 'MODULE_PATHNAME', 'promscale_histogram_in' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-CREATE FUNCTION prom_api.histogram_out(prom_api.histogram) RETURNS cstring
+CREATE FUNCTION _prom_ext.histogram_out(prom_api.histogram) RETURNS cstring
     AS 'MODULE_PATHNAME', 'promscale_histogram_out' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-CREATE FUNCTION prom_api.histogram_recv(internal) RETURNS prom_api.histogram
+CREATE FUNCTION _prom_ext.histogram_recv(internal) RETURNS prom_api.histogram
     AS 'MODULE_PATHNAME', 'promscale_histogram_recv' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-CREATE FUNCTION prom_api.histogram_send(prom_api.histogram) RETURNS bytea
+CREATE FUNCTION _prom_ext.histogram_send(prom_api.histogram) RETURNS bytea
     AS 'MODULE_PATHNAME', 'promscale_histogram_send' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 CREATE TYPE prom_api.histogram (
-    INPUT = prom_api.histogram_in, OUTPUT = prom_api.histogram_out,
-    RECEIVE = prom_api.histogram_recv, SEND = prom_api.histogram_send,
+    INPUT = _prom_ext.histogram_in, OUTPUT = _prom_ext.histogram_out,
+    RECEIVE = _prom_ext.histogram_recv, SEND = _prom_ext.histogram_send,
     INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = extended);
 COMMENT ON TYPE prom_api.histogram IS
     'a native histogram, written like {{schema:1 count:5 sum:18.4 buckets:[2 3]}}';
@@ -58,44 +58,44 @@ COMMENT ON FUNCTION prom_api.histogram_buckets(prom_api.histogram) IS
 
 -- ---- operators -----------------------------------------------------------------------------------
 
-CREATE FUNCTION prom_api.histogram_add(a prom_api.histogram, b prom_api.histogram) RETURNS prom_api.histogram
+CREATE FUNCTION _prom_ext.histogram_add(a prom_api.histogram, b prom_api.histogram) RETURNS prom_api.histogram
     AS 'MODULE_PATHNAME', 'promscale_histogram_add' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-CREATE FUNCTION prom_api.histogram_sub(a prom_api.histogram, b prom_api.histogram) RETURNS prom_api.histogram
+CREATE FUNCTION _prom_ext.histogram_sub(a prom_api.histogram, b prom_api.histogram) RETURNS prom_api.histogram
     AS 'MODULE_PATHNAME', 'promscale_histogram_sub' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-CREATE FUNCTION prom_api.histogram_mul(a prom_api.histogram, b float8) RETURNS prom_api.histogram
+CREATE FUNCTION _prom_ext.histogram_mul(a prom_api.histogram, b float8) RETURNS prom_api.histogram
     AS 'MODULE_PATHNAME', 'promscale_histogram_mul' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-CREATE FUNCTION prom_api.histogram_mul(a float8, b prom_api.histogram) RETURNS prom_api.histogram
+CREATE FUNCTION _prom_ext.histogram_mul(a float8, b prom_api.histogram) RETURNS prom_api.histogram
     AS 'MODULE_PATHNAME', 'promscale_histogram_mul_right' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-CREATE FUNCTION prom_api.histogram_div(a prom_api.histogram, b float8) RETURNS prom_api.histogram
+CREATE FUNCTION _prom_ext.histogram_div(a prom_api.histogram, b float8) RETURNS prom_api.histogram
     AS 'MODULE_PATHNAME', 'promscale_histogram_div' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-CREATE FUNCTION prom_api.histogram_eq(a prom_api.histogram, b prom_api.histogram) RETURNS bool
+CREATE FUNCTION _prom_ext.histogram_eq(a prom_api.histogram, b prom_api.histogram) RETURNS bool
     AS 'MODULE_PATHNAME', 'promscale_histogram_eq' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-CREATE FUNCTION prom_api.histogram_ne(a prom_api.histogram, b prom_api.histogram) RETURNS bool
+CREATE FUNCTION _prom_ext.histogram_ne(a prom_api.histogram, b prom_api.histogram) RETURNS bool
     AS 'MODULE_PATHNAME', 'promscale_histogram_ne' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION prom_api.histogram_add(prom_api.histogram, prom_api.histogram) IS 'implementation of +';
-COMMENT ON FUNCTION prom_api.histogram_sub(prom_api.histogram, prom_api.histogram) IS 'implementation of -';
-COMMENT ON FUNCTION prom_api.histogram_mul(prom_api.histogram, float8) IS 'implementation of *';
-COMMENT ON FUNCTION prom_api.histogram_mul(float8, prom_api.histogram) IS 'implementation of *';
-COMMENT ON FUNCTION prom_api.histogram_div(prom_api.histogram, float8) IS 'implementation of /';
-COMMENT ON FUNCTION prom_api.histogram_eq(prom_api.histogram, prom_api.histogram) IS
+COMMENT ON FUNCTION _prom_ext.histogram_add(prom_api.histogram, prom_api.histogram) IS 'implementation of +';
+COMMENT ON FUNCTION _prom_ext.histogram_sub(prom_api.histogram, prom_api.histogram) IS 'implementation of -';
+COMMENT ON FUNCTION _prom_ext.histogram_mul(prom_api.histogram, float8) IS 'implementation of *';
+COMMENT ON FUNCTION _prom_ext.histogram_mul(float8, prom_api.histogram) IS 'implementation of *';
+COMMENT ON FUNCTION _prom_ext.histogram_div(prom_api.histogram, float8) IS 'implementation of /';
+COMMENT ON FUNCTION _prom_ext.histogram_eq(prom_api.histogram, prom_api.histogram) IS
     'implementation of =: the same buckets with the same bits; counter reset hints do not count';
-COMMENT ON FUNCTION prom_api.histogram_ne(prom_api.histogram, prom_api.histogram) IS 'implementation of <>';
+COMMENT ON FUNCTION _prom_ext.histogram_ne(prom_api.histogram, prom_api.histogram) IS 'implementation of <>';
 
 CREATE OPERATOR prom_api.+ (LEFTARG = prom_api.histogram, RIGHTARG = prom_api.histogram,
-    FUNCTION = prom_api.histogram_add, COMMUTATOR = OPERATOR(prom_api.+));
+    FUNCTION = _prom_ext.histogram_add, COMMUTATOR = OPERATOR(prom_api.+));
 CREATE OPERATOR prom_api.- (LEFTARG = prom_api.histogram, RIGHTARG = prom_api.histogram,
-    FUNCTION = prom_api.histogram_sub);
+    FUNCTION = _prom_ext.histogram_sub);
 CREATE OPERATOR prom_api.* (LEFTARG = prom_api.histogram, RIGHTARG = float8,
-    FUNCTION = prom_api.histogram_mul, COMMUTATOR = OPERATOR(prom_api.*));
+    FUNCTION = _prom_ext.histogram_mul, COMMUTATOR = OPERATOR(prom_api.*));
 CREATE OPERATOR prom_api.* (LEFTARG = float8, RIGHTARG = prom_api.histogram,
-    FUNCTION = prom_api.histogram_mul, COMMUTATOR = OPERATOR(prom_api.*));
+    FUNCTION = _prom_ext.histogram_mul, COMMUTATOR = OPERATOR(prom_api.*));
 CREATE OPERATOR prom_api./ (LEFTARG = prom_api.histogram, RIGHTARG = float8,
-    FUNCTION = prom_api.histogram_div);
+    FUNCTION = _prom_ext.histogram_div);
 CREATE OPERATOR prom_api.= (LEFTARG = prom_api.histogram, RIGHTARG = prom_api.histogram,
-    FUNCTION = prom_api.histogram_eq, COMMUTATOR = OPERATOR(prom_api.=), NEGATOR = OPERATOR(prom_api.<>),
+    FUNCTION = _prom_ext.histogram_eq, COMMUTATOR = OPERATOR(prom_api.=), NEGATOR = OPERATOR(prom_api.<>),
     RESTRICT = eqsel, JOIN = eqjoinsel);
 CREATE OPERATOR prom_api.<> (LEFTARG = prom_api.histogram, RIGHTARG = prom_api.histogram,
-    FUNCTION = prom_api.histogram_ne, COMMUTATOR = OPERATOR(prom_api.<>), NEGATOR = OPERATOR(prom_api.=),
+    FUNCTION = _prom_ext.histogram_ne, COMMUTATOR = OPERATOR(prom_api.<>), NEGATOR = OPERATOR(prom_api.=),
     RESTRICT = neqsel, JOIN = neqjoinsel);
 
 -- ---- aggregates ----------------------------------------------------------------------------------
@@ -125,4 +125,4 @@ CREATE AGGREGATE prom_api.histogram_increase(h prom_api.histogram) (
     SFUNC = _prom_ext.histogram_increase_step, STYPE = internal, SSPACE = 8192,
     FINALFUNC = _prom_ext.histogram_increase_result, PARALLEL = SAFE);
 COMMENT ON AGGREGATE prom_api.histogram_increase(prom_api.histogram) IS
-    'how much a counter has grown over the rows, resets included: histogram_increase(histogram ORDER BY time), of one series';
+    'by how much the counter of one series has grown, resets included; with ORDER BY time';

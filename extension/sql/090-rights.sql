@@ -31,6 +31,7 @@ BEGIN
                'is_normal_nan', 'time_bucket', 'first', 'last', 'promql', 'promql_range',
                'promql_explain', 'promql_explain_json', 'sum', 'avg')
            OR n.nspname = 'prom_api' AND p.proname ~ '^histogram_'
+           OR n.nspname = '_prom_ext' AND p.proname ~ '^histogram_(in|out|recv|send|add|sub|mul|div|eq|ne)$'
            OR n.nspname = '_prom_ext' AND p.provolatile <> 'v' AND p.proname IN (
                'text_digest', 'label_digest', 'series_digest', 'dist_key', 'bucket', 'label_set',
                'labels_match', 'labels_contain', 'tag_ids', 'label_ids', 'block_parts', 'block_head', 'fresh_figures',

@@ -16,12 +16,18 @@ EXAMPLE = re.compile(r"```sql\n(.*?)```(?:\n```text\n(.*?)```)?", re.S)
 
 
 def load(db):
-    """The original documentation's data: two nodes, two samples each, in two metrics."""
+    """The original documentation's data: two nodes, two samples each, in two metrics; and one with native histograms, of
+    two nodes, three samples each."""
     nodes = [dict(namespace="dev", node="pinky"), dict(namespace="production", node="brain")]
     for name, values in (("cpu_usage", [(0.1, 0.2), (0.5, 0.6)]), ("cpu_total", [(10, 20), (50, 60)])):
         got = db.resolve([series(name, **n) for n in nodes])
         db.block("fresh", got.metrics[0], [(got.metrics[0], s, T0 + 60_000 * i, float(v))
                                            for s, pair in zip(got.series, values) for i, v in enumerate(pair)])
+    got = db.resolve([series("request_seconds", **n) for n in nodes])
+    db.block("fresh", got.metrics[0], [
+        (got.metrics[0], s, T0 + 60_000 * i, "{{schema:0 count:%d sum:%.1f z_bucket:%d z_bucket_w:0.001 buckets:[%d %d %d]"
+         " offset:-1}}" % (10 * n, 8.5 * n, n, 2 * n, 4 * n, 3 * n), T0 - 30_000)
+        for k, s in enumerate(got.series) for i in range(3) for n in [(i + 1) * (k + 1)]])
     db.sql("SELECT _prom_catalog.upsert_metadata(0, ARRAY['cpu_usage'], ARRAY['gauge'], ARRAY[''],"
            " ARRAY['share of time that CPUs work'])")
     db.views()

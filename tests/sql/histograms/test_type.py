@@ -29,7 +29,7 @@ def value(text):
 def test_text_comes_back(shared_db, text):
     assert shared_db.one(f"SELECT {value(text)}::text") == text
     assert shared_db.one(f"SELECT {value(text)} = {value(text)}") is True
-    sent = bytes(shared_db.one(f"SELECT prom_api.histogram_send({value(text)})"))
+    sent = bytes(shared_db.one(f"SELECT _prom_ext.histogram_send({value(text)})"))
     assert sent[0] == 1
 
 
@@ -58,14 +58,14 @@ def test_text_that_is_none(shared_db, text):
 def test_binary_keeps_what_text_cannot(shared_db):
     db = shared_db
     db.sql("CREATE TEMP TABLE h (h prom_api.histogram)")
-    stale = bytearray(db.one(f"SELECT prom_api.histogram_send({value(H)})"))
+    stale = bytearray(db.one(f"SELECT _prom_ext.histogram_send({value(H)})"))
     stale[3:11] = struct.pack("<Q", 0x7FF0000000000002)  # version, flags, schema, then the sum
     stale[1] |= 4
     cur = db.conn.cursor()
     row = struct.pack(">hi", 1, len(stale)) + bytes(stale)
     cur.copy_expert("COPY h FROM STDIN (FORMAT binary)",
                     io.BytesIO(b"PGCOPY\n\xff\r\n\0" + bytes(8) + row + struct.pack(">h", -1)))
-    assert bytes(db.one("SELECT prom_api.histogram_send(h) FROM h")) == bytes(stale)
+    assert bytes(db.one("SELECT _prom_ext.histogram_send(h) FROM h")) == bytes(stale)
     assert db.one("SELECT prom_api.is_stale_marker(prom_api.histogram_sum(h)) FROM h") is True
 
 
@@ -74,7 +74,7 @@ def test_bytes_are_hostile(shared_db):
     db = shared_db
     rng = random.Random(7)
     db.sql("CREATE TEMP TABLE damaged (h prom_api.histogram)")
-    good = [bytes(db.one(f"SELECT prom_api.histogram_send({value(t)})")) for t in TEXTS]
+    good = [bytes(db.one(f"SELECT _prom_ext.histogram_send({value(t)})")) for t in TEXTS]
     cur = db.conn.cursor()
     refused = taken = 0
     for _ in range(3000):
@@ -238,4 +238,4 @@ def test_wide_gaps_and_long_lists(shared_db):
     text = "{{schema:8 count:2 sum:1 buckets:[1" + " 0" * 30000 + " 1]}}"
     assert shared_db.one(f"SELECT {value(text)}::text") == text
     assert shared_db.one(f"SELECT count(*) FROM histogram_buckets({value(text)})") == 2
-    assert shared_db.one(f"SELECT length(prom_api.histogram_send({value(text)}))") < 31000
+    assert shared_db.one(f"SELECT length(_prom_ext.histogram_send({value(text)}))") < 31000

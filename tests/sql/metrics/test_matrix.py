@@ -16,14 +16,15 @@ CALLERS = {
             get_multiple_metric_metadata
             is_stale_marker is_normal_nan time_bucket first last promql promql_range
             promql_explain promql_explain_json sum avg
-            histogram_in histogram_out histogram_recv histogram_send histogram_count histogram_sum histogram_avg
-            histogram_stddev histogram_stdvar histogram_quantile histogram_fraction histogram_buckets
-            histogram_add histogram_sub histogram_mul histogram_div histogram_eq histogram_ne histogram_increase
+            histogram_count histogram_sum histogram_avg histogram_stddev histogram_stdvar histogram_quantile
+            histogram_fraction histogram_buckets histogram_increase
         ps_tag: equals not_equals regexp_matches regexp_not_matches
         _prom_catalog: setting generation feed follow chunk_width metric_id check_metric_schema no_such_metric
             get_default_compression_setting get_metric_compression_setting
         _prom_ext: text_digest label_digest series_digest dist_key bucket block_parts label_set labels_match
             labels_contain
+            histogram_in histogram_out histogram_recv histogram_send
+            histogram_add histogram_sub histogram_mul histogram_div histogram_eq histogram_ne
             tag_ids label_ids fresh_figures chunk_counts block_head matching_series block_without
             prom_rate prom_increase prom_delta vector_selector series_alive ids_count""",
     # what stores samples
