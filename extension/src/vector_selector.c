@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "compat.h"
 #include "prom_aggregates.h"
 
 PGDLLEXPORT Datum promscale_selector_step(PG_FUNCTION_ARGS);
