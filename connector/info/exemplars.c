@@ -9,7 +9,7 @@
 #include "connector/read/find.h"
 #include "connector/read/sql.h"
 
-enum { MAX_ROWS = 1000000, MAX_SELECTORS = 1000 };
+enum { MAX_ROWS = 250000, MAX_SERIES = 1000000, MAX_SELECTORS = 1000 };
 
 /* Labels as two arrays in the order of the names. */
 static const char exemplars_sql[] =
@@ -240,6 +240,8 @@ info_exemplars(api_job *job, void *self)
     ps_status st = api_open_source(job, 1, 0, &src, &err);
     if (st == PS_OK)
         st = read_find(src, &what, &found, NULL, &err);
+    if (st == PS_OK && found.n > MAX_SERIES)
+        st = ps_fail(&err, PS_ELIMIT, "the query selects more than %d series", MAX_SERIES);
     if (st == PS_OK && found.n > 0)
         st = ask(src, &q, &found, &res, &err);
     if (st == PS_OK)

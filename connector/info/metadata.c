@@ -5,7 +5,7 @@
 #include "connector/info/internal.h"
 #include "connector/read/sql.h"
 
-enum { MAX_ROWS = 1000000 };
+enum { MAX_ROWS = 200000 };
 
 static const char metadata_sql[] =
     "SELECT metric_family, type, unit, help FROM ("

@@ -2,7 +2,8 @@
 test_bad_requests.py.
 
 The answers are those of Prometheus 3.14 (`since`: an older one says something else), except where `differs` gives
-the reason and Prometheus's own answer. Paths are below /api/v1/. Bodies of POST are forms unless headers say otherwise.
+the reason and Prometheus's own answer (a text of None: any). Paths are below /api/v1/. Bodies of POST
+are forms unless headers say otherwise.
 """
 import collections
 
@@ -20,6 +21,9 @@ TOO_MANY_POINTS = ("exceeded maximum resolution of 11,000 points per timeseries.
 
 Bad = collections.namedtuple("Bad", "method path body headers answer differs since")
 
+PROTOBUF = {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"}
+OUR_WORDS = ("the words are ours", (400, None, None))
+
 
 def bad_data(text):
     return 400, "bad_data", text
@@ -35,6 +39,10 @@ def get(path, answer, **more):
 
 def post(path, body, answer, **more):
     return request("POST", path, answer, body=body, headers=FORM, **more)
+
+
+def protobuf(path, body, answer):
+    return request("POST", path, answer, body=body, headers=PROTOBUF, differs=OUR_WORDS)
 
 
 BAD = [
@@ -469,4 +477,19 @@ BAD = [
     get('explain?query=up&limit=x', bad_data('invalid parameter "limit": strconv.Atoi: parsing "x": invalid syntax'),
         differs=("not in Prometheus", NOT_FOUND)),
     request('PUT', 'explain', NO_METHOD, differs=("not in Prometheus", NOT_FOUND)),
+    # ---- bodies that are not forms; errors are plain text, in words of our own
+    get('read', NO_METHOD),
+    request('PUT', 'read', NO_METHOD),
+    protobuf('read', b"", (400, None, "the snappy data has no valid length")),
+    protobuf('read', b"\xff\xff\xff", (400, None, "the snappy data has no valid length")),
+    protobuf('read', b"\x02\x04\xff\xff", (400, None, "the read request is damaged: the message ends within a number")),
+    request('POST', 'read', (400, None, "the snappy data announces more than it can hold"), body=b"x",
+            differs=OUR_WORDS),
+    protobuf('write', b"", (400, None, "the snappy data has no valid length")),
+    protobuf('write', b"\xff\xff\xff\xff\xff\xff", (400, None, "the snappy data has no valid length")),
+    protobuf('write', b"\x02\x04\xff\xff",
+             (400, None, "malformed write request: the message ends within a number, at byte 0")),
+    request('POST', 'write', (415, None, "unsupported content encoding: remote write is compressed with snappy"),
+            body=b"\x00", headers={**PROTOBUF, "Content-Encoding": "gzip"},
+            differs=("the words are ours", (415, None, None))),
 ]
