@@ -205,8 +205,9 @@ def test_retention_of_whole_days(db, store):
     check_days(db)
     db.sql("SELECT _prom_catalog.set_setting('retention_period', '9 days')")
     # the rows of that day in other tables are young enough, as far as retention can tell
-    db.sql("UPDATE _prom_data.block_far SET t_max = now() WHERE metric_id = %s", (ids.metrics[0],))
-    db.sql("ALTER TABLE _prom_data.merged DROP CONSTRAINT merged_within_a_day; UPDATE _prom_data.merged SET t_max = now()")
+    db.sql("UPDATE _prom_data.block_far SET t_max = date_trunc('second', now()) WHERE metric_id = %s", (ids.metrics[0],))
+    db.sql("ALTER TABLE _prom_data.merged DROP CONSTRAINT merged_within_a_day;"
+           " UPDATE _prom_data.merged SET t_max = date_trunc('second', now())")
     db.sql("SELECT _prom_catalog.recount()")
     assert db.sql("SELECT partitions, rows FROM _prom_catalog.apply_retention()") == [(1, 0)]
     days = kept_days(db)
