@@ -79,7 +79,7 @@ read_query(wire_field whole, wire_read_query *q, mdl_matcher *matchers, bool *re
 static const char *
 read_types(wire_field f, wire_read_request *ret)
 {
-    const uint8_t *pos = f.data, *end = f.data + f.len;
+    const uint8_t *pos = f.data, *end = f.type == WIRE_LENGTH ? f.data + f.len : NULL;
     if (f.type != WIRE_VARINT && f.type != WIRE_LENGTH)
         return wire_wrong_type;
     do {

@@ -8,7 +8,7 @@ import urllib.parse
 import pytest
 from harness import remote_read as rr
 from harness.process import wait_until
-from harness.remote_write import field, label, sample, snappy, varint
+from harness.remote_write import field, label, sample, snappy, time_series, varint
 
 T0 = 1_700_000_000_000  # ms
 FORMS = {"fresh": None, "merged": "SELECT _prom_ext.merge_step()", "sealed": "SELECT _prom_ext.seal_step(true)"}
@@ -40,6 +40,11 @@ def written():
     return out
 
 
+HISTOGRAM_LABELS = {"__name__": "rh_lat", "i": "1"}
+HISTOGRAMS = ([(T0 + 1000 * k, [k + 1, 2, 3 * k + 1], k // 100 - 5, k / 2) for k in range(250)]
+              + [(T0 + 1000 * k, [5, k], 0, 1.5, (0.5, 2.5)) for k in range(250, 300)])
+
+
 def expected(series, want=lambda labels: True, start=MIN, end=MAX):
     out = [(labels, [(t, bits(v)) for t, v in samples if start <= t <= end]) for labels, samples in series if want(labels)]
     return sorted(((a, b) for a, b in out if b), key=lambda s: label_order([s]))
@@ -50,6 +55,9 @@ def p(module_lab):
     it = module_lab.promscale(args=["--self-scrape=false", "--ingest.max-future=2000d", "--remote-read.sample-limit=40000"])
     it.data = written()
     it.write(it.data)
+    body = rr.histogram_series(HISTOGRAM_LABELS, HISTOGRAMS) + field(
+        1, time_series(HISTOGRAM_LABELS, [(T0 - 1000, 1.0), (T0 + 300_500, 2.0)]))
+    assert it.post_write(snappy(body)).status == 204
     return it
 
 
@@ -110,6 +118,20 @@ def test_the_same_as_promql(p):
     assert len(got) > 30
 
 
+@pytest.mark.usefixtures("form")
+def test_histograms_come_back(p):
+    """As they were written, beside floats of the same series; in a stream as chunks of their own kind."""
+    (got, points), = rr.ask(p, [rr.query({"__name__": "rh_lat"}, MIN, MAX)])[0]
+    assert got == HISTOGRAM_LABELS
+    floats = [(t, v) for t, v in points if isinstance(v, int)]
+    assert floats == [(T0 - 1000, bits(1.0)), (T0 + 300_500, bits(2.0))]
+    want = {i[0]: {k: v for k, v in rr.fields(rr.histogram(*i)) if v} for i in HISTOGRAMS}
+    assert {t: {k: v for k, v in f if v and k != 14} for t, f in points if isinstance(f, list)} == want
+    (got, points), = rr.ask(p, [rr.query({"__name__": "rh_lat"}, T0, T0 + 299_000)], chunks=True)[0]
+    assert got == HISTOGRAM_LABELS and {kind for kind, _ in points} == {2}
+    assert sum(struct.unpack(">H", data[:2])[0] for _, data in points) == 300
+
+
 def test_answers_without_anything(p):
     assert rr.ask(p, []) == []
     assert rr.ask(p, [], chunks=True) == []
@@ -118,7 +140,8 @@ def test_answers_without_anything(p):
 
 
 def test_all_series_without_matchers(p):
-    assert rr.ask(p, [rr.query([], T0 - 1, T0 + 10)]) == [expected(p.data, start=T0 - 1, end=T0 + 10)]
+    got = rr.ask(p, [rr.query([], T0 - 1, T0 + 10)])[0]
+    assert [s for s in got if s[0]["__name__"] != "rh_lat"] == expected(p.data, start=T0 - 1, end=T0 + 10)
 
 
 def test_the_first_type_that_is_known_counts(p):

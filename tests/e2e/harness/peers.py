@@ -14,6 +14,7 @@ from .process import ROOT, SLOW, Process, free_port, wait_until
 
 PEERS = ROOT / "build" / "peers" / "usr" / "bin"
 PROMETHEUS = Path(os.environ.get("PROMSCALE_TEST_PROMETHEUS", PEERS / "prometheus"))
+PROMTOOL = PROMETHEUS.with_name("promtool")
 NODE_EXPORTER = PEERS / "prometheus-node-exporter"
 
 
@@ -56,8 +57,8 @@ class Prometheus:
     """targets: {job: "host:port"}; it scrapes itself too, as job "prometheus"."""
 
     def __init__(self, folder, targets=None, remote_write=None, scrape_interval="1s", name="prometheus", queue_config="",
-                 global_config="", args=(), send_exemplars=True, more=""):
-        """more: further lines of the remote_write entry. With send_exemplars=False and without any, the entry
+                 global_config="", args=(), send_exemplars=True, more="", remote_read=None):
+        """remote_read: a URL that is asked for samples of any age. more: further lines of the remote_write entry. With send_exemplars=False and without any, the entry
         is the URL alone."""
         self.folder = Path(folder)
         self.name = name
@@ -73,6 +74,8 @@ class Prometheus:
                 self.tail += ["    send_exemplars: true"]
             if queue_config:
                 self.tail += ["    queue_config:", *(f"      {x}" for x in queue_config.splitlines())]
+        if remote_read:
+            self.tail += ["remote_read:", f"  - url: {remote_read}", "    read_recent: true"]
         self.config = self.folder / f"{name}.yml"
         self._configure(jobs)
 

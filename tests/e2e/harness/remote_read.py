@@ -7,7 +7,7 @@ histogram in an answer of samples. Chunks of histograms are given as (encoding, 
 """
 import struct
 
-from .remote_write import crc32c, field, snappy, text, varint
+from .remote_write import crc32c, field, snappy, text, time_series, varint
 
 EQ, NEQ, RE, NRE = range(4)
 SAMPLES, CHUNKS = 0, 1
@@ -33,6 +33,27 @@ def query(matchers, start_ms, end_ms, hints=b""):
 def request(queries, types=()):
     return snappy(b"".join(field(1, q) for q in queries)
                   + (field(2, b"".join(varint(t) for t in types)) if types else b""))
+
+
+# ---- histograms to be written -----------------------------------------------------------------------------
+
+def zigzag(n):
+    return varint(n << 1 ^ n >> 63)
+
+
+def histogram(t_ms, buckets, offset, total, custom=()):
+    """A message: integers, positive buckets only."""
+    deltas = b"".join(zigzag(b - a) for a, b in zip([0, *buckets], buckets))
+    zero = 0 if custom else 2
+    return (b"\x08" + varint(sum(buckets) + zero) + b"\x19" + struct.pack("<d", total) + b"\x20" + zigzag(-53 if custom else 1)
+            + (b"" if custom else b"\x29" + struct.pack("<d", 0.001)) + b"\x30" + varint(zero)
+            + field(11, (b"\x08" + zigzag(offset) if offset else b"") + b"\x10" + varint(len(buckets))) + field(12, deltas)
+            + b"\x78" + varint(t_ms) + (field(16, struct.pack(f"<{len(custom)}d", *custom)) if custom else b""))
+
+
+def histogram_series(labels, items):
+    """A series of a write request; items: arguments of histogram()."""
+    return field(1, time_series(labels, []) + b"".join(field(4, histogram(*i)) for i in items))
 
 
 # ---- protobuf ---------------------------------------------------------------------------------------------
