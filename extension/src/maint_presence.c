@@ -117,12 +117,11 @@ typedef struct noting {
 } noting;
 
 static bool
-note_series(void *self, int64 series_id, int64 window_ms)
+note_run(void *self, int64 lo, int64 hi, int64 window_ms)
 {
     const noting *n = self;
 
-    return mdl_ids_add(set_of(n->presence, n->tenant_id, n->metric_id, window_ms), series_id,
-                       series_id) == PS_OK;
+    return mdl_ids_add(set_of(n->presence, n->tenant_id, n->metric_id, window_ms), lo, hi) == PS_OK;
 }
 
 void
@@ -134,11 +133,10 @@ fold_presence_note(fold_bucket *b, const fold_unit *u)
 
     for (size_t i = 0; i < u->n_pairs; i++) {
         const fold_pair *p = &u->pairs[i];
+        const presence_range g = {b->readers[p->row], p->series,    p->series_end, p->t_min_ms,
+                                  p->t_max_ms,        PG_INT64_MIN, PG_INT64_MAX};
 
-        for (uint32 k = p->series; k < p->series_end; k++)
-            bridge_check(presence_of_series(b->readers[p->row], k, PG_INT64_MIN, PG_INT64_MAX,
-                                            &scratch, note_series, &n, &err),
-                         &err);
+        bridge_check(presence_of_range(&g, &scratch, note_run, &n, &err), &err);
     }
 }
 
@@ -429,12 +427,9 @@ note_block(maint_presence *p, HeapTuple tuple, TupleDesc desc)
             : blk_reader_open(&alloc.alloc, bytes, &meta, &reader, &err);
     if (status != PS_OK)
         return false;
-    for (uint32 i = 0; i < blk_reader_n_series(reader); i++) {
-        if (presence_of_series(reader, i, PG_INT64_MIN, PG_INT64_MAX, &scratch, note_series, &n,
-                               &err) != PS_OK)
-            return false;
-    }
-    return true;
+    const presence_range g = {reader,        0,            blk_reader_n_series(reader), meta.t_min_ms,
+                              meta.t_max_ms, PG_INT64_MIN, PG_INT64_MAX};
+    return presence_of_range(&g, &scratch, note_run, &n, &err) == PS_OK;
 }
 
 static void

@@ -36,19 +36,41 @@ presence_no_memory(void)
              errhint("Ask for a shorter time or for fewer metrics.")));
 }
 
-ps_status
-presence_of_series(blk_reader *r, uint32 i, int64 from_ms, int64 to_ms, presence_scratch *scratch,
-                   presence_fn fn, void *self, ps_err *err)
+/* All of it is in one window: only ids matter, which often follow each other. */
+static void
+add_ids(const presence_range *g, int64 window_ms, presence_fn fn, void *self)
+{
+    blk_series s;
+    int64 lo = 0, hi = -1;
+
+    for (uint32 i = g->first; i < g->end; i++) {
+        blk_reader_series(g->reader, i, &s);
+        if (hi >= lo && s.series_id == hi + 1) {
+            hi++;
+            continue;
+        }
+        if (hi >= lo && !fn(self, lo, hi, window_ms))
+            presence_no_memory();
+        lo = hi = s.series_id;
+    }
+    if (hi >= lo && !fn(self, lo, hi, window_ms))
+        presence_no_memory();
+}
+
+/* A series that spans windows, or may. */
+static ps_status
+add_series(const presence_range *g, uint32 i, presence_scratch *scratch, presence_fn fn, void *self,
+           ps_err *err)
 {
     blk_series s;
     size_t lo, n;
     int64 window = PG_INT64_MIN;
 
-    blk_reader_series(r, i, &s);
-    if (s.t_last_ms < from_ms || s.t_first_ms > to_ms)
+    blk_reader_series(g->reader, i, &s);
+    if (s.t_last_ms < g->from_ms || s.t_first_ms > g->to_ms)
         return PS_OK;
     if (mdl_window_start_ms(s.t_first_ms) == mdl_window_start_ms(s.t_last_ms)) {
-        if (!fn(self, s.series_id, mdl_window_start_ms(s.t_first_ms)))
+        if (!fn(self, s.series_id, s.series_id, mdl_window_start_ms(s.t_first_ms)))
             presence_no_memory();
         return PS_OK;
     }
@@ -58,25 +80,42 @@ presence_of_series(blk_reader *r, uint32 i, int64 from_ms, int64 to_ms, presence
         scratch->cap = s.n_samples;
         scratch->t_ms = palloc_extended(scratch->cap * sizeof(int64), MCXT_ALLOC_HUGE);
     }
-    PS_TRY(blk_reader_times(r, i, from_ms, to_ms, scratch->t_ms, &lo, &n, err));
+    PS_TRY(blk_reader_times(g->reader, i, g->from_ms, g->to_ms, scratch->t_ms, &lo, &n, err));
     for (size_t k = 0; k < n; k++) {
         if (window != PG_INT64_MIN && scratch->t_ms[k] < window + MDL_WINDOW_MS)
             continue;
         window = mdl_window_start_ms(scratch->t_ms[k]);
-        if (!fn(self, s.series_id, window))
+        if (!fn(self, s.series_id, s.series_id, window))
             presence_no_memory();
     }
+    return PS_OK;
+}
+
+ps_status
+presence_of_range(const presence_range *g, presence_scratch *scratch, presence_fn fn, void *self,
+                  ps_err *err)
+{
+    const int64 window_ms = mdl_window_start_ms(g->t_min_ms);
+
+    if (g->t_max_ms < g->from_ms || g->t_min_ms > g->to_ms)
+        return PS_OK;
+    if (window_ms == mdl_window_start_ms(g->t_max_ms)) {
+        add_ids(g, window_ms, fn, self);
+        return PS_OK;
+    }
+    for (uint32 i = g->first; i < g->end; i++)
+        PS_TRY(add_series(g, i, scratch, fn, self, err));
     return PS_OK;
 }
 
 /* ---- the two sources ---------------------------------------------------------------------- */
 
 static bool
-add_series(void *self, int64 series_id, int64 window_ms)
+add_run(void *self, int64 lo, int64 hi, int64 window_ms)
 {
     alive *a = self;
 
-    return mdl_ids_add(&a->ids, series_id, series_id) == PS_OK;
+    return mdl_ids_add(&a->ids, lo, hi) == PS_OK;
 }
 
 static void
@@ -97,23 +136,6 @@ add_set(alive *a, HeapTuple tuple, TupleDesc desc)
                      "_prom_catalog.recount_presence() makes it anew.");
 }
 
-static bool
-wants(const alive *a, int32 metric_id)
-{
-    int lo = 0, hi = a->n_metrics;
-
-    if (a->metrics == NULL)
-        return true;
-    while (lo < hi) {
-        int mid = (lo + hi) / 2;
-        if (a->metrics[mid] < metric_id)
-            lo = mid + 1;
-        else
-            hi = mid;
-    }
-    return lo < a->n_metrics && a->metrics[lo] == metric_id;
-}
-
 /* All ids from the lowest to the highest, in one window: nothing to look up inside. */
 static bool
 is_solid(const alive *a, const blk_meta *m)
@@ -130,7 +152,6 @@ add_row(alive *a, HeapTuple tuple, TupleDesc desc)
     bool isnull;
     blk_meta meta;
     blk_reader *reader;
-    blk_series s;
     presence_scratch scratch = {0};
     ps_err err;
 
@@ -147,12 +168,20 @@ add_row(alive *a, HeapTuple tuple, TupleDesc desc)
                                       (ps_str){VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data)}, &meta,
                                       &reader, &err),
                  &err);
-    for (uint32 i = 0; i < blk_reader_n_series(reader); i++) {
-        blk_reader_series(reader, i, &s);
-        if (wants(a, s.metric_id))
-            bridge_check(presence_of_series(reader, i, a->from_ms, a->to_ms, &scratch, add_series,
-                                            a, &err),
-                         &err);
+    presence_range g = {reader, 0, blk_reader_n_series(reader), meta.t_min_ms, meta.t_max_ms,
+                        a->from_ms, a->to_ms};
+    if (meta.metric_id > 0 || a->metrics == NULL) {
+        bridge_check(presence_of_range(&g, &scratch, add_run, a, &err), &err);
+        return;
+    }
+    for (int i = 0; i < a->n_metrics; i++) {
+        if (mdl_bucket(a->metrics[i]) != meta.metric_id)
+            continue;
+        g.first = blk_reader_seek(reader, a->metrics[i], PG_INT64_MIN);
+        g.end = a->metrics[i] == PG_INT32_MAX
+                    ? blk_reader_n_series(reader)
+                    : blk_reader_seek(reader, a->metrics[i] + 1, PG_INT64_MIN);
+        bridge_check(presence_of_range(&g, &scratch, add_run, a, &err), &err);
     }
 }
 

@@ -10,18 +10,25 @@
 /* For the sets and readers of one call or step. */
 #define PRESENCE_BUDGET ((size_t)1 << 30)
 
-/* Called for each window in which the series has samples; false: out of memory. */
-typedef bool (*presence_fn)(void *self, int64 series_id, int64 window_ms);
+/* Called for series lo to hi and a window in which they have samples; false: out of memory. */
+typedef bool (*presence_fn)(void *self, int64 lo, int64 hi, int64 window_ms);
 
-/* Series number i of a block, its samples in [from, to]. No values are decoded, and times only of a
- * series that spans windows. The array is grown with palloc. PS_ECORRUPT and the like: its times cannot
- * be read. */
 typedef struct presence_scratch {
-    int64 *t_ms;
+    int64 *t_ms; /* grown with palloc */
     size_t cap;
 } presence_scratch;
-ps_status presence_of_series(blk_reader *r, uint32 i, int64 from_ms, int64 to_ms,
-                             presence_scratch *scratch, presence_fn fn, void *self, ps_err *err);
+
+/* Series first to end - 1 of a block, which are of one metric and whose samples lie in [t_min, t_max]; what
+ * they have in [from, to], which are whole windows. No values are decoded, and times only of series that
+ * span windows. PS_ECORRUPT and the like: these times cannot be read. */
+typedef struct presence_range {
+    blk_reader *reader;
+    uint32 first, end;
+    int64 t_min_ms, t_max_ms;
+    int64 from_ms, to_ms;
+} presence_range;
+ps_status presence_of_range(const presence_range *range, presence_scratch *scratch, presence_fn fn,
+                            void *self, ps_err *err);
 
 BRIDGE_NORETURN void presence_no_memory(void);
 

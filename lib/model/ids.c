@@ -127,9 +127,23 @@ mask_of(unsigned a, unsigned b)
     return (~UINT64_C(0) << a) & (~UINT64_C(0) >> (63 - b));
 }
 
+static ps_status
+add_one(mdl_ids *s, int64_t id)
+{
+    mdl_ids_chunk *c;
+    PS_TRY(get_chunk(s, id >> CHUNK_BITS, &c));
+    unsigned bit = (unsigned)(id & (CHUNK_IDS - 1));
+    uint64_t mask = UINT64_C(1) << bit % 64, *word = &c->bits[bit / 64];
+    s->count += (*word & mask) == 0;
+    *word |= mask;
+    return PS_OK;
+}
+
 ps_status
 mdl_ids_add(mdl_ids *s, int64_t lo, int64_t hi)
 {
+    if (lo == hi && lo >= 1 && lo <= MDL_ID_MAX)
+        return add_one(s, lo);
     lo = lo < 1 ? 1 : lo;
     hi = hi > MDL_ID_MAX ? MDL_ID_MAX : hi;
     for (int64_t key = lo >> CHUNK_BITS; lo <= hi && key <= hi >> CHUNK_BITS; key++) {
