@@ -272,6 +272,7 @@ typedef struct wp_v2_labels {
     uint32_t n;
     ps_str refs; /* where they come from; empty: nothing can be kept */
     uint32_t name_at;
+    bool name_twice;
     ps_str name; /* of the metric, in the message */
     uint32_t *middle;
     size_t cap_middle;

@@ -157,6 +157,7 @@ put_pair(wp_v2_labels *k, uint32_t i, ps_str name, ps_str value)
     k->ends[i] = (uint32_t)(at - k->bytes);
     if (name.len == sizeof(MDL_METRIC_NAME) - 1 &&
         memcmp(name.ptr, MDL_METRIC_NAME, sizeof(MDL_METRIC_NAME) - 1) == 0) {
+        k->name_twice |= k->name_at != NO_NAME;
         k->name = value;
         k->name_at = i;
     }
@@ -233,6 +234,8 @@ wp_v2_labels_take(wp_v2_labels *k, const wire_v2_symbols *symbols, const wire_v2
         put_pair(k, same.start_pairs + i / 2, symbols->items[k->middle[i]],
                  symbols->items[k->middle[i + 1]]);
     k->n = n;
-    k->refs = s->ref_bytes;
+    /* Of two names only one is remembered: such a set is refused anyhow, and nothing of it is kept. */
+    k->refs = k->name_twice ? (ps_str){NULL, 0} : s->ref_bytes;
+    k->name_twice = false;
     return PS_OK;
 }

@@ -229,6 +229,120 @@ test_references_are_paid_for(void **state)
     assert_int_equal(f->r.n_points, 1);
 }
 
+/* ---- what is kept of the series before --------------------------------------------------------- */
+
+enum { MANY = 20000, MOST = 24 }; /* references of one, two and three bytes */
+
+static void
+put_reference(ps_buf *out, uint32_t v)
+{
+    for (; v >= 0x80; v >>= 7)
+        ps_buf_add_char(out, (char)(v | 0x80));
+    ps_buf_add_char(out, (char)v);
+}
+
+static uint32_t
+any_reference(test_random *random)
+{
+    static const uint32_t limits[] = {4, 130, 300, MANY};
+    return (uint32_t)test_random_below(random, limits[test_random_below(random, 4)]);
+}
+
+/* Changes some of the references, their number, or nothing. */
+static size_t
+change(test_random *random, uint32_t *refs, size_t n)
+{
+    switch (test_random_below(random, 5)) {
+    case 0:
+        n = 2 * test_random_below(random, MOST / 2 + 1);
+        for (size_t i = 0; i < n; i++)
+            refs[i] = any_reference(random);
+        return n;
+    case 1: /* one pair less, or one more, anywhere */
+        if (n >= 2 && test_random_below(random, 2) == 0) {
+            size_t at = 2 * test_random_below(random, n / 2);
+            memmove(refs + at, refs + at + 2, (n - at - 2) * sizeof(*refs));
+            return n - 2;
+        }
+        if (n + 2 <= MOST) {
+            size_t at = 2 * test_random_below(random, n / 2 + 1);
+            memmove(refs + at + 2, refs + at, (n - at) * sizeof(*refs));
+            refs[at] = any_reference(random);
+            refs[at + 1] = any_reference(random);
+            return n + 2;
+        }
+        return n;
+    case 2: /* another number with the same last byte, or the same first */
+        if (n > 0) {
+            uint32_t *r = &refs[test_random_below(random, n)];
+            *r = (*r ^ (test_random_below(random, 2) == 0 ? 1 : 0x80)) % MANY;
+        }
+        return n;
+    default:
+        for (size_t k = test_random_below(random, 3); n > 0 && k > 0; k--)
+            refs[test_random_below(random, n)] = any_reference(random);
+        return n;
+    }
+}
+
+/* Whatever the series before was: the bytes are those of the labels, and nothing is left of it. */
+static void
+test_labels_against_the_slow_way(void **state)
+{
+    fixture *f = *state;
+    test_random random = {99};
+    static char texts[MANY][12];
+    static ps_str symbols[MANY];
+    ps_buf refs_bytes[2], expected;
+    for (int i = 0; i < MANY; i++)
+        symbols[i] = (ps_str){texts[i], (size_t)snprintf(texts[i], sizeof(texts[i]), "%.*s%d",
+                                                         i % 5, "abcde", i)};
+    symbols[0] = (ps_str){"", 0};
+    symbols[3] = PS_STR("__name__");
+    ps_buf_init(&refs_bytes[0], &ps_malloc);
+    ps_buf_init(&refs_bytes[1], &ps_malloc);
+    ps_buf_init(&expected, &ps_malloc);
+    f->set.ingest_max_labels = MOST;
+    wp_v2_labels k = {0};
+    wp_v2_labels_begin(&k);
+    uint32_t refs[MOST + 2];
+    size_t n = 0;
+    for (int i = 0; i < 300000; i++) {
+        ps_buf *bytes = &refs_bytes[i % 2]; /* the other one is what the series before came from */
+        mdl_label labels[MOST / 2];
+        ps_str name = {NULL, 0};
+        n = change(&random, refs, n);
+        ps_buf_clear(bytes);
+        for (size_t r = 0; r < n; r++)
+            put_reference(bytes, refs[r]);
+        for (size_t r = 0; r < n / 2; r++) {
+            labels[r] = (mdl_label){symbols[refs[2 * r]], symbols[refs[2 * r + 1]]};
+            if (refs[2 * r] == 3)
+                name = labels[r].value;
+        }
+        ps_buf_clear(&expected);
+        wp_put_key(&expected, labels, n / 2);
+        const wire_v2_series s = {.n_refs = (uint32_t)n, .ref_bytes = ps_buf_str(bytes)};
+        const char *why;
+        assert_int_equal(wp_v2_labels_take(&k, &(wire_v2_symbols){symbols, MANY}, &s, &f->set, &why,
+                                           NULL),
+                         PS_OK);
+        assert_null(why);
+        ps_str got = wp_v2_labels_bytes(&k);
+        if (!ps_str_eq(got, ps_buf_str(&expected)))
+            fail_msg("series %d: other bytes", i);
+        bool twice = false; /* then the set is refused, whichever name it has */
+        for (size_t r = 0, names = 0; r < n / 2; r++)
+            twice |= refs[2 * r] == 3 && ++names > 1;
+        if (!twice)
+            assert_true(ps_str_eq(wp_v2_labels_name(&k), name));
+    }
+    wp_v2_labels_done(&k);
+    ps_buf_done(&refs_bytes[0]);
+    ps_buf_done(&refs_bytes[1]);
+    ps_buf_done(&expected);
+}
+
 /* ---- samples ------------------------------------------------------------------------------------ */
 
 static void
@@ -396,6 +510,7 @@ main(void)
         CASE(test_bad_series_cost_only_themselves),
         CASE(test_clothes_of_the_other_version),
         CASE(test_references_are_paid_for),
+        CASE(test_labels_against_the_slow_way),
         CASE(test_start_timestamps),
         CASE(test_histograms),
         CASE(test_memory_of_histograms_is_limited),
