@@ -456,6 +456,28 @@ a_series_unpacks_to_a_bounded_size(void **unused)
     ps_buf_done(&payload);
 }
 
+/* Custom bounds with something in a zero bucket, which they do not have. */
+static void
+a_zero_count_with_custom_bounds_is_damage(void **unused)
+{
+    uint8_t layout[100];
+    /* layout, samples, flags, hints; count 0, zero count, sum 0, two empty buckets */
+    static const char *const payloads[] = {"00 00 00 0000 00 00 00 00 00",
+                                           "00 00 00 0000 00 01 00 02 00 00 00",
+                                           "00 00 00 0000 00 01 00 01 00 00 00"};
+    size_t n = test_unhex(layout, "00 69 01 000000000000f03f 01 00 0001");
+    ps_err err;
+
+    (void)unused;
+    for (size_t i = 0; i < PS_ARRAY_LEN(payloads); i++) {
+        uint8_t payload[100];
+        size_t len = test_unhex(payload, payloads[i]);
+        assert_int_equal(read_by_hand((ps_str){(char *)layout, n}, (ps_str){(char *)payload, len},
+                                      1, &err),
+                         i == 0 ? PS_OK : PS_ECORRUPT);
+    }
+}
+
 static void
 expect_layout(const char *hex, ps_status want)
 {
@@ -509,6 +531,7 @@ main(void)
         cmocka_unit_test(a_merge_without_memory_says_so),
         cmocka_unit_test(what_a_small_block_unpacks_to_is_bounded),
         cmocka_unit_test(a_series_unpacks_to_a_bounded_size),
+        cmocka_unit_test(a_zero_count_with_custom_bounds_is_damage),
         cmocka_unit_test(layouts_that_make_no_histogram_are_refused),
     };
 
