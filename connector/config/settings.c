@@ -11,6 +11,7 @@
 #include <stdlib.h>
 
 #include "connector/config/table.h"
+#include "lib/otlp/otlp.h"
 
 static ps_status
 apply(settings *s, const setting_source *src, ps_err *err)
@@ -77,9 +78,29 @@ choose_database(settings *s, const setting_source *sources, size_t n, ps_err *er
     return PS_OK;
 }
 
+/* What Prometheus refuses in its configuration, too. */
+static ps_status
+check_otlp(const settings *s, ps_err *err)
+{
+    otlp_settings ignored;
+
+    if (!otlp_strategy(ps_str_c(s->otlp_translation_strategy), &ignored))
+        return ps_fail(err, PS_EINVAL, "otlp.translation-strategy: there is no \"%.64s\"",
+                       s->otlp_translation_strategy);
+    if (s->otlp_promote_all_resource_attributes && s->otlp_promote_resource_attributes[0])
+        return ps_fail(err, PS_EINVAL,
+                       "otlp.promote-all-resource-attributes and otlp.promote-resource-attributes "
+                       "exclude each other");
+    if (!s->otlp_promote_all_resource_attributes && s->otlp_ignore_resource_attributes[0])
+        return ps_fail(err, PS_EINVAL,
+                       "otlp.ignore-resource-attributes is for otlp.promote-all-resource-attributes");
+    return PS_OK;
+}
+
 static ps_status
 check(const settings *s, ps_err *err)
 {
+    PS_TRY(check_otlp(s, err));
     if (s->web_telemetry_path[0] != '/' || strpbrk(s->web_telemetry_path, "?#*% ") != NULL)
         return ps_fail(err, PS_EINVAL,
                        "web.telemetry-path: \"%.64s\" is not a plain path (like /metrics)",

@@ -54,6 +54,18 @@ typedef struct settings {    /* strings are owned by the struct, never NULL; "" 
         ingest_flush_min_parallel;  /* ingest.flush-min-parallel, 20000: a second flush may start */
     int64_t cache_series_max_bytes; /* metrics.cache.series.max-bytes, 256MB */
 
+    bool web_enable_otlp_receiver;                    /* web.enable-otlp-receiver, true */
+    const char *otlp_translation_strategy;            /* otlp.*: as Prometheus's file names them */
+    const char *otlp_promote_resource_attributes;     /* comma list */
+    const char *otlp_ignore_resource_attributes;      /* comma list */
+    bool otlp_promote_all_resource_attributes;
+    bool otlp_keep_identifying_resource_attributes;
+    bool otlp_promote_scope_metadata;
+    bool otlp_convert_histograms_to_nhcb;
+    bool otlp_label_name_underscore_sanitization;
+    bool otlp_label_name_preserve_multiple_underscores;
+    const char *otlp_delta; /* refuse, as-is */
+
     int64_t query_connections;       /* query.connections, 8: to the database, for reading */
     int64_t query_max_bytes;         /* query.max-bytes, 1GB: blocks and labels of one query */
     int64_t query_index_max_bytes;   /* query.index-max-bytes, 1GB: the label index */

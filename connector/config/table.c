@@ -35,6 +35,7 @@ static const char embedded[] = "Embedded PostgreSQL";
 static const char yours[] = "A PostgreSQL of your own";
 static const char web[] = "HTTP";
 static const char ingest[] = "Ingest";
+static const char otlp[] = "OpenTelemetry";
 static const char query[] = "Queries";
 static const char promql[] = "PromQL";
 static const char remote_read[] = "Remote read";
@@ -127,6 +128,30 @@ const setting settings_table[] = {
         "Samples that must wait before a second transaction runs beside the first."),
     SIZE("metrics.cache.series.max-bytes", cache_series_max_bytes, "256MB", 1 * MB, 1 * TB, ingest,
          "Memory for the cache from label sets to series."),
+
+    BOOL("web.enable-otlp-receiver", web_enable_otlp_receiver, "true", otlp,
+         "Takes OpenTelemetry's metrics at /api/v1/otlp/v1/metrics; false: 404."),
+    STRING("otlp.translation-strategy", otlp_translation_strategy, "UnderscoreEscapingWithSuffixes", "NAME", otlp,
+           "How names become names of metrics and labels: UnderscoreEscapingWithSuffixes, "
+           "UnderscoreEscapingWithoutSuffixes, NoUTF8EscapingWithSuffixes or NoTranslation."),
+    STRING("otlp.promote-resource-attributes", otlp_promote_resource_attributes, "", "LIST", otlp,
+           "Resource attributes that become labels of all series, separated by commas."),
+    BOOL("otlp.promote-all-resource-attributes", otlp_promote_all_resource_attributes, "false", otlp,
+         "All resource attributes become labels, but for those that are ignored."),
+    STRING("otlp.ignore-resource-attributes", otlp_ignore_resource_attributes, "", "LIST", otlp,
+           "Resource attributes that do not become labels when all do, separated by commas."),
+    BOOL("otlp.keep-identifying-resource-attributes", otlp_keep_identifying_resource_attributes, "false", otlp,
+         "target_info has service.name, service.namespace and service.instance.id as labels, too."),
+    BOOL("otlp.convert-histograms-to-nhcb", otlp_convert_histograms_to_nhcb, "false", otlp,
+         "Histograms with bounds become native histograms with custom buckets, else classic ones."),
+    BOOL("otlp.promote-scope-metadata", otlp_promote_scope_metadata, "false", otlp,
+         "Name, version, schema and attributes of the scope become labels otel_scope_..."),
+    BOOL("otlp.label-name-underscore-sanitization", otlp_label_name_underscore_sanitization, "false", otlp,
+         "Escaped label names that begin with one underscore get \"key\" in front."),
+    BOOL("otlp.label-name-preserve-multiple-underscores", otlp_label_name_preserve_multiple_underscores, "false",
+         otlp, "Each character that is escaped in a label name becomes an underscore, else runs become one."),
+    CHOICE("otlp.delta", otlp_delta, "refuse", "refuse|as-is", otlp,
+           "Data points of delta temporality: refused, or stored as they are, with their start timestamps."),
 
     INT("query.connections", query_connections, "8", 1, 1000, query,
         "Connections to the database for reading; a query holds one while it fetches. Opened when needed."),

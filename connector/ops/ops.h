@@ -4,6 +4,8 @@
 #ifndef PROMSCALE_CONNECTOR_OPS_H
 #define PROMSCALE_CONNECTOR_OPS_H
 
+#include <time.h>
+
 #include "connector/connector.h"
 
 enum { OPS_MAX_ROUTES = 96 };
@@ -15,9 +17,17 @@ void ops_write(http_request *r, void *connector);
 /* status_page.c: GET /. */
 void ops_status_page(http_request *r, void *connector);
 
-/* The media type and encoding rules of remote write 1.0; why is the answer's text. */
+/* otlp_handler.c: POST /api/v1/otlp/v1/metrics. */
+void ops_otlp(http_request *r, void *connector);
+
+/* The media types and encodings of the write endpoints; why is the answer's text. */
 ps_status ops_check_write_headers(const http_request *r, write_version *version,
-                                  const char **why) PS_MUST_CHECK;
+                                  write_encoding *encoding, const char **why) PS_MUST_CHECK;
+/* HTTP status of what became of a write request. */
+int ops_write_status(const write_result *result);
+double ops_seconds_since(const struct timespec *begun);
+void ops_measure_write(connector *c, int code, double seconds);
+void ops_log_write_failure(connector *c, const http_request *r, int code, const char *text);
 
 /* process_metrics.c: memory, CPU, descriptors, start time, build. */
 void ops_register_process_metrics(connector *c);

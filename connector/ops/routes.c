@@ -145,8 +145,11 @@ ops_routes(connector *c, http_route routes[OPS_MAX_ROUTES])
         {"/api/v1/*", any, not_found, c, small, true},
     };
 
-    _Static_assert(PS_ARRAY_LEN(list) + OPS_MAX_ENDPOINTS <= OPS_MAX_ROUTES,
+    _Static_assert(PS_ARRAY_LEN(list) + 1 + OPS_MAX_ENDPOINTS <= OPS_MAX_ROUTES,
                    "raise OPS_MAX_ROUTES");
+    size_t n = PS_ARRAY_LEN(list);
     memcpy(routes, list, sizeof(list));
-    return PS_ARRAY_LEN(list) + api_routes(c, routes + PS_ARRAY_LEN(list));
+    if (c->settings->web_enable_otlp_receiver)
+        routes[n++] = (http_route){"/api/v1/otlp/v1/metrics", HTTP_POST, ops_otlp, c, body, false};
+    return n + api_routes(c, routes + n);
 }

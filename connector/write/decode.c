@@ -24,6 +24,7 @@ wp_decoder_init(wp_decoder *d)
 {
     *d = (wp_decoder){0};
     ps_buf_init(&d->raw, &ps_malloc);
+    ps_buf_init(&d->adapted, &ps_malloc);
     ps_buf_init(&d->key, &ps_malloc);
     ps_buf_init(&d->text, &ps_malloc);
     ps_arena_init(&d->symbols, &ps_malloc, 0);
@@ -33,6 +34,7 @@ void
 wp_decoder_done(wp_decoder *d)
 {
     ps_buf_done(&d->raw);
+    ps_buf_done(&d->adapted);
     ps_buf_done(&d->key);
     ps_buf_done(&d->text);
     wp_v2_labels_done(&d->v2_labels);
@@ -49,7 +51,7 @@ wp_decoder_done(wp_decoder *d)
 /* ---- the walk ------------------------------------------------------------------------------- */
 
 static ps_status
-open_message(write_path *w, wp_decoder *d, const wp_request *r, ps_str *ret, ps_err *err)
+decompress(write_path *w, wp_decoder *d, const wp_request *r, ps_str *ret, ps_err *err)
 {
     size_t max = (size_t)w->set->ingest_max_decompressed_bytes;
     if (r->in.encoding == WRITE_PLAIN) {
@@ -59,9 +61,23 @@ open_message(write_path *w, wp_decoder *d, const wp_request *r, ps_str *ret, ps_
         *ret = r->in.body;
         return PS_OK;
     }
-    PS_TRY(wire_snappy_decode(r->in.body, max, &d->raw, err));
+    if (r->in.encoding == WRITE_GZIP)
+        PS_TRY(wp_gunzip(r->in.body, max, &d->raw, err));
+    else
+        PS_TRY(wire_snappy_decode(r->in.body, max, &d->raw, err));
     *ret = ps_buf_str(&d->raw);
     return PS_OK;
+}
+
+/* A remote write message of either version, whatever came. note: takes refusals; may be NULL. */
+static ps_status
+open_message(write_path *w, wp_decoder *d, const wp_request *r, wp_request *note, ps_str *ret,
+             ps_err *err)
+{
+    PS_TRY(decompress(w, d, r, ret, err));
+    if (r->in.version == WRITE_V1 || r->in.version == WRITE_V2)
+        return PS_OK;
+    return wp_adapt(w, d, r, note, *ret, ret, err);
 }
 
 static ps_status
@@ -108,6 +124,10 @@ shrink(wp_decoder *d)
         ps_buf_done(&d->raw);
         ps_buf_init(&d->raw, &ps_malloc);
     }
+    if (d->adapted.cap > ((size_t)4 << 20)) {
+        ps_buf_done(&d->adapted);
+        ps_buf_init(&d->adapted, &ps_malloc);
+    }
     if (d->cap_labels > 4096) {
         free(d->labels);
         d->labels = NULL;
@@ -141,7 +161,7 @@ wp_decode(write_path *w, wp_decoder *d, wp_request *r)
     d->n_aliases = 0;
     d->lo_ms = MDL_TIME_MIN_MS;
     d->hi_ms = latest_time(w);
-    ps_status status = open_message(w, d, r, &message, &err);
+    ps_status status = open_message(w, d, r, r, &message, &err);
     if (status == PS_ELIMIT)
         metric_add(w->stats.limits[WP_LIMIT_DECOMPRESSED], 1);
     if (status == PS_OK) {
@@ -150,7 +170,7 @@ wp_decode(write_path *w, wp_decoder *d, wp_request *r)
         r->epoch = cur.epoch;
         r->generation = cur.generation;
         r->tenant_id = atomic_load(&r->tenant->id); /* after the epoch: see resolver.c */
-        status = (r->in.version == WRITE_V2 ? wp_walk_v2 : walk_v1)(w, d, r, &cur, message, &err);
+        status = (r->in.version != WRITE_V1 ? wp_walk_v2 : walk_v1)(w, d, r, &cur, message, &err);
         series_cache_end(w->cache, &cur);
         if (status == PS_OK && d->n_aliases > 0)
             series_cache_insert(w->cache, cur.epoch, d->aliases, d->n_aliases);
@@ -189,11 +209,11 @@ wp_name_series(write_path *w, wp_decoder *d, const wp_request *r, int64_t series
 {
     ps_str message;
     series_cursor cur;
-    if (open_message(w, d, r, &message, NULL) != PS_OK)
+    if (open_message(w, d, r, NULL, &message, NULL) != PS_OK)
         return false;
     series_cache_begin(w->cache, &cur);
     bool found =
-        (r->in.version == WRITE_V2 ? wp_name_series_v2 : name_series_v1)(w, d, r, &cur, message,
+        (r->in.version != WRITE_V1 ? wp_name_series_v2 : name_series_v1)(w, d, r, &cur, message,
                                                                          series_id, out);
     series_cache_end(w->cache, &cur);
     return found;

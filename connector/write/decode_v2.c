@@ -86,6 +86,22 @@ symbol(const wire_v2_symbols *symbols, uint32_t ref)
     return ref < symbols->n ? symbols->items[ref] : (ps_str){0};
 }
 
+/* Of a classic histogram or summary that was given as what it is, the name that its series share. What
+ * remote write brings stands for itself. */
+static ps_str
+family_of(const v2_walk *v, const wire_v2_series *s, ps_str name)
+{
+    static const ps_str tails[] = {{"_bucket", 7}, {"_count", 6}, {"_sum", 4}};
+    bool classic = s->type == WIRE_METRIC_HISTOGRAM || s->type == WIRE_METRIC_SUMMARY;
+    if (v->r->in.version == WRITE_V2 || !classic || s->n_histograms > 0)
+        return name;
+    for (size_t i = 0; i < PS_ARRAY_LEN(tails); i++)
+        if (name.len > tails[i].len &&
+            memcmp(name.ptr + name.len - tails[i].len, tails[i].ptr, tails[i].len) == 0)
+            return (ps_str){name.ptr, name.len - tails[i].len};
+    return name;
+}
+
 static ps_status
 take_metadata(v2_walk *v, const wire_v2_series *s, ps_str name, ps_err *err)
 {
@@ -102,7 +118,7 @@ take_metadata(v2_walk *v, const wire_v2_series *s, ps_str name, ps_err *err)
     v->d->any_seen = true;
     wire_metadata m = {.type = s->type < WIRE_METRIC_TYPE_MAX ? (wire_metric_type)s->type
                                                               : WIRE_METRIC_UNKNOWN,
-                       .family = name,
+                       .family = family_of(v, s, name),
                        .help = symbol(&v->reader.symbols, s->help_ref),
                        .unit = symbol(&v->reader.symbols, s->unit_ref)};
     if (m.type == WIRE_METRIC_UNKNOWN && m.help.len == 0 && m.unit.len == 0)

@@ -53,6 +53,7 @@ typedef enum wp_reason {
     WP_REASON_EMPTY,       /* 2.0: a series without anything */
     WP_REASON_EXEMPLAR,    /* exemplar that cannot be kept */
     WP_REASON_METADATA,
+    WP_REASON_OTLP, /* a metric or a data point that has no place here */
     WP_REASON_DATABASE, /* the database will never take it */
     WP_REASONS
 } wp_reason;
@@ -130,6 +131,7 @@ typedef struct wp_request {
     wp_tenant *tenant;
     uint64_t seq;
     int64_t submitted_ns, deadline_ns;
+    int64_t arrived_ms; /* of day: the time of samples that have none */
 
     /* Under path->mu. */
     struct wp_request *older, *newer;   /* all unanswered ones, by age */
@@ -302,6 +304,7 @@ typedef struct wp_v2_seen {
 /* decode.c; the thread is worker.c */
 typedef struct wp_decoder { /* a thread's scratch memory */
     ps_buf raw;             /* the message, decompressed */
+    ps_buf adapted;         /* the message that another format became */
     ps_buf key;             /* a canonical label set */
     ps_buf text;
     mdl_label *labels;
@@ -379,6 +382,12 @@ ps_status wp_lookup_slow(write_path *w, wp_decoder *d, wp_request *r, series_cur
                          const wire_series *s, wp_lookup *ret, ps_err *err) PS_MUST_CHECK;
 /* Text of a series for answers and logs, in d->text. */
 ps_str wp_series_text(const write_path *w, wp_decoder *d, const wire_series *s);
+
+/* adapt.c: other formats. A body that is not remote write becomes a message of 2.0 in d->adapted; note
+ * takes what was refused on the way, NULL: nobody wants to know. */
+ps_status wp_adapt(write_path *w, wp_decoder *d, const wp_request *r, wp_request *note, ps_str body,
+                   ps_str *ret, ps_err *err) PS_MUST_CHECK;
+ps_status wp_gunzip(ps_str in, size_t max_bytes, ps_buf *out, ps_err *err) PS_MUST_CHECK;
 
 /* exemplar.c */
 ps_status wp_take_exemplars(write_path *w, wp_decoder *d, wp_request *r, const wire_series *s,

@@ -123,7 +123,7 @@ wp_lookup_slow(write_path *w, wp_decoder *d, wp_request *r, series_cursor *cur,
         if (!wp_grow((void **)&d->aliases, &d->cap_aliases, d->n_aliases + 1, sizeof(*d->aliases)))
             return ps_fail(err, PS_ENOMEM, "out of memory");
         ps_str alias = s->label_bytes;
-        if (r->in.version == WRITE_V2 && ps_arena_dup(&r->arena, alias, &alias) != PS_OK)
+        if (r->in.version != WRITE_V1 && ps_arena_dup(&r->arena, alias, &alias) != PS_OK)
             return ps_fail(err, PS_ENOMEM, "out of memory");
         d->aliases[d->n_aliases++] =
             (series_cache_item){.key = alias, .tenant_id = r->tenant_id, .ref = ret->ref};

@@ -19,6 +19,7 @@ static const char *const reason_names[WP_REASONS] = {
     [WP_REASON_HISTOGRAM] = "histogram", [WP_REASON_EXEMPLAR] = "exemplar",
     [WP_REASON_METADATA] = "metadata",   [WP_REASON_DATABASE] = "database",
     [WP_REASON_REFERENCE] = "reference", [WP_REASON_EMPTY] = "empty",
+    [WP_REASON_OTLP] = "otlp",
 };
 
 const char *
@@ -121,6 +122,7 @@ init_refusals(wp_stats *s, metrics *m)
         [WP_REASON_DATABASE] = TYPE ",reason=\"database\"",
         [WP_REASON_REFERENCE] = TYPE ",reason=\"reference\"",
         [WP_REASON_EMPTY] = TYPE ",reason=\"empty\"",
+        [WP_REASON_OTLP] = TYPE ",reason=\"otlp\"",
     };
     static const char *const limit_labels[WP_LIMITS] = {
         [WP_LIMIT_BODY] = TYPE ",limit=\"body-bytes\"",

@@ -102,6 +102,7 @@ write_submit(write_path *w, const write_request *request, write_done_fn done, vo
         goto out;
     }
     r->in = *request;
+    r->arrived_ms = w->now_ms(w->now_self);
     r->done = done;
     r->done_self = self;
     enter(w, r, t, now);

@@ -18,12 +18,16 @@ typedef struct write_path write_path;
 
 typedef enum write_encoding {
     WRITE_SNAPPY, /* block, or framed stream (told by its magic) */
-    WRITE_PLAIN   /* protobuf as it is: the self-scrape */
+    WRITE_PLAIN,  /* as it is: the self-scrape, text */
+    WRITE_GZIP
 } write_encoding;
 
 typedef enum write_version {
     WRITE_V1, /* prometheus.WriteRequest */
-    WRITE_V2  /* io.prometheus.write.v2.Request */
+    WRITE_V2, /* io.prometheus.write.v2.Request; the ones below are turned into it */
+    WRITE_OTLP, /* opentelemetry...ExportMetricsServiceRequest */
+    WRITE_TEXT, /* text format 0.0.4; what is wrong somewhere is refused as a whole, like this one: */
+    WRITE_OPENMETRICS
 } write_version;
 
 typedef struct write_request {

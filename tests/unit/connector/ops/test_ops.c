@@ -122,12 +122,23 @@ test_media_types(void **state)
     };
     static const struct {
         const char *headers, *text;
+    } good_text[] = {
+        {"Content-Type: text/plain\r\n", "line 1, column 1"},
+        {"Content-Type: TEXT/PLAIN; version=\"0.0.4\"; charset=utf-8\r\nContent-Encoding: identity\r\n",
+         "line 1, column 1"},
+        {"Content-Type: text/plain\r\nContent-Encoding: gzip\r\n", "gzip"},
+        {"Content-Type: text/plain\r\nContent-Encoding: snappy\r\n", "snappy"},
+        {"Content-Type: application/openmetrics-text;version=1.0.0\r\nContent-Encoding: GZIP\r\n", "gzip"},
+    };
+    static const struct {
+        const char *headers, *text;
     } bad[] = {
         {"Content-Type: application/json\r\n", "application/x-protobuf"},
-        {"Content-Type: text/plain\r\n", "application/x-protobuf"},
+        {"Content-Type: text/html\r\n", "text/plain"},
+        {"Content-Type: text/plain; version=0.0.5\r\n", "version=0.0.4"},
+        {"Content-Type: application/openmetrics-text; version=2.0.0\r\n", "version=1.0.0"},
+        {"Content-Type: text/plain\r\nContent-Encoding: zstd\r\n", "gzip or snappy"},
         {"Content-Type: application/x-protobuf2\r\n", "application/x-protobuf"},
-        {"Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n",
-         "not in this version"},
         {"Content-Type: application/x-protobuf;proto=prometheus.writerequest\r\n",
          "unknown protobuf message"},
         {"Content-Type: application/x-protobuf;proto=\r\n", "unknown protobuf message"},
@@ -138,6 +149,8 @@ test_media_types(void **state)
 
     for (size_t i = 0; i < PS_ARRAY_LEN(good); i++)
         expect_post(good[i], junk, 400, "snappy");
+    for (size_t i = 0; i < PS_ARRAY_LEN(good_text); i++)
+        expect_post(good_text[i].headers, junk, 400, good_text[i].text);
     for (size_t i = 0; i < PS_ARRAY_LEN(bad); i++)
         expect_post(bad[i].headers, junk, 415, bad[i].text);
 }
