@@ -418,6 +418,16 @@ label_view_count(label_view *v, ps_str tenant, const idx_cardinality_query *q, p
     return status;
 }
 
+ps_status
+label_view_series(label_view *v, int32_t tenant_id, idx_key_fn key_of, void *self, ps_arena *arena,
+                  idx_keyed **ret, size_t *ret_n, ps_err *err)
+{
+    pthread_rwlock_rdlock(&v->lock);
+    ps_status status = idx_series_of_metrics(v->x, tenant_id, key_of, self, arena, ret, ret_n, err);
+    pthread_rwlock_unlock(&v->lock);
+    return status;
+}
+
 /* ---- learning ------------------------------------------------------------------------------------- */
 
 typedef struct staged {

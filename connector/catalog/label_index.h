@@ -77,6 +77,10 @@ ps_status label_view_metrics(label_view *v, const label_query *q, size_t n, ps_a
                              idx_metric_ids *ret, ps_err *err) PS_MUST_CHECK;
 ps_status label_view_texts(label_view *v, const label_query *q, size_t n, const ps_str *name,
                            ps_arena *arena, idx_texts *ret, ps_err *err) PS_MUST_CHECK;
+/* As idx_series_of_metrics. */
+ps_status label_view_series(label_view *v, int32_t tenant_id, idx_key_fn key_of, void *self,
+                            ps_arena *arena, idx_keyed **ret, size_t *ret_n,
+                            ps_err *err) PS_MUST_CHECK;
 /* As idx_get_cardinality, of a tenant by name. */
 ps_status label_view_count(label_view *v, ps_str tenant, const idx_cardinality_query *q,
                            ps_arena *arena, idx_cardinality *ret, ps_err *err) PS_MUST_CHECK;

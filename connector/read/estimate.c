@@ -4,7 +4,10 @@
  * The rows are those that fetch.c would ask for, in one statement, with the length of the data in its
  * place. A row says how many samples of how many series lie between which times and series; of those we
  * count the share of the series that are wanted, and the share of the time. What that cannot know: how
- * many of the wanted series between the row's bounds really are in it. It is taken for as many as fit.
+ * many of the wanted series between the row's bounds really are in it. Of all series between these bounds
+ * the row has so many; the wanted ones are taken for as likely to be there as the others. All of them: of
+ * the metric, or of the bucket's metrics that are no larger than those wanted, since larger ones have rows
+ * of their own.
  *
  * Series that have samples: of each metric no more than its rows hold, of the metrics of a bucket no more
  * than their rows and those of the bucket do.
@@ -24,6 +27,11 @@ struct read_estimate {
     uint64_t blocks;
     double *in_metric; /* [n_metrics] series that rows of the metric hold, at most those wanted */
     double in_bucket[MDL_BUCKETS];
+    size_t *of_metric; /* [n_metrics] its series in the index; NULL: not asked for yet */
+    idx_keyed *metric_all, *bucket_all; /* all series, by metric and by bucket, ascending */
+    size_t n_metric_all, n_bucket_all;
+    bool has_bucket_all;
+    size_t largest[MDL_BUCKETS]; /* wanted metric, in series */
     int64_t *bucket_ids; /* wanted series by bucket, ascending; made for the first such row */
     size_t bucket_from[MDL_BUCKETS + 1];
 };
@@ -114,6 +122,114 @@ metric_at(const read_list *list, int32_t metric_id)
     return lo;
 }
 
+/* ---- all series between the bounds of a row --------------------------------------------------------- */
+
+typedef struct looking {
+    const read_list *list;
+    read_estimate *e;
+} looking;
+
+/* Only looks. */
+static int32_t
+note_size(void *self, int32_t metric_id, size_t n_series)
+{
+    const looking *l = self;
+    size_t at = metric_at(l->list, metric_id), b = (size_t)(-mdl_bucket(metric_id) - 1);
+    if (l->list->metrics[at] != metric_id)
+        return 0;
+    l->e->of_metric[at] = n_series;
+    if (n_series > l->e->largest[b])
+        l->e->largest[b] = n_series;
+    return 0;
+}
+
+/* Metrics of which not all is wanted. */
+static int32_t
+metric_in_part(void *self, int32_t metric_id, size_t n_series)
+{
+    const looking *l = self;
+    size_t at = metric_at(l->list, metric_id);
+    if (l->list->metrics[at] != metric_id)
+        return 0;
+    size_t wanted = wanted_from(l->list, metric_id, INT64_MAX) - wanted_from(l->list, metric_id, 0);
+    return wanted < n_series ? metric_id : 0;
+}
+
+static int32_t
+small_of_bucket(void *self, int32_t metric_id, size_t n_series)
+{
+    const looking *l = self;
+    int32_t bucket = mdl_bucket(metric_id);
+    return n_series <= l->e->largest[-bucket - 1] ? bucket : 0;
+}
+
+static int
+by_key_and_id(const void *a, const void *b)
+{
+    const idx_keyed *x = a, *y = b;
+    if (x->key != y->key)
+        return (x->key > y->key) - (x->key < y->key);
+    return (x->series_id > y->series_id) - (x->series_id < y->series_id);
+}
+
+static ps_status
+find_all(read_source *src, read_list *list, idx_key_fn key_of, idx_keyed **ret, size_t *ret_n,
+         ps_err *err)
+{
+    looking l = {list, list->estimate};
+    ps_status status =
+        label_view_series(src->view, list->tenant_id, key_of, &l, &src->arena, ret, ret_n, err);
+    if (status == PS_OK && *ret_n > 1)
+        qsort(*ret, *ret_n, sizeof(**ret), by_key_and_id);
+    return status == PS_ENOMEM ? read_no_memory(src, err) : status;
+}
+
+/* For the first row of a metric, and the first of a bucket. */
+static ps_status
+look_up(read_source *src, read_list *list, bool bucket, ps_err *err)
+{
+    read_estimate *e = list->estimate;
+    if (e->of_metric == NULL) {
+        idx_keyed *none;
+        size_t n;
+        e->of_metric = ps_arena_array(&src->arena, list->n_metrics + 1, sizeof(*e->of_metric));
+        if (e->of_metric == NULL)
+            return read_no_memory(src, err);
+        PS_TRY(find_all(src, list, note_size, &none, &n, err));
+        PS_TRY(find_all(src, list, metric_in_part, &e->metric_all, &e->n_metric_all, err));
+    }
+    if (!bucket || e->has_bucket_all)
+        return PS_OK;
+    e->has_bucket_all = true;
+    return find_all(src, list, small_of_bucket, &e->bucket_all, &e->n_bucket_all, err);
+}
+
+static size_t
+keyed_below(const idx_keyed *items, size_t n, int32_t key, int64_t id)
+{
+    size_t lo = 0, hi = n;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        if (items[mid].key < key || (items[mid].key == key && items[mid].series_id < id))
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+/* Those that the row may hold; 0: all of them are wanted. */
+static size_t
+all_of_row(const read_estimate *e, const blk_meta *m)
+{
+    int64_t hi = m->series_hi < INT64_MAX ? m->series_hi + 1 : INT64_MAX;
+    const idx_keyed *items = m->metric_id < 0 ? e->bucket_all : e->metric_all;
+    size_t n = m->metric_id < 0 ? e->n_bucket_all : e->n_metric_all;
+    size_t from = keyed_below(items, n, m->metric_id, m->series_lo);
+    size_t to = keyed_below(items, n, m->metric_id, hi);
+    return to > from ? to - from : 0;
+}
+
 /* Wanted series of the row's metric or bucket between its bounds. */
 static size_t
 wanted_of_row(const read_list *list, const read_estimate *e, const blk_meta *m)
@@ -141,7 +257,11 @@ read_estimate_row(read_source *src, read_list *list, const blk_meta *m, int64_t 
         return ps_fail(err, PS_ECORRUPT, "the database answered no block");
     if (bucket && e->bucket_ids == NULL)
         PS_TRY(sort_buckets(src, list, e, err));
-    double series = fmin((double)wanted_of_row(list, e, m), (double)m->n_series);
+    PS_TRY(look_up(src, list, bucket, err));
+    double wanted = (double)wanted_of_row(list, e, m), all = (double)all_of_row(e, m);
+    double series = fmin(wanted, (double)m->n_series);
+    if (all > wanted)
+        series = fmin(series, wanted * (double)m->n_series / all);
     double samples = ev_expected_samples(sel->from_ms, sel->to_ms, m->t_min_ms, m->t_max_ms,
                                          m->n_series, m->n_samples);
     e->samples += series * samples;

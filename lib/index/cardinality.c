@@ -165,3 +165,38 @@ idx_get_cardinality(const idx *x, const idx_cardinality_query *q, ps_arena *aren
     ret->by_pair = top_finish(&t.pairs);
     return PS_OK;
 }
+
+/* ---- series by metric -------------------------------------------------------------------------------- */
+
+ps_status
+idx_series_of_metrics(const idx *x, int32_t tenant_id, idx_key_fn key_of, void *self,
+                      ps_arena *arena, idx_keyed **ret, size_t *ret_n, ps_err *err)
+{
+    size_t at, room = 0, n = 0;
+    *ret = NULL;
+    *ret_n = 0;
+    PS_TRY(idx_check_usable(x, err));
+    if (!idx_tenant_find(x, tenant_id, &at))
+        return PS_OK;
+    const idx_tenant *t = &x->tenants[x->tenants_by_id[at]];
+    int32_t *keys = ps_arena_array(arena, t->n_metrics + 1, sizeof(*keys));
+    for (size_t i = 0; keys != NULL && i < t->n_metrics; i++) {
+        const idx_metric *m = &x->metrics[t->metrics[i]];
+        keys[i] = key_of(self, m->id, m->n);
+        room += keys[i] != 0 ? m->n : 0;
+    }
+    idx_keyed *found = keys == NULL ? NULL : ps_arena_array(arena, room + 1, sizeof(*found));
+    if (found == NULL)
+        return ps_fail(err, PS_ENOMEM, "the query needs more memory than it may use");
+    for (size_t i = 0; i < t->n_metrics; i++) {
+        const idx_metric *m = &x->metrics[t->metrics[i]];
+        for (size_t k = 0; keys[i] != 0 && k < m->n; k++) {
+            const idx_slot *s = &x->slots[m->order[k]];
+            if (idx_slot_alive(s))
+                found[n++] = (idx_keyed){keys[i], s->id};
+        }
+    }
+    *ret = found;
+    *ret_n = n;
+    return PS_OK;
+}

@@ -105,6 +105,18 @@ typedef struct idx_metric_ids {
 ps_status idx_metrics(const idx *x, const idx_query *queries, size_t n, ps_arena *arena,
                       idx_metric_ids *ret, ps_err *err) PS_MUST_CHECK;
 
+/* The series of those metrics of a tenant for which key_of() gives a key that is not 0, which it is put under;
+ * n_series: of the metric, deleted ones perhaps included. In no order, in the arena. Labels are not looked
+ * at. */
+typedef struct idx_keyed {
+    int32_t key;
+    int64_t series_id;
+} idx_keyed;
+typedef int32_t (*idx_key_fn)(void *self, int32_t metric_id, size_t n_series);
+ps_status idx_series_of_metrics(const idx *x, int32_t tenant_id, idx_key_fn key_of, void *self,
+                                ps_arena *arena, idx_keyed **ret, size_t *ret_n,
+                                ps_err *err) PS_MUST_CHECK;
+
 bool idx_knows(const idx *x, int64_t series_id); /* also one that was deleted */
 
 typedef struct idx_stats {

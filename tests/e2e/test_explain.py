@@ -1,6 +1,7 @@
 """EXPLAIN for PromQL over HTTP: estimates beside what a run takes, over all three forms of storage; bad input."""
 import json
 import math
+import random
 import re
 import urllib.parse
 from pathlib import Path
@@ -173,6 +174,26 @@ def test_estimates_are_within_twice(p):
         if missed:
             wrong[query] = missed
     assert len(wrong) <= len(QUERIES) // 10, json.dumps(wrong, indent=1)
+
+
+def test_estimates_of_fresh_rows(module_lab):
+    """Rows that hold some of the targets each, in turns, large metrics and small ones: nothing is merged yet."""
+    it = module_lab.promscale(name="fresh", args=["--self-scrape=false", "--enable-feature=promql-experimental-functions"])
+    it.sql("ALTER SYSTEM SET promscale.maintenance = off")
+    it.sql("SELECT pg_reload_conf()")
+    pick = random.Random(1)
+    for at in range(T0, END, 300):
+        hosts = list(range(HOSTS))
+        pick.shuffle(hosts)
+        for some in (hosts[:8], hosts[8:16], hosts[16:]):
+            it.write([(labels, [(t * 1000, rate * (t - T0)) for t in range(at, at + 300, STEP)])
+                      for host in some for labels, rate in fleet(host)])
+    wrong = {}
+    for query, times in QUERIES:
+        missed = list(misses(plan_of(it, query=query, analyze="true", **times)))
+        if missed:
+            wrong[query] = missed
+    assert len(wrong) <= len(QUERIES) // 25, json.dumps(wrong, indent=1)
 
 
 def test_blocks_and_sizes_are_exact(p):

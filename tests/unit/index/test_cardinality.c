@@ -83,6 +83,43 @@ check(const idx *x, const oracle_series *all, int32_t tenant_id, size_t limit)
     ps_arena_done(&arena);
 }
 
+static int32_t
+odd_metrics(void *self, int32_t metric_id, size_t n_series)
+{
+    *(size_t *)self += n_series;
+    return metric_id % 2 == 0 ? 0 : metric_id == 1 ? -7 : metric_id;
+}
+
+/* The series of some metrics, under keys. */
+static void
+check_series(const idx *x, const oracle_series *all, int32_t tenant_id)
+{
+    idx_keyed *got;
+    size_t n, told = 0, wanted = 0, alive = 0;
+    ps_arena arena;
+    ps_err err;
+
+    ps_arena_init(&arena, &ps_malloc, 1 << 20);
+    assert_int_equal(idx_series_of_metrics(x, tenant_id, odd_metrics, &told, &arena, &got, &n,
+                                           &err),
+                     PS_OK);
+    for (size_t i = 0; i < N_SERIES; i++) {
+        const oracle_series *s = &all[i];
+        bool there = false;
+        if (s->tenant_id != tenant_id || s->deleted)
+            continue;
+        alive++;
+        for (size_t k = 0; k < n && !there; k++)
+            there =
+                got[k].series_id == s->id && got[k].key == (s->metric_id == 1 ? -7 : s->metric_id);
+        assert_int_equal(there, s->metric_id % 2 != 0);
+        wanted += there;
+    }
+    assert_int_equal(n, wanted);
+    assert_true(told >= alive);
+    ps_arena_done(&arena);
+}
+
 static void
 make(test_random *r, oracle_series *s, size_t i)
 {
@@ -126,6 +163,9 @@ test_counts(void **state)
         check(x, all, 0, 3);
         check(x, all, 1, 10000);
         check(x, all, 5, 10); /* nobody's */
+        check_series(x, all, 0);
+        check_series(x, all, 1);
+        check_series(x, all, 5);
         idx_free(x);
     }
 }
