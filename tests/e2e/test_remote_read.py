@@ -204,15 +204,35 @@ def backends(p):
                  " AND backend_type = 'client backend' AND application_name LIKE '%query%'")[0][0]
 
 
-@pytest.fixture(scope="module")
-def big(module_lab):
-    """4.5 million samples that do not shrink: more than the sockets and buffers between us hold."""
-    p = module_lab.promscale(args=["--self-scrape=false", "--shutdown-timeout=2s"])
-    samples = b"".join(field(2, sample(T0 + k * 15_000, (k * 7919 % 1000003) / 997.0)) for k in range(5000))
-    for part in range(18):
+BIG = [(T0 + k * 15_000, (k * 7919 % 1000003) / 997.0) for k in range(5000)]
+
+
+def write_big(p, parts):
+    """Fifty series a part, all with the same samples."""
+    samples = b"".join(field(2, sample(*s)) for s in BIG)
+    for part in range(parts):
         body = b"".join(field(1, field(1, label("__name__", "big")) + field(1, label("i", f"{part:02}{i:03}")) + samples)
                         for i in range(50))
         assert p.post_write(snappy(body)).status == 204
+
+
+def check_big(body, parts):
+    """All series in order, each whole; of some every sample."""
+    want = [(t, bits(v)) for t, v in BIG]
+    seen = []
+    for n, (_, labels, chunks) in enumerate(rr.frames(body)):
+        assert [c[1] for c in chunks] == sorted(c[1] for c in chunks)
+        seen.append((labels["i"], sum(struct.unpack(">H", c[3][:2])[0] for c in chunks), chunks[0][1], chunks[-1][2]))
+        if n % 40 == 0:
+            assert [s for c in chunks for s in rr.decode_xor(c[3])] == want
+    assert seen == [(f"{part:02}{i:03}", 5000, T0, T0 + 4999 * 15_000) for part in range(parts) for i in range(50)]
+
+
+@pytest.fixture(scope="module")
+def big(module_lab):
+    """4.5 million samples that do not shrink: more than the sockets and buffers between us hold, and than one batch."""
+    p = module_lab.promscale(args=["--self-scrape=false", "--shutdown-timeout=2s"])
+    write_big(p, 18)
     p.sql(FORMS["merged"])
     p.sql(FORMS["sealed"])
     return p
@@ -222,19 +242,62 @@ def begin_stream(p):
     body = rr.request([rr.query({"__name__": "big"}, MIN, MAX)], [1])
     head = "".join(f"{k}: {v}\r\n" for k, v in rr.HEADERS.items())
     s = socket.create_connection(("127.0.0.1", p.port), timeout=30)
-    s.sendall(f"POST /api/v1/read HTTP/1.1\r\nHost: x\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+    s.sendall(f"POST /api/v1/read HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
     assert s.recv(15) == b"HTTP/1.1 200 OK"
     return s
 
 
 def test_a_large_stream_is_whole(big):
-    result = rr.post(big, rr.request([rr.query({"__name__": "big"}, MIN, MAX)], [1]))
-    seen = []
-    for _, labels, chunks in rr.frames(result.body):
-        assert [c[1] for c in chunks] == sorted(c[1] for c in chunks)
-        n = sum(struct.unpack(">H", c[3][:2])[0] for c in chunks)
-        seen.append((labels["i"], n, chunks[0][1], chunks[-1][2]))
-    assert seen == [(f"{part:02}{i:03}", 5000, T0, T0 + 4999 * 15_000) for part in range(18) for i in range(50)]
+    check_big(rr.post(big, rr.request([rr.query({"__name__": "big"}, MIN, MAX)], [1])).body, 18)
+
+
+def read_stream(s):
+    """The rest of an answer that begin_stream() began."""
+    data = bytearray()
+    while part := s.recv(1 << 20):
+        data += part
+    at = data.index(b"\r\n\r\n") + 4
+    out = bytearray()
+    while True:
+        end = data.index(b"\r\n", at)
+        n = int(data[at:end], 16)
+        out += data[end + 2:end + 2 + n]
+        at = end + 4 + n
+        if n == 0:
+            return bytes(out)
+
+
+def test_an_answer_is_of_one_moment(lab):
+    """What is read meanwhile is merged, sealed and added to."""
+    p = lab.promscale(args=["--self-scrape=false"])
+    write_big(p, 12)
+    s = begin_stream(p)
+    p.write([({"__name__": "big", "i": "00000"}, [(T0 + 1, 1.0)]), ({"__name__": "big", "i": "x"}, [(T0, 1.0)])])
+    before = p.sql("SELECT count(*) FROM _prom_data.fresh")[0][0]
+    wait_until("nothing is merged", lambda: p.sql(FORMS["merged"]) and p.sql("SELECT count(*) FROM _prom_data.fresh")[0][0]
+               < before / 2, 20)
+    p.sql(FORMS["sealed"])
+    check_big(read_stream(s), 12)
+    s.close()
+
+
+def test_a_series_longer_than_memory_for_many(lab):
+    """... comes in parts."""
+    p = lab.promscale(args=["--self-scrape=false"])
+    n = 900_000
+    for first in range(0, n, 300_000):
+        samples = b"".join(field(2, sample(T0 + k * 1000, (k * 7919 % 1000003) / 997.0)) for k in range(first, first + 300_000))
+        assert p.post_write(snappy(field(1, field(1, label("__name__", "long")) + samples))).status == 204
+    chunks = []
+    for query, labels, part in rr.frames(rr.post(p, rr.request([rr.query({}, MIN, MAX)], [1])).body):
+        assert (query, labels) == (0, {"__name__": "long"})
+        chunks += part
+    assert sum(len(c[3]) for c in chunks) > 5 << 20
+    times = [t for c in chunks for t in c[1:3]]
+    assert times == sorted(times) and times[0] == T0 and times[-1] == T0 + (n - 1) * 1000
+    assert sum(struct.unpack(">H", c[3][:2])[0] for c in chunks) == n
+    for c in chunks[::100]:
+        assert rr.decode_xor(c[3]) == [(t, bits(((t - T0) // 1000 * 7919 % 1000003) / 997.0)) for t in range(c[1], c[2] + 1, 1000)]
 
 
 def test_a_client_that_leaves_ends_the_reading(big):
