@@ -9,48 +9,10 @@
  * the first input's comes first and stays. The result is cut at the given boundaries, each slot
  * between two cuts having a writer of its own.
  *
- * A sample is its time, 8 bytes of contents (a value, or where its histogram is, in an arena that
- * lives as long as the series) and, if some input has any, its start timestamp.
- *
  * Memory: the samples of one series (twice when runs must be merged) and one unfinished block per
  * slot.
  */
-#include "lib/block/histograms.h"
-
-typedef struct cursor { /* one input: its next series of the metric */
-    int64_t series_id;
-    uint32_t index, end; /* in the reader; index < end */
-    uint32_t input;      /* precedence: lower wins */
-} cursor;
-
-typedef struct slot { /* an open output between two cuts */
-    int64_t key;
-    blk_writer *writer;
-} slot;
-
-typedef struct merge_state {
-    const ps_alloc *alloc;
-    blk_reader *const *inputs;
-    const blk_merge_opts *opts;
-    int64_t series_lo, series_hi; /* those of opts, or everything */
-    blk_emit_fn emit;
-    void *self;
-    cursor *cursors; /* by input, later a heap */
-    size_t n_cursors;
-    int16_t kind;
-    bool started;
-    /* samples of the current series: times, contents, start timestamps; the second is for merging
-     * runs */
-    blk_scratch t[2], v[2], starts[2];
-    ps_arena arena; /* histograms of the current series */
-    size_t n;
-    size_t *runs; /* starts of ascending runs; room for one per input and the end */
-    size_t n_runs;
-    slot *slots; /* by key */
-    size_t n_slots, slots_cap;
-    ps_buf out;
-    blk_merge_stats stats;
-} merge_state;
+#include "lib/block/merge.h"
 
 /* Longest piece of one series that goes into one block: samples, and of histograms also numbers that
  * are not empty. What a writer makes of so many is within its limits. */
@@ -73,13 +35,13 @@ series_id_at(const blk_reader *r, uint32_t i)
 }
 
 static void
-cursors_open(merge_state *m, size_t n_inputs)
+cursors_open(blk_merging *m, size_t n_inputs)
 {
     const int32_t metric = m->opts->metric_id;
 
     for (size_t i = 0; i < n_inputs; i++) {
         const blk_reader *r = m->inputs[i];
-        cursor c = {.input = (uint32_t)i};
+        blk_cursor c = {.input = (uint32_t)i};
         c.index = blk_reader_seek(r, metric, m->series_lo);
         if (m->series_hi < INT64_MAX)
             c.end = blk_reader_seek(r, metric, m->series_hi + 1);
@@ -95,7 +57,7 @@ cursors_open(merge_state *m, size_t n_inputs)
 
 /* False if the input has no further series. */
 static bool
-cursor_advance(const merge_state *m, cursor *c)
+cursor_advance(const blk_merging *m, blk_cursor *c)
 {
     if (++c->index >= c->end)
         return false;
@@ -104,15 +66,15 @@ cursor_advance(const merge_state *m, cursor *c)
 }
 
 static bool
-cursor_before(const cursor *a, const cursor *b)
+cursor_before(const blk_cursor *a, const blk_cursor *b)
 {
     return a->series_id != b->series_id ? a->series_id < b->series_id : a->input < b->input;
 }
 
 static void
-heap_sift(cursor *heap, size_t len, size_t i)
+heap_sift(blk_cursor *heap, size_t len, size_t i)
 {
-    cursor moving = heap[i];
+    blk_cursor moving = heap[i];
 
     for (size_t child; (child = 2 * i + 1) < len; i = child) {
         if (child + 1 < len && cursor_before(&heap[child + 1], &heap[child]))
@@ -125,14 +87,14 @@ heap_sift(cursor *heap, size_t len, size_t i)
 }
 
 static void
-heap_build(merge_state *m)
+heap_build(blk_merging *m)
 {
     for (size_t i = m->n_cursors / 2; i-- > 0;)
         heap_sift(m->cursors, m->n_cursors, i);
 }
 
 static void
-heap_advance(merge_state *m)
+heap_advance(blk_merging *m)
 {
     if (!cursor_advance(m, &m->cursors[0]))
         m->cursors[0] = m->cursors[--m->n_cursors];
@@ -140,204 +102,10 @@ heap_advance(merge_state *m)
         heap_sift(m->cursors, m->n_cursors, 0);
 }
 
-/* ---- the samples of one series ------------------------------------------------------------- */
-
-static bool
-samples_reserve(merge_state *m, size_t more)
-{
-    const size_t need = m->n + more;
-    blk_scratch *arrays[] = {&m->t[0], &m->v[0], &m->starts[0]};
-
-    for (unsigned i = 0; i < (m->started ? 3 : 2); i++) {
-        blk_scratch *s = arrays[i];
-        if (need * 8 <= s->cap)
-            continue;
-        size_t cap = s->cap * 2 > need * 8 ? s->cap * 2 : need * 8;
-        void *p = m->alloc->realloc(m->alloc->self, s->ptr, s->cap, cap);
-        if (p == NULL)
-            return false;
-        *s = (blk_scratch){p, cap};
-    }
-    return true;
-}
-
-static ps_status
-gathered(merge_state *m, size_t got)
-{
-    const int64_t *t = m->t[0].ptr;
-
-    if (got == 0)
-        return PS_OK;
-    if (m->n == 0 || t[m->n] <= t[m->n - 1])
-        m->runs[m->n_runs++] = m->n;
-    m->n += got;
-    m->stats.samples_in += got;
-    return PS_OK;
-}
-
-/* A flush block's series lies decoded in memory. */
-static ps_status
-gather_flush(merge_state *m, blk_reader *r, uint32_t index, ps_err *err)
-{
-    const blk_flush_series *s = &r->fseries[index];
-
-    if (PS_UNLIKELY(!r->groups[s->group].decoded))
-        PS_TRY(blk_flush_group_decode(r, s->group, err));
-    const int64_t *t = r->vec_times + r->vec_start[s->vec];
-    size_t n = r->vec_start[s->vec + 1] - r->vec_start[s->vec], lo = 0;
-
-    while (lo < n && t[lo] < m->opts->from_ms)
-        lo++;
-    while (n > lo && t[n - 1] >= m->opts->to_ms)
-        n--;
-    if (!samples_reserve(m, n - lo))
-        return no_memory(err);
-    for (size_t i = lo; i < n; i++)
-        ((int64_t *)m->t[0].ptr)[m->n + i - lo] = t[i];
-    if (m->started) {
-        int64_t *starts = (int64_t *)m->starts[0].ptr + m->n;
-        for (size_t i = lo; i < n; i++)
-            starts[i - lo] = r->starts == NULL ? 0 : r->starts[s->first_value + i];
-    }
-    if (m->kind == BLK_KIND_HISTOGRAM) {
-        const hst_hist **h = (const hst_hist **)m->v[0].ptr + m->n;
-        PS_TRY(blk_flush_histograms_make(r, index, lo, n - lo, &m->arena, h, err));
-        return gathered(m, n - lo);
-    }
-    const double *v = r->values + s->first_value;
-    for (size_t i = lo; i < n; i++)
-        ((double *)m->v[0].ptr)[m->n + i - lo] = v[i];
-    return gathered(m, n - lo);
-}
-
-/* Decodes one input's samples of the current series behind those already there. */
-static ps_status
-gather_one(merge_state *m, const cursor *c, ps_err *err)
-{
-    blk_reader *r = m->inputs[c->input];
-    const blk_merge_opts *o = m->opts;
-    blk_series s;
-    size_t lo, got;
-
-    if (r->meta.format == BLK_FORMAT_FLUSH)
-        return gather_flush(m, r, c->index, err);
-    blk_reader_series(r, c->index, &s);
-    if (s.t_last_ms < o->from_ms || s.t_first_ms >= o->to_ms)
-        return PS_OK;
-    if (!samples_reserve(m, s.n_samples))
-        return no_memory(err);
-    PS_TRY(blk_reader_times(r, c->index, o->from_ms, o->to_ms - 1, (int64_t *)m->t[0].ptr + m->n,
-                            &lo, &got, err));
-    if (m->started)
-        PS_TRY(blk_bench_starts(&r->own, r, c->index, lo, got, (int64_t *)m->starts[0].ptr + m->n,
-                                err));
-    if (m->kind == BLK_KIND_HISTOGRAM)
-        PS_TRY(blk_columns_histograms(r, &r->own, c->index, lo, got, &m->arena,
-                                      (const hst_hist **)m->v[0].ptr + m->n, err));
-    else
-        PS_TRY(blk_reader_values(r, c->index, lo, got, (double *)m->v[0].ptr + m->n, err));
-    return gathered(m, got);
-}
-
-/* Start timestamps follow the times, which say what goes where; hence they go first. */
-static void
-merge_two_starts(const int64_t *t, const int64_t *s, size_t a, size_t mid, size_t hi, int64_t *to)
-{
-    size_t b = mid, k = a;
-
-    while (a < mid || b < hi)
-        to[k++] = s[b == hi || (a < mid && t[a] <= t[b]) ? a++ : b++];
-}
-
-static void
-merge_two(const int64_t *t, const double *v, size_t a, size_t mid, size_t hi, int64_t *to_t,
-          double *to_v)
-{
-    size_t b = mid, k = a;
-
-    while (a < mid && b < hi) {
-        bool left = t[a] <= t[b];
-        size_t i = left ? a++ : b++;
-        to_t[k] = t[i];
-        memcpy(&to_v[k++], &v[i], sizeof *v); /* it may be no double */
-    }
-    memcpy(to_t + k, t + a, (mid - a) * sizeof *t);
-    memcpy(to_v + k, v + a, (mid - a) * sizeof *v);
-    k += mid - a;
-    memcpy(to_t + k, t + b, (hi - b) * sizeof *t);
-    memcpy(to_v + k, v + b, (hi - b) * sizeof *v);
-}
-
-/* Merges the runs pairwise, neighbours with neighbours (which keeps precedence), until one is
- * left. */
-static ps_status
-merge_runs(merge_state *m, ps_err *err)
-{
-    if (blk_scratch_get(m->alloc, &m->t[1], m->n, 8) == NULL ||
-        blk_scratch_get(m->alloc, &m->v[1], m->n, 8) == NULL ||
-        (m->started && blk_scratch_get(m->alloc, &m->starts[1], m->n, 8) == NULL))
-        return no_memory(err);
-    while (m->n_runs > 1) {
-        size_t n_out = 0;
-        m->runs[m->n_runs] = m->n;
-        for (size_t i = 0; i < m->n_runs; i += 2) {
-            size_t lo = m->runs[i], mid = m->runs[i + 1],
-                   hi = i + 1 < m->n_runs ? m->runs[i + 2] : mid;
-            if (m->started)
-                merge_two_starts(m->t[0].ptr, m->starts[0].ptr, lo, mid, hi, m->starts[1].ptr);
-            merge_two(m->t[0].ptr, m->v[0].ptr, lo, mid, hi, m->t[1].ptr, m->v[1].ptr);
-            m->runs[n_out++] = lo;
-        }
-        m->n_runs = n_out;
-        blk_scratch t = m->t[0], v = m->v[0], starts = m->starts[0];
-        m->t[0] = m->t[1];
-        m->v[0] = m->v[1];
-        m->starts[0] = m->starts[1];
-        m->t[1] = t;
-        m->v[1] = v;
-        m->starts[1] = starts;
-    }
-    return PS_OK;
-}
-
-/* Are the contents of samples i and k the same? */
-static bool
-same_sample(const merge_state *m, size_t i, size_t k)
-{
-    if (m->kind == BLK_KIND_HISTOGRAM) {
-        const hst_hist *const *h = m->v[0].ptr;
-        return blk_same_histogram(h[i], h[k]);
-    }
-    return memcmp((double *)m->v[0].ptr + i, (double *)m->v[0].ptr + k, sizeof(double)) == 0;
-}
-
-/* The first of equal times stays. */
-static void
-drop_repeats(merge_state *m)
-{
-    int64_t *t = m->t[0].ptr, *starts = m->starts[0].ptr;
-    double *v = m->v[0].ptr;
-    size_t kept = 1;
-
-    for (size_t i = 1; i < m->n; i++) {
-        if (t[i] != t[kept - 1]) {
-            t[kept] = t[i];
-            if (m->started)
-                starts[kept] = starts[i];
-            memmove(&v[kept++], &v[i], sizeof *v);
-        } else if (same_sample(m, i, kept - 1)) {
-            m->stats.dups.duplicates++;
-        } else {
-            m->stats.dups.conflicts++;
-        }
-    }
-    m->n = kept;
-}
-
 /* ---- output -------------------------------------------------------------------------------- */
 
 static ps_status
-finish_block(merge_state *m, blk_writer *w, ps_err *err)
+finish_block(blk_merging *m, blk_writer *w, ps_err *err)
 {
     blk_meta meta;
 
@@ -371,7 +139,7 @@ slot_key(const blk_merge_opts *o, int64_t t, int64_t *ret_end)
 }
 
 static blk_writer *
-slot_writer(merge_state *m, int64_t key)
+slot_writer(blk_merging *m, int64_t key)
 {
     size_t lo = 0, hi = m->n_slots;
 
@@ -386,7 +154,7 @@ slot_writer(merge_state *m, int64_t key)
         return m->slots[lo].writer;
     if (m->n_slots == m->slots_cap) {
         size_t cap = m->slots_cap == 0 ? 8 : m->slots_cap * 2;
-        slot *p =
+        blk_slot *p =
             m->alloc->realloc(m->alloc->self, m->slots, m->slots_cap * sizeof *p, cap * sizeof *p);
         if (p == NULL)
             return NULL;
@@ -398,14 +166,14 @@ slot_writer(merge_state *m, int64_t key)
     if (w == NULL)
         return NULL;
     memmove(m->slots + lo + 1, m->slots + lo, (m->n_slots - lo) * sizeof *m->slots);
-    m->slots[lo] = (slot){key, w};
+    m->slots[lo] = (blk_slot){key, w};
     m->n_slots++;
     return w;
 }
 
 /* How many of the samples at..hi go into one block. */
 static size_t
-piece_len(const merge_state *m, size_t at, size_t hi)
+piece_len(const blk_merging *m, size_t at, size_t hi)
 {
     const size_t target = m->opts->target_samples;
     size_t n = target == 0 || target > MAX_PIECE ? MAX_PIECE : target, numbers = 0;
@@ -424,7 +192,7 @@ piece_len(const merge_state *m, size_t at, size_t hi)
 }
 
 static ps_status
-add_piece(const merge_state *m, blk_writer *w, int64_t series_id, size_t at, size_t n, ps_err *err)
+add_piece(const blk_merging *m, blk_writer *w, int64_t series_id, size_t at, size_t n, ps_err *err)
 {
     const int64_t *t = (int64_t *)m->t[0].ptr + at;
     const int64_t *starts = m->started ? (int64_t *)m->starts[0].ptr + at : NULL;
@@ -437,7 +205,7 @@ add_piece(const merge_state *m, blk_writer *w, int64_t series_id, size_t at, siz
 
 /* Samples lo..hi of the current series, all of one slot. */
 static ps_status
-write_slot(merge_state *m, blk_writer *w, int64_t series_id, size_t lo, size_t hi, ps_err *err)
+write_slot(blk_merging *m, blk_writer *w, int64_t series_id, size_t lo, size_t hi, ps_err *err)
 {
     const blk_merge_opts *o = m->opts;
 
@@ -461,7 +229,7 @@ write_slot(merge_state *m, blk_writer *w, int64_t series_id, size_t lo, size_t h
 }
 
 static ps_status
-write_series(merge_state *m, int64_t series_id, ps_err *err)
+write_series(blk_merging *m, int64_t series_id, ps_err *err)
 {
     const int64_t *t = m->t[0].ptr;
 
@@ -486,19 +254,17 @@ write_series(merge_state *m, int64_t series_id, ps_err *err)
 
 /* Sorts out what was gathered for one series and writes it. */
 static ps_status
-finish_series(merge_state *m, int64_t series_id, ps_err *err)
+finish_series(blk_merging *m, int64_t series_id, ps_err *err)
 {
     if (m->n == 0)
         return PS_OK;
-    if (m->n_runs > 1) {
-        PS_TRY(merge_runs(m, err));
-        drop_repeats(m);
-    }
+    if (m->n_runs > 1)
+        PS_TRY(blk_merge_sort(m, err));
     return write_series(m, series_id, err);
 }
 
 static void
-begin_series(merge_state *m)
+begin_series(blk_merging *m)
 {
     m->n = 0;
     m->n_runs = 0;
@@ -508,17 +274,17 @@ begin_series(merge_state *m)
 /* One pass over all cursors: gathers series `id`, finds the smallest id behind it, drops exhausted
  * cursors. Returns the number of inputs that held the series in *ret_hits. */
 static ps_status
-pass_series(merge_state *m, int64_t id, int64_t *ret_next, size_t *ret_hits, ps_err *err)
+pass_series(blk_merging *m, int64_t id, int64_t *ret_next, size_t *ret_hits, ps_err *err)
 {
     int64_t next = INT64_MAX;
     size_t kept = 0, hits = 0;
 
     begin_series(m);
     for (size_t i = 0; i < m->n_cursors; i++) {
-        cursor *c = &m->cursors[i];
+        blk_cursor *c = &m->cursors[i];
         if (c->series_id == id) {
             hits++;
-            PS_TRY(gather_one(m, c, err));
+            PS_TRY(blk_merge_gather(m, c, err));
             if (!cursor_advance(m, c))
                 continue;
         }
@@ -534,20 +300,20 @@ pass_series(merge_state *m, int64_t id, int64_t *ret_next, size_t *ret_hits, ps_
 }
 
 static ps_status
-heap_series(merge_state *m, ps_err *err)
+heap_series(blk_merging *m, ps_err *err)
 {
     const int64_t series_id = m->cursors[0].series_id;
 
     begin_series(m);
     do {
-        PS_TRY(gather_one(m, &m->cursors[0], err));
+        PS_TRY(blk_merge_gather(m, &m->cursors[0], err));
         heap_advance(m);
     } while (m->n_cursors > 0 && m->cursors[0].series_id == series_id);
     return finish_series(m, series_id, err);
 }
 
 static ps_status
-merge_all(merge_state *m, size_t n_inputs, bool (*should_stop)(void *self), ps_err *err)
+merge_all(blk_merging *m, size_t n_inputs, bool (*should_stop)(void *self), ps_err *err)
 {
     enum { MISSES_PER_HIT = 48, SLACK = 4096 }; /* above this a heap is cheaper */
     size_t looked = 0, hits = 0, found = 0;
@@ -582,7 +348,7 @@ merge_all(merge_state *m, size_t n_inputs, bool (*should_stop)(void *self), ps_e
 }
 
 static ps_status
-check_inputs(merge_state *m, size_t n_inputs, ps_err *err)
+check_inputs(blk_merging *m, size_t n_inputs, ps_err *err)
 {
     m->kind = BLK_KIND_FLOAT;
     for (size_t i = 0; i < n_inputs; i++) {
@@ -604,7 +370,7 @@ blk_merge(const ps_alloc *alloc, blk_reader *const *inputs, size_t n_inputs,
           const blk_merge_opts *opts, blk_emit_fn emit, void *self, bool (*should_stop)(void *self),
           blk_merge_stats *ret_stats, ps_err *err)
 {
-    merge_state m = {.alloc = alloc, .inputs = inputs, .opts = opts, .emit = emit, .self = self};
+    blk_merging m = {.alloc = alloc, .inputs = inputs, .opts = opts, .emit = emit, .self = self};
     const bool all = opts->series_lo == 0 && opts->series_hi == 0;
     ps_status status = PS_OK;
 
