@@ -305,6 +305,60 @@ test_poison_flush(void **state)
     stop(&f);
 }
 
+/* The same for histograms, which come by 2.0 and have rows of their own. */
+static void
+test_poison_histogram(void **state)
+{
+    (void)state;
+    free(cluster_sql(
+        db.admin,
+        "ALTER TABLE _prom_data.fresh ADD CONSTRAINT poison CHECK (t_min > '2001-01-01')"));
+    fixture f;
+    settings set = sender_settings();
+    start(&f, &set);
+    const hst_span span = {0, 1};
+    const double count = 3;
+    const hst_hist h = {.count = 3, .sum = 1, .positive = {&span, 1, 1, &count}, .integer = true};
+    const wire_histogram good[] = {{.t_ms = MS(0), .histogram = &h},
+                                   {.t_ms = MS(1), .histogram = &h}};
+    const wire_histogram guilty = {.t_ms = 1000, .histogram = &h};
+    const mdl_label labels[2][2] = {{{PS_STR("__name__"), PS_STR("m_good")},
+                                     {PS_STR("a"), PS_STR("1")}},
+                                    {{PS_STR("__name__"), PS_STR("m_guilty")},
+                                     {PS_STR("a"), PS_STR("1")}}};
+    wire_v2_writer *writer = wire_v2_writer_new(&ps_malloc, 1 << 20);
+    wire_v2_write(writer, &(wire_v2_item){.labels = {labels[0], 2},
+                                          .samples = &(wire_sample){MS(2), 1, 0},
+                                          .n_samples = 1,
+                                          .histograms = good,
+                                          .n_histograms = 2});
+    wire_v2_write(writer, &(wire_v2_item){.labels = {labels[1], 2},
+                                          .histograms = &guilty,
+                                          .n_histograms = 1});
+    sent s;
+    sent_init(&s);
+    assert_int_equal(wire_v2_writer_finish(writer, &s.message, NULL), PS_OK);
+    wire_v2_writer_free(writer);
+    const write_request r = {.body = ps_buf_str(&s.message),
+                             .encoding = WRITE_PLAIN,
+                             .version = WRITE_V2};
+    assert_int_equal(write_submit(f.w, &r, on_answer, &s, NULL), PS_OK);
+    sent_wait(&s);
+    expect(&s, PS_EINVAL);
+    assert_int_equal(s.result.samples_written, 1);
+    assert_int_equal(s.result.samples_refused, 0);
+    assert_int_equal(s.result.histograms_written, 2);
+    assert_int_equal(s.result.histograms_refused, 1);
+    assert_non_null(strstr(s.text, "m_guilty"));
+    assert_non_null(strstr(s.text, "check constraint"));
+    char *rows = cluster_sql(db.admin, "SELECT string_agg(kind || ':' || n_samples, ' '"
+                                       " ORDER BY kind) FROM _prom_data.fresh");
+    assert_string_equal(rows, "1:1 2:2");
+    free(rows);
+    sent_done(&s);
+    stop(&f);
+}
+
 /* ---- the database fails --------------------------------------------------------------------- */
 
 /* A commit that comes with a warning (as when a synchronous standby was not waited for) is no
@@ -918,6 +972,7 @@ main(void)
         cmocka_unit_test_setup(test_first_write_wins, fresh_database),
         cmocka_unit_test_setup(test_poison_label, fresh_database),
         cmocka_unit_test_setup(test_poison_flush, fresh_database),
+        cmocka_unit_test_setup(test_poison_histogram, fresh_database),
         cmocka_unit_test_setup(test_commit_with_a_warning_is_not_acknowledged, fresh_database),
         cmocka_unit_test_setup(test_request_that_kills_its_connection, fresh_database),
         cmocka_unit_test_setup(test_backends_killed_while_writing, fresh_database),
