@@ -61,6 +61,8 @@ typedef struct asked {
     int64_t now;
 } asked;
 
+static size_t n_threads = 1;
+
 static void
 ask(asked *a, const char *text, int64_t start, int64_t end, int64_t step, bool analyze,
     const ps_alloc *alloc)
@@ -73,7 +75,7 @@ ask(asked *a, const char *text, int64_t start, int64_t end, int64_t step, bool a
     assert_int_equal(pql_parse(&a->arena, ps_str_c(text), &language, &e, &error), PS_OK);
     ev_env env = {.alloc = *alloc,
                   .source = store_source(&s),
-                  .executor = ev_serial,
+                  .executor = n_threads > 1 ? harness_threads(n_threads) : ev_serial,
                   .now = clock_of_test,
                   .now_self = &a->now};
     a->status = ev_query_new(&env, NULL, e, ps_str_c(text), start, end, step, &a->q);
@@ -342,6 +344,15 @@ explaining_changes_no_answer(void **state)
 }
 
 static void
+nor_do_threads(void **state)
+{
+    n_threads = 3;
+    explaining_changes_no_answer(state);
+    memory_is_estimated_within_twice(state);
+    n_threads = 1;
+}
+
+static void
 failures_are_told(void **state)
 {
     (void)state;
@@ -460,6 +471,7 @@ main(void)
         TEST(series_of_results_are_known_where_labels_tell),
         TEST(raw_ranges_and_texts_have_a_plan),
         TEST(explaining_changes_no_answer),
+        TEST(nor_do_threads),
         TEST(failures_are_told),
         TEST(every_allocation_may_fail),
         TEST(a_plan_as_text),
