@@ -405,6 +405,20 @@ fold_presence_write(fold *f)
 
 /* ---- from what is stored --------------------------------------------------------------------- */
 
+/* Do the row's times look like those of a block? Whoever wrote others by hand must not stop retention. */
+static bool
+has_times(HeapTuple tuple, TupleDesc desc)
+{
+    enum { T_MIN = 9, T_MAX = 10 }; /* columns */
+    bool null_min, null_max;
+    int64 ms;
+    TimestampTz t_min = DatumGetTimestampTz(SPI_getbinval(tuple, desc, T_MIN, &null_min));
+    TimestampTz t_max = DatumGetTimestampTz(SPI_getbinval(tuple, desc, T_MAX, &null_max));
+
+    return !null_min && !null_max && bridge_timestamptz_to_ms(t_min, &ms) &&
+           bridge_timestamptz_to_ms(t_max, &ms);
+}
+
 /* Notes the series of a block. False: it cannot be read. */
 static bool
 note_block(maint_presence *p, HeapTuple tuple, TupleDesc desc)
@@ -416,6 +430,8 @@ note_block(maint_presence *p, HeapTuple tuple, TupleDesc desc)
     presence_scratch scratch = {0};
     ps_err err;
 
+    if (!has_times(tuple, desc))
+        return false;
     bridge_meta_from_tuple(tuple, desc, 1, &meta);
     bytea *data = DatumGetByteaPP(SPI_getbinval(tuple, desc, BRIDGE_META_N + 1, &isnull));
     ps_str bytes = {VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data)};

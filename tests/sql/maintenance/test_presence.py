@@ -211,6 +211,9 @@ def test_a_damaged_block_takes_nothing_out_of_the_sets(store):
     store.sql("UPDATE _prom_data.merged SET data = set_byte(data, 40, get_byte(data, 40) # 255)")
     store.sql("SELECT _prom_catalog.recount_presence()")
     assert kept(store) == {(0, 1, now): [5, 7]}
+    store.sql("UPDATE _prom_data.merged SET t_max = t_max + interval '1 us'")
+    store.sql("SELECT _prom_catalog.recount_presence()")
+    assert kept(store) == {(0, 1, now): [5, 7]}
 
 
 @pytest.mark.parametrize("data", ["", "01", "00" * 9, "01" + "00" * 8, "01" + "ff" * 30])
