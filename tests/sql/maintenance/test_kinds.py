@@ -195,7 +195,8 @@ def test_views_come_within_seconds(make_server):
 def test_histograms_marked_by_the_fold(store):
     """Found in the fold, should they have escaped the look at fresh rows."""
     got = resolve(store, "late")
-    store.flush([(0, *got["late"], store.now_ms() - i, hist(1)) for i in range(3)])
+    t = store.now_ms()
+    store.flush([(0, *got["late"], t - i, hist(1)) for i in range(3)])
     store.merge()
     assert store.one("SELECT histograms FROM _prom_catalog.metric WHERE metric_name = 'late'") is True
     views(store)
