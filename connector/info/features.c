@@ -87,6 +87,7 @@ info_features(api_job *job, void *self)
         {"admin", in->settings->web_enable_admin_api},
         {"exclude_alerts", true},
         {"label_values_match", true},
+        {"otlp_write_receiver", in->settings->web_enable_otlp_receiver},
         {"query_stats", true},
         {"query_warnings", true},
         {"remote_write_receiver", true},

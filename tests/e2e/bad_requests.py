@@ -2,8 +2,8 @@
 test_bad_requests.py.
 
 The answers are those of Prometheus 3.14 (`since`: an older one says something else), except where `differs` gives
-the reason and Prometheus's own answer (a text of None: any). Paths are below /api/v1/. Bodies of POST
-are forms unless headers say otherwise.
+the reason and Prometheus's own answer (None: not compared; a text of None: any).
+Paths are below /api/v1/. Bodies of POST are forms unless headers say otherwise.
 """
 import collections
 
@@ -43,6 +43,12 @@ def post(path, body, answer, **more):
 
 def protobuf(path, body, answer):
     return request("POST", path, answer, body=body, headers=PROTOBUF, differs=OUR_WORDS)
+
+
+def otlp(body, headers, answer):
+    return request("POST", "otlp/v1/metrics", answer, body=body,
+                   headers={"Content-Type": "application/x-protobuf", **headers},
+                   differs=("Prometheus takes none unless told by a flag", None))
 
 
 BAD = [
@@ -492,4 +498,12 @@ BAD = [
     request('POST', 'write', (415, None, "unsupported content encoding: remote write is compressed with snappy"),
             body=b"\x00", headers={**PROTOBUF, "Content-Encoding": "gzip"},
             differs=("the words are ours", (415, None, None))),
+    get('otlp/v1/metrics', NO_METHOD, since="3.14"),
+    otlp(b"\xff\xff", {}, (400, None, "byte 0: not an ExportMetricsServiceRequest")),
+    otlp(b"x", {"Content-Encoding": "gzip"}, (400, None, "not a gzip stream, or a part of one")),
+    otlp(b"{", {"Content-Type": "application/json"},
+         (415, None, "unsupported media type: send application/x-protobuf (JSON is not in this version)")),
+    otlp(b"x", {"Content-Type": "text/plain"},
+         (415, None, "unsupported media type: send application/x-protobuf (JSON is not in this version)")),
+    otlp(b"x", {"Content-Encoding": "br"}, (415, None, "unsupported content encoding: send gzip, or none")),
 ]

@@ -9,7 +9,7 @@ from bad_requests import BAD, GOOD
 from harness.peers import get_json
 
 LISTS = ("query", "query_range", "query_exemplars", "series", "labels", "label/", "metadata", "format_query",
-         "parse_query", "rules", "status/", "targets/metadata", "admin/tsdb/", "write", "read", "explain")
+         "parse_query", "rules", "status/", "targets/metadata", "admin/tsdb/", "write", "read", "otlp/", "explain")
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ def perform(p, request):
     method, path = line.split(" ", 1)
     where, _, query = path.partition("?")
     path = where + ("?" + urllib.parse.quote(query, safe="=&%/.:") if query else "")
-    body = body.strip() or None
+    body = body.strip() if "form-urlencoded" in head else body or None
     answer = p.http(method, path, body, dict(h.split(": ", 1) for h in headers))
     try:
         return json.loads(answer.body)
