@@ -251,7 +251,7 @@ read_on(void *self)
     reader_arg *arg = self;
     test_random random = {arg->seed};
     char text[64];
-    while (!atomic_load(arg->end)) {
+    for (int round = 0; round < 100 || !atomic_load(arg->end); round++) {
         series_cursor cur;
         series_cache_begin(arg->c, &cur);
         uint64_t at = test_random_below(&random, 400);

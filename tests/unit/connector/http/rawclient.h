@@ -269,12 +269,14 @@ static inline void
 rc_long(http_request *r, void *self)
 {
     ps_str n = PS_STR("2000"), q = PS_STR("");
+    int64_t bytes = 0;
     ps_buf out;
     (void)self;
     http_query(r, "n", &n);
+    assert_int_equal(ps_parse_i64(n, &bytes), PS_OK);
     http_query(r, "q", &q);
     ps_buf_init(&out, &ps_malloc);
-    for (size_t i = 0; out.len < strtoul(n.ptr, NULL, 10); i++)
+    for (size_t i = 0; out.len < (size_t)bytes; i++)
         ps_buf_addf(&out, "%zu,", i % 1000);
     http_respond_taking(r, 200,
                         q.len == 0        ? "text/plain"
