@@ -110,7 +110,7 @@ const setting settings_table[] = {
         "Metadata entries in one request; those beyond it are not stored."),
     INT("ingest.max-symbols", ingest_max_symbols, "1000000", 1, 100000000, ingest,
         "Symbols in one request of remote write 2.0."),
-    INT("ingest.max-histogram-buckets", ingest_max_histogram_buckets, "16384", 1, 10000000, ingest,
+    INT("ingest.max-histogram-buckets", ingest_max_histogram_buckets, "16384", 1, 16384, ingest,
         "Buckets, spans and custom bounds of one native histogram; one with more is refused, the others are stored."),
     DURATION("ingest.max-future", ingest_max_future_ms, "10m", 0, 3650 * DAY, ingest,
              "Samples further ahead of the clock than this are refused (out of bounds)."),
