@@ -163,3 +163,13 @@ CROSS JOIN LATERAL (SELECT array_agg(DISTINCT v.value ORDER BY v.value) AS "valu
 WHERE l."values" IS NOT NULL
 ORDER BY num_values DESC, k.key;
 COMMENT ON VIEW prom_info.label IS 'every label key with its values and the columns that show it';
+
+CREATE VIEW prom_info.exemplar WITH (security_invoker = true) AS
+SELECT m.metric_name, e."time", e.value, e.labels AS exemplar_labels, e.series_id, s.labels
+FROM _prom_data.exemplar e
+JOIN _prom_catalog.metric m ON m.id = e.metric_id
+JOIN _prom_catalog.series s ON s.id = e.series_id;
+COMMENT ON VIEW prom_info.exemplar IS
+    'single observations that clients have sent with samples, mostly with the id of a trace';
+COMMENT ON COLUMN prom_info.exemplar.exemplar_labels IS 'labels of the observation, such as trace_id';
+COMMENT ON COLUMN prom_info.exemplar.labels IS 'labels of the series, as in the views of metrics';

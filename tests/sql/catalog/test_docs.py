@@ -28,6 +28,8 @@ def load(db):
         (got.metrics[0], s, T0 + 60_000 * i, "{{schema:0 count:%d sum:%.1f z_bucket:%d z_bucket_w:0.001 buckets:[%d %d %d]"
          " offset:-1}}" % (10 * n, 8.5 * n, n, 2 * n, 4 * n, 3 * n), T0 - 30_000)
         for k, s in enumerate(got.series) for i in range(3) for n in [(i + 1) * (k + 1)]])
+    db.sql("SELECT _prom_catalog.insert_exemplars('{0}', %s, '{0}', %s, '{2024-05-01 12:00:30+00}', '{0.73}',"
+           " ARRAY[jsonb '{\"trace_id\": \"4bf92f3577b34da6\"}'])", (list(got.metrics[:1]), list(got.series[1:])))
     db.sql("SELECT _prom_catalog.upsert_metadata(0, ARRAY['cpu_usage'], ARRAY['gauge'], ARRAY[''],"
            " ARRAY['share of time that CPUs work'])")
     db.views()

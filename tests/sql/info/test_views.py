@@ -41,14 +41,29 @@ def test_columns(shared_db):
         ("num_duplicates", "bigint"), ("num_conflicts", "bigint")]
     assert types(shared_db, "prom_info.system_stats") == [
         ("num_series_approx", "bigint"), ("num_metric", "bigint"), ("num_label_keys", "bigint"), ("num_labels", "bigint")]
+    assert types(shared_db, "prom_info.exemplar") == [
+        ("metric_name", "text"), ("time", "timestamp with time zone"), ("value", "double precision"),
+        ("exemplar_labels", "jsonb"), ("series_id", "bigint"), ("labels", "integer[]")]
 
 
 def test_views_are_the_readers_own(shared_db):
     """Rights and row policies of the reader decide, and every view has a comment."""
     views = shared_db.sql("SELECT c.relname, c.reloptions, obj_description(c.oid) IS NOT NULL FROM pg_class c"
                           " WHERE relnamespace = 'prom_info'::regnamespace AND relkind = 'v'")
-    assert {v[0] for v in views} == {"metric", "metric_detail", "metric_stats", "system_stats", "label"}
+    assert {v[0] for v in views} == {"metric", "metric_detail", "metric_stats", "system_stats", "label", "exemplar"}
     assert all("security_invoker=true" in options and comment for _, options, comment in views)
+
+
+def test_exemplars(db):
+    r = db.resolve([series("m", node="a"), series("m", node="b")])
+    db.views()
+    db.sql("SELECT _prom_catalog.insert_exemplars('{0,0}', %s, '{5,5}', %s, '{2024-01-01,2024-01-02}', '{1,2}',"
+           " ARRAY[jsonb '{\"trace_id\": \"x\"}', '{}'])", (list(r.metrics) * 2, list(r.series)))
+    assert db.sql("SELECT metric_name, value, exemplar_labels->>'trace_id', prom_api.jsonb(labels)->>'node'"
+                  " FROM prom_info.exemplar WHERE labels OPERATOR(prom_api.?)"
+                  " ('node' OPERATOR(ps_tag.==~) 'a|b') ORDER BY value") == [("m", 1.0, "x", "a"), ("m", 2.0, None, "b")]
+    db.sql("SELECT prom_api.drop_metric('m')")
+    assert db.sql("SELECT * FROM prom_info.exemplar") == []
 
 
 def test_a_metric_without_samples(db):
