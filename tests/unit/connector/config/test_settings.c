@@ -133,7 +133,9 @@ other_value(const setting *def, char *dst, size_t cap)
         break;
     }
     case SETTING_STRING:
-        snprintf(dst, cap, "/some-thing");
+        snprintf(dst, cap, "%s",
+                 strcmp(def->name, "otlp.translation-strategy") == 0 ? "NoTranslation"
+                                                                     : "/some-thing");
         break;
     }
 }
@@ -165,7 +167,9 @@ test_every_setting_through_every_source(void **state)
     for (size_t i = 0; i < settings_count; i++) {
         const setting *def = &settings_table[i];
         char value[64], flag[128], env_name[96], env[192], text[192], path[32], config[64];
-        if (strcmp(def->name, "config") == 0)
+        /* the file itself; and what is refused without its companion */
+        if (strcmp(def->name, "config") == 0 ||
+            strcmp(def->name, "otlp.ignore-resource-attributes") == 0)
             continue;
         other_value(def, value, sizeof(value));
         snprintf(flag, sizeof(flag), "-%s=%s", def->name, value);
@@ -186,6 +190,24 @@ test_every_setting_through_every_source(void **state)
             settings_free(by[k].s);
         }
     }
+}
+
+static void
+test_companions(void **state)
+{
+    (void)state;
+    loaded l = load(ARGS("--otlp.ignore-resource-attributes=a"), NOTHING);
+    assert_int_equal(l.status, PS_EINVAL);
+    l = load(ARGS("--otlp.ignore-resource-attributes=a", "--otlp.promote-all-resource-attributes"),
+             NOTHING);
+    assert_int_equal(l.status, PS_OK);
+    assert_string_equal(l.s->otlp_ignore_resource_attributes, "a");
+    settings_free(l.s);
+    l = load(ARGS("--otlp.promote-resource-attributes=a", "--otlp.promote-all-resource-attributes"),
+             NOTHING);
+    assert_int_equal(l.status, PS_EINVAL);
+    l = load(ARGS("--otlp.translation-strategy=None"), NOTHING);
+    assert_int_equal(l.status, PS_EINVAL);
 }
 
 static void
@@ -431,6 +453,7 @@ main(void)
         cmocka_unit_test(test_every_default_is_accepted),
         cmocka_unit_test(test_names_are_unique_and_fields_do_not_overlap),
         cmocka_unit_test(test_every_setting_through_every_source),
+        cmocka_unit_test(test_companions),
         cmocka_unit_test(test_ranges_hold_at_both_ends),
         cmocka_unit_test(test_precedence),
         cmocka_unit_test(test_flag_spellings),
