@@ -113,6 +113,7 @@ ops_print_banner(const connector *c, int64_t took_ms)
         "  Retention  %s (change it in SQL: SELECT prom_api.set_default_retention_period('30 days');)\n",
         retention);
     printf("\nFor prometheus.yml:\n\n  remote_write:\n    - url: %s/api/v1/write\n\n", url);
+    printf("For Grafana: data source Prometheus, URL %s\n\n", url);
     if (isatty(STDOUT_FILENO))
         printf("Ctrl-C stops it.\n");
     fflush(stdout);

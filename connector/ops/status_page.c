@@ -186,7 +186,13 @@ render_page(ps_buf *out, connector *c, const http_request *r)
         out,
         "<h2>Send metrics</h2>\n<div class=\"soft\">In prometheus.yml:</div>\n<pre>remote_write:\n  - url: ");
     add_url(out, c, r);
-    ps_buf_add_c(out, "/api/v1/write</pre>\n<h2>Ask in SQL</h2>\n<pre>");
+    ps_buf_add_c(
+        out, "/api/v1/write</pre>\n<h2>Ask in PromQL</h2>\n<div class=\"soft\">As Grafana's data "
+             "source Prometheus, or by hand:</div>\n<pre>");
+    add_url(out, c, r);
+    ps_buf_add_c(out, "\n\npromtool query instant ");
+    add_url(out, c, r);
+    ps_buf_add_c(out, " 'sum by (job) (up)'</pre>\n<h2>Ask in SQL</h2>\n<pre>");
     add_escaped(out, ps_str_c(c->sql_command));
     ps_buf_add_c(
         out, "</pre>\n<pre>SELECT time, value, val(job_id) AS job, val(instance_id) AS instance\n"
