@@ -1,14 +1,13 @@
 """Series, label names and values over HTTP: matchers, windows of time, limits, errors; promtool against us."""
 import json
-import os
 import random
-import shutil
 import subprocess
 import time
 import urllib.parse
 from pathlib import Path
 
 import pytest
+from harness.peers import PROMTOOL
 from harness.process import wait_until
 
 WINDOW = 8 * 3600
@@ -180,16 +179,9 @@ def test_what_was_acknowledged_is_seen_and_what_was_deleted_is_not(lab):
     assert good(p, "series", match="m8") == []
 
 
-def promtool():
-    for path in (os.environ.get("PROMSCALE_TEST_PROMTOOL"), shutil.which("promtool")):
-        if path:
-            return path
-    pytest.skip("no promtool")
-
-
 def test_promtool(p):
     def run(*args):
-        return subprocess.run([promtool(), "query", *args], check=True, text=True, stdout=subprocess.PIPE,
+        return subprocess.run([PROMTOOL, "query", *args], check=True, text=True, stdout=subprocess.PIPE,
                               timeout=60).stdout.splitlines()
 
     span = [f"--start={T}", f"--end={T + WINDOW - 1}"]
