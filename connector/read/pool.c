@@ -22,7 +22,7 @@ static const char set_up_sql[] =
     " set_config('idle_in_transaction_session_timeout', '10min', false)";
 /* not on every system */
 static const char check_sql[] =
-    "SELECT set_config('client_connection_check_interval', '2s', false)";
+    "SELECT set_config('client_connection_check_interval', '1s', false)";
 
 static void
 close_conn(read_conn *c)
