@@ -182,3 +182,12 @@ BEGIN
 EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
     NULL;
 END $$;
+
+CREATE FUNCTION _prom_catalog.step_views(p_force bool, OUT outcome text, OUT detail text, OUT next_in interval,
+    OUT left_over int8)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    left_over := _prom_catalog.make_metric_views(100);
+    outcome := CASE WHEN left_over > 0 THEN 'more' ELSE 'idle' END;
+END $$;
+REVOKE ALL ON FUNCTION _prom_catalog.step_views FROM PUBLIC;

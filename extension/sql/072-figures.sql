@@ -213,3 +213,12 @@ BEGIN
     END IF;
 END $$;
 SELECT _prom_catalog.sync_timescaledb_view();
+
+CREATE FUNCTION _prom_catalog.step_figures(p_force bool, OUT outcome text, OUT detail text, OUT next_in interval,
+    OUT left_over int8)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    detail := _prom_catalog.tend_figures();
+    outcome := 'done';
+END $$;
+REVOKE ALL ON FUNCTION _prom_catalog.step_figures FROM PUBLIC;

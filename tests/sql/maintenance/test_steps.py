@@ -47,6 +47,14 @@ def test_partitions_ahead_and_as_needed(store):
     assert plan.count("block_2") >= 1 and names[2] not in plan
 
 
+def test_the_first_metric_gets_its_partitions_in_the_next_round(store):
+    store.sql("CALL prom_api.execute_maintenance()")
+    assert partitions(store) == []
+    add_metric(store)
+    store.sql("CALL prom_api.execute_maintenance()")
+    assert len(partitions(store)) == 3
+
+
 def test_partition_refuses_blocks_that_cross_midnight(store):
     add_metric(store)
     store.sql("SELECT _prom_catalog.ensure_partitions()")
@@ -303,7 +311,7 @@ def test_feed_is_trimmed_after_an_hour(store):
         store.sql("INSERT INTO _prom_catalog.series_feed (op, first_id, series_ids) VALUES ('d', 1, '{1}')")
 
     def later():
-        store.sql("UPDATE _prom_catalog.job SET last_run = last_run - interval '61 min' WHERE name = 'trim_feed'")
+        store.sql("UPDATE _prom_catalog.job SET feed_marked = feed_marked - interval '61 min' WHERE name = 'trim_feed'")
 
     add()
     cursor = store.one("SELECT next_cursor FROM _prom_catalog.feed('0')")

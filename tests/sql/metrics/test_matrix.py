@@ -37,6 +37,7 @@ CALLERS = {
     "prom_maintenance": """
         prom_api: execute_maintenance
         _prom_catalog: apply_retention ensure_partitions run_step take_vacuums trim_exemplars trim_feed want_shrink
+            maintenance_steps
         _prom_ext: merge_step seal_step""",
     # what deletes series
     "prom_modifier": """
@@ -61,6 +62,8 @@ CALLERS = {
             add_up_conflicts correct_figures correct_presence erase_rows forget_sealed_day
             make_timescaledb_view
             tend_figures metric_is_used note_views_error partition_days take_maintenance_lock
+            fold_presses step_errors step_fold step_views step_partitions step_seal step_retention step_figures
+            step_trim_feed step_trim_exemplars
         _prom_ext: fdw_handler fdw_validator match_support match_sel first_step last_step first_last_result
             histogram_sum_step histogram_avg_step histogram_increase_step histogram_sum_result histogram_avg_result
             histogram_increase_result rate_step rate_result increase_result delta_result selector_step selector_combine
