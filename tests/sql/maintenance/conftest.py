@@ -21,7 +21,8 @@ class Server(Cluster):
 
 @pytest.fixture(scope="session")
 def server():
-    s = Server()
+    # autovacuum's transactions would hold back the horizon of the feed, whenever they please
+    s = Server("autovacuum = off")
     yield s
     s.close()
 

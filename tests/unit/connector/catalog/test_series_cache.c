@@ -242,6 +242,7 @@ test_deleting_and_generations(void **state)
 typedef struct reader_arg {
     series_cache *c;
     _Atomic int *end;
+    pthread_barrier_t *begin; /* no write before all of them run, however busy the machine is */
     uint64_t seed, hits;
 } reader_arg;
 
@@ -251,6 +252,7 @@ read_on(void *self)
     reader_arg *arg = self;
     test_random random = {arg->seed};
     char text[64];
+    pthread_barrier_wait(arg->begin);
     for (int round = 0; round < 100 || !atomic_load(arg->end); round++) {
         series_cursor cur;
         series_cache_begin(arg->c, &cur);
@@ -276,12 +278,15 @@ test_readers_beside_writers(void **state)
     _Atomic int end = 0;
     pthread_t threads[READERS];
     reader_arg args[READERS];
+    pthread_barrier_t begin;
+    pthread_barrier_init(&begin, NULL, READERS + 1);
     for (int i = 0; i < READERS; i++) {
-        args[i] = (reader_arg){c, &end, (uint64_t)i + 1, 0};
+        args[i] = (reader_arg){c, &end, &begin, (uint64_t)i + 1, 0};
         assert_int_equal(pthread_create(&threads[i], NULL, read_on, &args[i]), 0);
     }
     char text[64];
     test_random random = {99};
+    pthread_barrier_wait(&begin);
     for (int64_t round = 1; round < 20000; round++) {
         int64_t n = 1 + (int64_t)test_random_below(&random, 450);
         series_cache_item item = {.key = key_of(text, sizeof(text), (uint64_t)n),
@@ -298,6 +303,7 @@ test_readers_beside_writers(void **state)
         pthread_join(threads[i], NULL);
         hits += args[i].hits;
     }
+    pthread_barrier_destroy(&begin);
     assert_true(hits > 0);
     assert_true(series_cache_get_stats(c).bytes <= 64 << 10);
     series_cache_free(c);
