@@ -52,6 +52,8 @@ LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
     SELECT coalesce((SELECT value FROM _prom_catalog.setting_override WHERE key = p_key),
         CASE p_key
             WHEN 'retention_period' THEN '90 days'
+            WHEN 'retention_grace' THEN '1 hour'
+            WHEN 'retention_rules' THEN '100'
             WHEN 'chunk_interval' THEN '8 hours'
             WHEN 'compression' THEN 'true'
             WHEN 'exemplars_per_series' THEN '100'

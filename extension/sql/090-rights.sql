@@ -36,8 +36,9 @@ BEGIN
                'text_digest', 'label_digest', 'series_digest', 'dist_key', 'bucket', 'label_set',
                'labels_match', 'labels_contain', 'tag_ids', 'label_ids', 'block_parts', 'block_head', 'fresh_figures',
                'chunk_counts', 'prom_rate', 'prom_increase', 'prom_delta', 'vector_selector', 'series_alive',
-               'ids_count', 'matching_series', 'block_without')
-           OR n.nspname = '_prom_catalog' AND p.proname IN ('setting', 'generation', 'feed', 'follow',
+               'ids_count', 'matching_series', 'block_without', 'canonical_selector')
+           OR n.nspname = '_prom_catalog' AND p.proname IN ('setting', 'longer', 'longest', 'held_period',
+               'retention_rules', 'base_period', 'series_classes', 'series_kept', 'generation', 'feed', 'follow',
                'chunk_width', 'metric_id', 'check_metric_schema', 'no_such_metric',
                'get_default_compression_setting', 'get_metric_compression_setting')
     LOOP
@@ -99,8 +100,10 @@ BEGIN
                'set_default_chunk_interval', 'get_default_chunk_interval', 'set_metric_chunk_interval',
                'get_metric_chunk_interval', 'reset_metric_chunk_interval',
                'set_default_compression_setting', 'set_metric_compression_setting',
-               'reset_metric_compression_setting', 'set_compression_on_metric_table', 'drop_metric')
-           OR n.nspname = '_prom_catalog' AND p.proname IN ('set_setting', 'check_interval',
+               'reset_metric_compression_setting', 'set_compression_on_metric_table', 'drop_metric',
+               'set_retention', 'reset_retention', 'set_tenant_retention', 'reset_tenant_retention')
+           OR n.nspname = '_prom_catalog' AND p.proname IN ('check_retention', 'check_selector', 'check_tenant',
+               'set_setting', 'check_interval',
                'check_switch', 'check_chunk_interval', 'metric_to_set')
     LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO prom_admin', r.f);
@@ -109,5 +112,6 @@ END $$;
 GRANT UPDATE (retention_period, chunk_interval, compression) ON _prom_catalog.metric TO prom_admin;
 GRANT EXECUTE ON FUNCTION _prom_catalog.sync_timescaledb_view(), _prom_catalog.forget_figures(int4)
     TO prom_admin;
-GRANT INSERT, UPDATE, DELETE ON _prom_catalog.setting_override TO prom_admin;
+GRANT INSERT, UPDATE, DELETE ON _prom_catalog.setting_override, _prom_catalog.retention_rule,
+    _prom_catalog.tenant_retention TO prom_admin;
 GRANT CREATE ON SCHEMA prom_metric, prom_series, prom_histogram, prom_data TO prom_admin;

@@ -20,12 +20,14 @@ CALLERS = {
             histogram_fraction histogram_buckets histogram_increase
         ps_tag: equals not_equals regexp_matches regexp_not_matches
         _prom_catalog: setting generation feed follow chunk_width metric_id check_metric_schema no_such_metric
-            get_default_compression_setting get_metric_compression_setting
+            get_default_compression_setting get_metric_compression_setting longer longest held_period
+            retention_rules base_period series_classes series_kept
         _prom_ext: text_digest label_digest series_digest dist_key bucket block_parts label_set labels_match
             labels_contain
             histogram_in histogram_out histogram_recv histogram_send
             histogram_add histogram_sub histogram_mul histogram_div histogram_eq histogram_ne
             tag_ids label_ids fresh_figures chunk_counts block_head matching_series block_without
+            canonical_selector
             prom_rate prom_increase prom_delta vector_selector series_alive ids_count""",
     # what stores samples
     "prom_writer": """
@@ -53,13 +55,14 @@ CALLERS = {
             set_default_chunk_interval get_default_chunk_interval set_metric_chunk_interval get_metric_chunk_interval
             reset_metric_chunk_interval set_default_compression_setting set_metric_compression_setting
             reset_metric_compression_setting set_compression_on_metric_table
-        _prom_catalog: check_chunk_interval check_interval check_switch metric_to_set set_setting forget_figures
+            set_retention reset_retention set_tenant_retention reset_tenant_retention
+        _prom_catalog: check_retention check_selector check_tenant check_chunk_interval check_interval check_switch metric_to_set set_setting forget_figures
             sync_timescaledb_view""",
     # the extension itself, by way of functions that run as its owner
     "": """
         _prom_catalog: check_no_dependents erase_metric forget_metric maintenance_lock make_partition make_views_of
             make_write_view make_histogram_view mark_histograms note_histograms comment_views_of
-            add_up_conflicts correct_figures correct_presence erase_rows forget_sealed_day
+            add_up_conflicts note_retention correct_figures correct_presence erase_rows forget_sealed_day
             make_timescaledb_view
             tend_figures metric_is_used note_views_error partition_days take_maintenance_lock
             fold_presses step_errors step_fold step_views step_partitions step_seal step_retention step_figures
@@ -169,6 +172,10 @@ ROLE_CALLS = [
     ("prom_admin", "SELECT set_metric_compression_setting('m', true), reset_metric_compression_setting('m')"),
     ("prom_admin", "SELECT set_default_compression_setting(false), set_compression_on_metric_table('m', true)"),
     ("prom_admin", "SELECT drop_metric('m')"),
+    ("prom_admin", "SELECT set_retention('{a=\"1\"}', '1 day'), set_tenant_retention('t', '0')"),
+    ("prom_admin", "SELECT set_retention('m', '1 day'), reset_retention('m'), set_tenant_retention('t', '1 day'),"
+     " reset_tenant_retention('t')"),
+    ("prom_reader", "SELECT * FROM prom_info.retention, _prom_catalog.series_classes(1)"),
     ("prom_modifier", "SELECT _prom_catalog.delete_series_from_metric('m', '{1}'),"
      " _prom_catalog.delete_series_rows('{2}')"),
 ]
