@@ -119,7 +119,7 @@ start_parts(connector *c, ps_err *err)
                             .metrics = c->metrics};
 
     ops_register_process_metrics(c);
-    PS_TRY(facts_start(c->conninfo, c->log, &c->facts, err));
+    PS_TRY(facts_start(c->conninfo, c->log, c->metrics, &c->facts, err));
     PS_TRY(write_path_start(&wc, &c->write, err));
     PS_TRY(read_store_start(&rc, &c->read, err));
     PS_TRY(start_queries(c, err));

@@ -31,6 +31,8 @@ typedef struct family {
     char *name, *help;
     metric_type type;
     metric *first, *last;
+    metrics_collect_fn collect; /* or series are asked for */
+    void *self;
 } family;
 
 struct metrics {
@@ -186,6 +188,35 @@ metrics_histogram(metrics *m, const char *name, const char *help, const char *la
     return metric_get(m, name, help, labels, TYPE_HISTOGRAM, bounds, n_bounds, NULL, NULL);
 }
 
+static bool
+collected(metrics *m, const char *name, const char *help, metric_type type, metrics_collect_fn fn,
+          void *self)
+{
+    if (m == NULL)
+        return false;
+    pthread_mutex_lock(&m->lock);
+    family *f = family_get(m, name, help, type);
+    bool free_name = f != NULL && f->first == NULL && f->collect == NULL;
+    if (free_name) {
+        f->collect = fn;
+        f->self = self;
+    }
+    pthread_mutex_unlock(&m->lock);
+    return free_name;
+}
+
+bool
+metrics_gauges(metrics *m, const char *name, const char *help, metrics_collect_fn fn, void *self)
+{
+    return collected(m, name, help, TYPE_GAUGE, fn, self);
+}
+
+bool
+metrics_counters(metrics *m, const char *name, const char *help, metrics_collect_fn fn, void *self)
+{
+    return collected(m, name, help, TYPE_COUNTER, fn, self);
+}
+
 /* ---- updating ------------------------------------------------------------------------------ */
 
 void
@@ -279,9 +310,24 @@ visit_histogram(visit *v, const family *f, metric *x)
     visit_sample(v, f->name, "_count", x->labels, NULL, (double)count);
 }
 
+struct metrics_sink {
+    visit *v;
+    const family *f;
+};
+
+void
+metrics_sink_add(metrics_sink *sink, const char *labels, double value)
+{
+    visit_sample(sink->v, sink->f->name, "", labels, NULL, value);
+}
+
 static void
 visit_family(visit *v, const family *f)
 {
+    metrics_sink sink = {v, f};
+
+    if (f->collect != NULL)
+        f->collect(f->self, &sink);
     for (metric *x = f->first; x != NULL; x = x->next) {
         if (f->type == TYPE_HISTOGRAM)
             visit_histogram(v, f, x);

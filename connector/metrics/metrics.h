@@ -23,6 +23,16 @@ metric *metrics_gauge_fn(metrics *m, const char *name, const char *help, const c
                          double (*fn)(void *self), void *self);
 metric *metrics_counter_fn(metrics *m, const char *name, const char *help, const char *labels,
                            double (*fn)(void *self), void *self);
+/* A family whose series come and go: fn is called whenever the registry is read and gives them one by one
+ * to metrics_sink_add (labels as above, each text once). It must be thread-safe and leave the registry alone.
+ * False: no memory, or the name is taken. */
+typedef struct metrics_sink metrics_sink;
+typedef void (*metrics_collect_fn)(void *self, metrics_sink *sink);
+bool metrics_gauges(metrics *m, const char *name, const char *help, metrics_collect_fn fn,
+                    void *self);
+bool metrics_counters(metrics *m, const char *name, const char *help, metrics_collect_fn fn,
+                      void *self);
+void metrics_sink_add(metrics_sink *sink, const char *labels, double value);
 /* bounds ascending, copied, +Inf is added. */
 metric *metrics_histogram(metrics *m, const char *name, const char *help, const char *labels,
                           const double *bounds, size_t n_bounds);

@@ -1,5 +1,5 @@
 /*
- * facts.c - see facts.h. One short connection a minute; the answer is kept as text.
+ * facts.c - see facts.h. One short connection every half minute; the answers are kept.
  */
 #include "connector/ops/facts.h"
 
@@ -7,15 +7,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "connector/ops/readings.h"
 #include "connector/ops/ticker.h"
 #include "connector/pg/pg.h"
 
-enum { ASK_EVERY_MS = 60000, CONNECT_MS = 3000 };
+enum { ASK_EVERY_MS = 30000, CONNECT_MS = 3000 };
 
 struct facts {
     char *conninfo;
     logger *log;
     ticker *ticker;
+    readings *readings;
     pthread_mutex_t lock; /* guards retention */
     char retention[64];
 };
@@ -44,15 +46,19 @@ ask(void *self)
                   LOG_STR("error", PQerrorMessage(conn)));
     }
     PQclear(res);
+    readings_ask(f->readings, conn);
     PQfinish(conn);
 }
 
 ps_status
-facts_start(const char *conninfo, logger *log, facts **ret, ps_err *err)
+facts_start(const char *conninfo, logger *log, metrics *m, facts **ret, ps_err *err)
 {
     facts *f = calloc(1, sizeof(*f));
 
-    if (f == NULL || (f->conninfo = strdup(conninfo)) == NULL) {
+    if (f == NULL || (f->conninfo = strdup(conninfo)) == NULL ||
+        (f->readings = readings_new(m, log)) == NULL) {
+        if (f != NULL)
+            free(f->conninfo);
         free(f);
         return ps_fail(err, PS_ENOMEM, "no memory for a thread");
     }
@@ -78,12 +84,19 @@ facts_retention(facts *f, char *dst, size_t cap)
 }
 
 void
+facts_maintenance(facts *f, char *dst, size_t cap)
+{
+    readings_maintenance(f->readings, dst, cap);
+}
+
+void
 facts_stop(facts *f)
 {
     if (f == NULL)
         return;
     ticker_stop(f->ticker);
     pthread_mutex_destroy(&f->lock);
+    readings_free(f->readings);
     free(f->conninfo);
     free(f);
 }

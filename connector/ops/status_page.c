@@ -154,13 +154,17 @@ add_uptime(ps_buf *out, int64_t since_ms)
 static void
 add_facts(ps_buf *out, connector *c)
 {
-    char retention[64];
+    char retention[64], upkeep[256];
 
     facts_retention(c->facts, retention, sizeof(retention));
+    facts_maintenance(c->facts, upkeep, sizeof(upkeep));
     ps_buf_add_c(out, "<h2>In force</h2>\n<div class=\"card\"><dl>\n<dt>Retention</dt><dd>");
     add_escaped(out, ps_str_c(retention));
     ps_buf_add_c(out, "<br><code>SELECT prom_api.set_default_retention_period('30 days');</code> "
-                      "<span class=\"soft\">changes it</span></dd>\n<dt>Data</dt><dd>");
+                      "<span class=\"soft\">changes it</span></dd>\n<dt>Maintenance</dt><dd>");
+    add_escaped(out, ps_str_c(upkeep));
+    ps_buf_add_c(out, "<br><code>SELECT * FROM prom_info.maintenance;</code> "
+                      "<span class=\"soft\">tells more</span></dd>\n<dt>Data</dt><dd>");
     add_escaped(out, ps_str_c(c->embedded ? embedded_data_dir(c->embedded) : "in your PostgreSQL"));
     ps_buf_add_c(out, "</dd>\n<dt>Listens on</dt><dd>");
     add_escaped(out, ps_str_c(http_server_address(c->http)));

@@ -13,6 +13,7 @@ CREATE TABLE _prom_catalog.job (
     last_run      timestamptz,                    -- end of the last run that did not fail
     last_duration interval,                       -- of its transaction
     last_detail   text,                           -- what it did, where it did anything
+    caught_up_at  timestamptz,                    -- then nothing was left to do
     failures      int4 NOT NULL DEFAULT 0,        -- in a row
     failed_total  int8 NOT NULL DEFAULT 0,
     last_error    text,                           -- stays when the step runs again; see failures

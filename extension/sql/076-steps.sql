@@ -65,6 +65,7 @@ BEGIN
             UPDATE _prom_catalog.job
             SET next_run = now() + coalesce(r.next_in, v_step.every), failures = 0, last_run = clock_timestamp(),
                 last_duration = clock_timestamp() - v_begin,
+                caught_up_at = CASE WHEN outcome IN ('idle', 'done') THEN now() ELSE caught_up_at END,
                 last_detail = CASE outcome WHEN 'idle' THEN last_detail ELSE r.detail END
             WHERE name = p_step;
         END IF;
@@ -132,7 +133,7 @@ END $$;
 COMMENT ON PROCEDURE prom_api.execute_maintenance(bool, bool) IS
     'does a round of the maintenance that is due; with force all there is to do';
 
-REVOKE ALL ON FUNCTION _prom_catalog.maintenance_steps, _prom_catalog.run_step FROM PUBLIC;
+REVOKE ALL ON FUNCTION _prom_catalog.run_step FROM PUBLIC;
 REVOKE ALL ON PROCEDURE prom_api.execute_maintenance FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION _prom_catalog.maintenance_steps, _prom_catalog.run_step TO prom_maintenance;
+GRANT EXECUTE ON FUNCTION _prom_catalog.run_step TO prom_maintenance;
 GRANT EXECUTE ON PROCEDURE prom_api.execute_maintenance TO prom_maintenance;

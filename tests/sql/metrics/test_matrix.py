@@ -21,7 +21,7 @@ CALLERS = {
         ps_tag: equals not_equals regexp_matches regexp_not_matches
         _prom_catalog: setting generation feed follow chunk_width metric_id check_metric_schema no_such_metric
             get_default_compression_setting get_metric_compression_setting longer longest held_period
-            retention_rules base_period series_classes series_kept
+            retention_rules base_period series_classes series_kept maintenance_steps first_hour observe
         _prom_ext: text_digest label_digest series_digest dist_key bucket block_parts label_set labels_match
             labels_contain
             histogram_in histogram_out histogram_recv histogram_send
@@ -39,7 +39,6 @@ CALLERS = {
     "prom_maintenance": """
         prom_api: execute_maintenance
         _prom_catalog: apply_retention ensure_partitions run_step take_vacuums trim_exemplars trim_feed want_shrink
-            maintenance_steps
         _prom_ext: merge_step seal_step""",
     # what deletes series
     "prom_modifier": """

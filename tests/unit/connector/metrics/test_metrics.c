@@ -17,6 +17,20 @@ rendered(metrics *m, ps_buf *out)
     return out->ptr;
 }
 
+typedef struct guests {
+    int n;
+} guests;
+
+static void
+collect_guests(void *self, metrics_sink *sink)
+{
+    static const char *const labels[] = {"name=\"a\"", "name=\"b\"", "name=\"c\""};
+    guests *g = self;
+
+    for (int i = 0; i < g->n; i++)
+        metrics_sink_add(sink, labels[i], i + 0.5);
+}
+
 static double
 forty_two(void *self)
 {
@@ -64,6 +78,30 @@ test_text_format(void **state)
                                            "h_seconds_count{q=\"r\"} 4\n");
     ps_buf_done(&out);
     ps_buf_done(&labels);
+    metrics_free(m);
+}
+
+static void
+test_series_that_come_and_go(void **state)
+{
+    metrics *m = metrics_new();
+    guests g = {2};
+    ps_buf out;
+    (void)state;
+
+    ps_buf_init(&out, &ps_malloc);
+    assert_true(metrics_gauges(m, "guests", "Who is here.", collect_guests, &g));
+    assert_false(metrics_gauges(m, "guests", "Taken.", collect_guests, &g));
+    assert_false(metrics_counters(m, "guests", "Taken.", collect_guests, &g));
+    assert_string_equal(rendered(m, &out), "# HELP guests Who is here.\n# TYPE guests gauge\n"
+                                           "guests{name=\"a\"} 0.5\nguests{name=\"b\"} 1.5\n");
+    g.n = 0;
+    assert_string_equal(rendered(m, &out), "# HELP guests Who is here.\n# TYPE guests gauge\n");
+    g.n = 3;
+    assert_non_null(strstr(rendered(m, &out), "guests{name=\"c\"} 2.5\n"));
+    assert_non_null(metrics_gauge(m, "plain", "Not asked.", ""));
+    assert_false(metrics_gauges(m, "plain", "Taken.", collect_guests, &g));
+    ps_buf_done(&out);
     metrics_free(m);
 }
 
@@ -184,6 +222,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_text_format),
+        cmocka_unit_test(test_series_that_come_and_go),
         cmocka_unit_test(test_registering),
         cmocka_unit_test(test_visit),
         cmocka_unit_test(test_no_update_is_lost),

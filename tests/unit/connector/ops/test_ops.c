@@ -42,7 +42,7 @@ start_connector(void **state)
                             .conninfo = c.conninfo,
                             .log = c.log,
                             .metrics = c.metrics};
-    assert_int_equal(facts_start(c.conninfo, c.log, &c.facts, &err), PS_OK);
+    assert_int_equal(facts_start(c.conninfo, c.log, c.metrics, &c.facts, &err), PS_OK);
     assert_int_equal(write_path_start(&wc, &c.write, &err), PS_OK);
     assert_int_equal(recent_start(c.metrics, c.log, 0, &c.recent, &err), PS_OK);
     http_server_config config = {.listen_address = "127.0.0.1:0",
