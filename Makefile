@@ -230,15 +230,17 @@ cov: ## lines of the libraries that the fuzz corpora and the unit tests reach
 	@tools/cov
 
 .PHONY: bench
-bench: ## samples/s, CPU, WAL and disk for the standard load; SQL against a heap; PromQL
+bench: ## samples/s, CPU, WAL and disk for the standard load; SQL against a heap; disk by kind; PromQL
 	@tools/setup test
 	$(AGAIN) build bench-bins
 	@tools/install-extension "$(PG_CONFIG)"
-	@set -e; for b in $(filter-out %/bench_load,$(BENCH_BINS)); do echo "== $$b"; $$b; done
+	@set -e; for b in $(filter-out %_load,$(BENCH_BINS)); do echo "== $$b"; $$b; done
 	@echo "== bench/ingest.py"
 	@/usr/bin/python3 bench/ingest.py $(ARGS)
 	@echo "== bench/sql.py"
 	@/usr/bin/python3 bench/sql.py
+	@echo "== bench/disk.py"
+	@/usr/bin/python3 bench/disk.py
 	@echo "== bench/promql.py"
 	@/usr/bin/python3 bench/promql.py
 

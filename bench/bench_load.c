@@ -14,20 +14,15 @@
  * The manifest says per metric how many samples there are and what they add up to: what a reader must
  * find afterwards.
  */
-#include <arpa/inet.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "lib/base/base.h"
+#include "bench/load.h"
 #include "lib/model/model.h"
 #include "lib/wire/wire.h"
 
@@ -78,9 +73,7 @@ static const metric_group pod_groups[] = {
 };
 
 typedef struct options {
-    char host[64];
-    int port;
-    const char *path;
+    load_server to;
     int targets, conns, batch;
     int64_t interval_ms, duration_ms, t0_ms;
     double rate;   /* samples a second over all connections; 0 = as fast as possible */
@@ -132,7 +125,7 @@ next_random(uint64_t *state)
     return *state = x;
 }
 
-static void
+static _Noreturn void
 die(const char *what)
 {
     fprintf(stderr, "bench_load: %s\n", what);
@@ -415,101 +408,11 @@ build(const options *opt, sender *senders)
 
 /* ---- sending ------------------------------------------------------------------------------- */
 
-static int
-dial(const options *opt)
-{
-    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_port = htons((uint16_t)opt->port)};
-    int one = 1;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-    if (fd < 0 || inet_pton(AF_INET, opt->host, &addr.sin_addr) != 1)
-        die("bad address");
-    if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) != 0) {
-        close(fd);
-        return -1;
-    }
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    return fd;
-}
-
-static bool
-send_all(int fd, const char *p, size_t n)
-{
-    while (n > 0) {
-        ssize_t k = send(fd, p, n, MSG_NOSIGNAL);
-
-        if (k < 0 && errno == EINTR)
-            continue;
-        if (k <= 0)
-            return false;
-        p += k;
-        n -= (size_t)k;
-    }
-    return true;
-}
-
-/* Status of the answer, -1 if the connection broke. Bodies are read and dropped. */
-static int
-read_answer(int fd)
-{
-    char buf[16384];
-    size_t n = 0;
-    char *end = NULL;
-    int status;
-    long body_len = 0;
-
-    while (end == NULL) {
-        ssize_t k = recv(fd, buf + n, sizeof(buf) - 1 - n, 0);
-
-        if (k < 0 && errno == EINTR)
-            continue;
-        if (k <= 0)
-            return -1;
-        n += (size_t)k;
-        buf[n] = 0;
-        end = strstr(buf, "\r\n\r\n");
-        if (end == NULL && n == sizeof(buf) - 1)
-            return -1;
-    }
-    if (sscanf(buf, "HTTP/1.%*d %d", &status) != 1)
-        return -1;
-    {
-        char *cl = strcasestr(buf, "\r\ncontent-length:");
-
-        if (cl != NULL && cl < end)
-            body_len = strtol(cl + 17, NULL, 10);
-    }
-    body_len -= (long)(n - (size_t)(end + 4 - buf));
-    if (status != 204 && status != 200 && status != 503)
-        fprintf(stderr, "bench_load: answered %d: %.200s\n", status, end + 4);
-    while (body_len > 0) {
-        ssize_t k = recv(fd, buf, sizeof(buf), 0);
-
-        if (k <= 0)
-            return -1;
-        body_len -= k;
-    }
-    return status;
-}
-
-static bool
-send_body(int *fd, const options *opt, const body *b)
-{
-    char head[512];
-    int n = snprintf(head, sizeof(head),
-                     "POST %s HTTP/1.1\r\nHost: %s:%d\r\nContent-Type: application/x-protobuf\r\n"
-                     "Content-Encoding: snappy\r\nX-Prometheus-Remote-Write-Version: 0.1.0\r\n"
-                     "User-Agent: bench_load\r\nContent-Length: %zu\r\n\r\n",
-                     opt->path, opt->host, opt->port, b->len);
-
-    return *fd >= 0 && send_all(*fd, head, (size_t)n) && send_all(*fd, b->bytes, b->len);
-}
-
 static void *
 run_sender(void *arg)
 {
     sender *s = arg;
-    int fd = dial(s->opt);
+    int fd = load_dial(&s->opt->to);
     double started = now_s();
     double sent = 0;
 
@@ -524,7 +427,10 @@ run_sender(void *arg)
             at = now_s();
         }
         for (int attempt = 0;; attempt++) {
-            int status = send_body(&fd, s->opt, &s->bodies[i]) ? read_answer(fd) : -1;
+            int status = 
+                load_send(fd, &s->opt->to, (ps_str){s->bodies[i].bytes, s->bodies[i].len})
+                    ? load_answer(fd)
+                    : -1;
 
             if (status == 204 || status == 200) {
                 s->sent += s->bodies[i].samples;
@@ -539,7 +445,7 @@ run_sender(void *arg)
                 if (fd >= 0)
                     close(fd);
                 usleep(100000);
-                fd = dial(s->opt);
+                fd = load_dial(&s->opt->to);
             } else {
                 usleep(200000);
             }
@@ -615,24 +521,13 @@ duration_arg(const char *text)
 }
 
 static void
-parse_url(options *opt, const char *url)
-{
-    const char *slash;
-
-    if (sscanf(url, "http://%63[^:]:%d", opt->host, &opt->port) != 2)
-        die("--url http://127.0.0.1:PORT/api/v1/write");
-    slash = strchr(url + 7, '/');
-    opt->path = slash ? slash : "/api/v1/write";
-}
-
-static void
 parse_args(options *opt, int argc, char **argv)
 {
     for (int i = 1; i + 1 < argc; i += 2) {
         const char *k = argv[i], *v = argv[i + 1];
 
         if (strcmp(k, "--url") == 0)
-            parse_url(opt, v);
+            load_parse_url(&opt->to, v);
         else if (strcmp(k, "--targets") == 0)
             opt->targets = atoi(v);
         else if (strcmp(k, "--conns") == 0)
@@ -655,7 +550,7 @@ parse_args(options *opt, int argc, char **argv)
             die("unknown option (see bench/README.md)");
     }
     if (argc % 2 == 0 || opt->targets < 1 || opt->conns < 1 || opt->conns > 64 || opt->batch < 1 ||
-        opt->interval_ms < 1 || opt->port == 0)
+        opt->interval_ms < 1 || opt->to.port == 0)
         die("usage: bench_load --url URL [--targets N] [--duration 2h] [--interval 15s] [--batch N] "
             "[--conns N] [--t0 SECONDS] [--rate N] [--jitter SHARE] [--manifest FILE]");
 }

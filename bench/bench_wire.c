@@ -53,7 +53,7 @@ add_series(ps_buf *message, size_t i, int64_t t_ms)
         {PS_STR("namespace"), PS_STR("monitoring")},
         {PS_STR("pod"), ps_str_c(pod)},
     };
-    const wire_sample sample = {t_ms, (double)(i * 7919 % 1000003) / 100};
+    const wire_sample sample = {t_ms, (double)(i * 7919 % 1000003) / 100, 0};
     size_t bytes = 0;
     for (size_t l = 0; l < LABELS; l++)
         bytes += labels[l].name.len + labels[l].value.len;
