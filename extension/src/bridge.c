@@ -120,20 +120,24 @@ presentable(const char *text)
     return copy;
 }
 
+const char *
+bridge_text(ps_status status, const ps_err *err)
+{
+    if ((unsigned)status >= PS_STATUS_MAX)
+        status = PS_EINTERNAL;
+    if (err != NULL && err->code == status && err->text[0] != '\0')
+        return presentable(err->text);
+    return status_table[status].text;
+}
+
 void
 bridge_raise(ps_status status, const ps_err *err, const char *detail, const char *hint)
 {
-    const char *text = NULL;
-
     if (status == PS_ECANCELED)
         CHECK_FOR_INTERRUPTS();
     if ((unsigned)status >= PS_STATUS_MAX)
         status = PS_EINTERNAL;
-    if (err != NULL && err->code == status && err->text[0] != '\0')
-        text = presentable(err->text);
-    if (text == NULL)
-        text = status_table[status].text;
-    ereport(ERROR, (errcode(bridge_sqlstate(status)), errmsg_internal("%s", text),
+    ereport(ERROR, (errcode(bridge_sqlstate(status)), errmsg_internal("%s", bridge_text(status, err)),
                     detail != NULL ? errdetail_internal("%s", detail) : 0,
                     hint != NULL ? errhint("%s", hint) : 0));
     pg_unreachable();
@@ -195,11 +199,12 @@ const Oid bridge_meta_types[BRIDGE_META_N] = {
     INT8OID, INT8OID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT4OID, INT4OID,
 };
 
-void
-bridge_meta_from_tuple(HeapTuple tuple, TupleDesc desc, int first_attno, blk_meta *ret)
+ps_status
+bridge_meta_read(HeapTuple tuple, TupleDesc desc, int first_attno, blk_meta *ret, ps_err *err)
 {
     Datum d[BRIDGE_META_N];
     blk_meta meta = {0};
+    ps_status status = PS_OK;
 
     for (int i = 0; i < BRIDGE_META_N; i++) {
         bool isnull;
@@ -207,10 +212,11 @@ bridge_meta_from_tuple(HeapTuple tuple, TupleDesc desc, int first_attno, blk_met
         d[i] = SPI_getbinval(tuple, desc, first_attno + i, &isnull);
         if (SPI_result < 0)
             elog(ERROR, "column %d of a block row is not there", first_attno + i);
-        if (isnull)
-            ereport(ERROR,
-                    (errcode(ERRCODE_DATA_CORRUPTED), errmsg("column \"%s\" of a block row is null",
-                                                             SPI_fname(desc, first_attno + i))));
+        if (isnull) {
+            d[i] = (Datum)0;
+            status = ps_fail(err, PS_ECORRUPT, "column \"%s\" of a block row is null",
+                             NameStr(TupleDescAttr(desc, first_attno + i - 1)->attname));
+        }
     }
     meta.tenant_id = DatumGetInt32(d[0]);
     meta.metric_id = DatumGetInt32(d[1]);
@@ -220,13 +226,26 @@ bridge_meta_from_tuple(HeapTuple tuple, TupleDesc desc, int first_attno, blk_met
     meta.format = DatumGetInt16(d[5]);
     meta.series_lo = DatumGetInt64(d[6]);
     meta.series_hi = DatumGetInt64(d[7]);
-    if (!bridge_timestamptz_to_ms(DatumGetTimestampTz(d[8]), &meta.t_min_ms) ||
-        !bridge_timestamptz_to_ms(DatumGetTimestampTz(d[9]), &meta.t_max_ms))
-        ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-                        errmsg("a time bound of a block row is not a whole millisecond")));
     meta.n_series = DatumGetInt32(d[10]);
     meta.n_samples = DatumGetInt32(d[11]);
+    bool whole = bridge_timestamptz_to_ms(DatumGetTimestampTz(d[8]), &meta.t_min_ms);
+    whole &= bridge_timestamptz_to_ms(DatumGetTimestampTz(d[9]), &meta.t_max_ms);
+    if (!whole && status == PS_OK)
+        status = ps_fail(err, PS_ECORRUPT, "a time bound of a block row is not a whole millisecond");
+    if (!whole) {
+        meta.t_min_ms = bridge_timestamptz_floor_ms(DatumGetTimestampTz(d[8]));
+        meta.t_max_ms = bridge_timestamptz_floor_ms(DatumGetTimestampTz(d[9]));
+    }
     *ret = meta;
+    return status;
+}
+
+void
+bridge_meta_from_tuple(HeapTuple tuple, TupleDesc desc, int first_attno, blk_meta *ret)
+{
+    ps_err err = {0};
+
+    bridge_check(bridge_meta_read(tuple, desc, first_attno, ret, &err), &err);
 }
 
 void

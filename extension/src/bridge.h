@@ -48,6 +48,9 @@ int bridge_sqlstate(ps_status status);
 BRIDGE_NORETURN void bridge_raise(ps_status status, const ps_err *err, const char *detail,
                                   const char *hint);
 
+/* The text of a failure, valid in the database's encoding: err's, or a general one. */
+const char *bridge_text(ps_status status, const ps_err *err);
+
 /* Returns if status is PS_OK, raises otherwise. */
 static inline void
 bridge_check(ps_status status, const ps_err *err)
@@ -84,7 +87,7 @@ bridge_ms_to_timestamptz_unchecked(int64 ms)
 
 /* ---- block rows ------------------------------------------------------------------------- */
 
-enum { BRIDGE_META_N = 12 };
+enum { BRIDGE_META_T_MIN = 8, BRIDGE_META_N = 12 };
 /* The columns of a block row that describe the block, in the order that the functions below expect. */
 #define BRIDGE_META_COLUMNS                                                                        \
     "tenant_id, metric_id, dist_key, level, kind, format, series_lo, series_hi, t_min, t_max, "    \
@@ -95,6 +98,9 @@ extern const Oid bridge_meta_types[BRIDGE_META_N];
 /* Reads BRIDGE_META_N columns from attribute first_attno (1-based). Raises XX001 on a NULL or on a
  * time that is no millisecond. */
 void bridge_meta_from_tuple(HeapTuple tuple, TupleDesc desc, int first_attno, blk_meta *ret);
+/* The same, but says so by PS_ECORRUPT; *ret is filled as well as can be. */
+ps_status bridge_meta_read(HeapTuple tuple, TupleDesc desc, int first_attno, blk_meta *ret,
+                           ps_err *err) PS_MUST_CHECK;
 /* The inverse; raises 22008 if a time is outside timestamptz. */
 void bridge_meta_to_datums(const blk_meta *meta, Datum ret[BRIDGE_META_N]);
 

@@ -260,6 +260,7 @@ typedef struct fdw_block {
     blk_series current; /* series at pos */
     bool current_valid; /* false: no series of the metric left in this block */
     bool head_only;     /* open, but without its samples */
+    bool damaged;       /* cannot be read, and that was told */
     fdw_counted counted;
 } fdw_block;
 
@@ -284,6 +285,7 @@ typedef struct fdw_directory {
         day_hi_ms;   /* backwards: the days of table block that are being read, [lo, hi) */
     int64 ended_ms;  /* backwards: rows not read yet end before this */
     int64 last_t_ms; /* key of the last row read */
+    TimestampTz last_t; /* the same to the microsecond: a damaged row may have some */
     fdw_table last_table;
     int64 last_id;
     size_t skipped;
@@ -304,10 +306,11 @@ size_t fdw_block_need(const fdw_block *block);
 /* Does it fit in beside those that are open? */
 bool fdw_block_fits(const fdw_scan *scan, const fdw_block *block);
 void fdw_block_count(fdw_scan *scan, fdw_block *block, fdw_counted what);
-void fdw_block_open(fdw_scan *scan, fdw_block *block);
+/* False: it is damaged, and has to be passed over (damage.h). */
+bool fdw_block_open(fdw_scan *scan, fdw_block *block);
 /* The same for those who need series, their bounds and last values, but no samples: where it saves
  * something, only the block's first bytes are read (head_only). fdw_block_open reads the rest later. */
-void fdw_block_open_head(fdw_scan *scan, fdw_block *block);
+bool fdw_block_open_head(fdw_scan *scan, fdw_block *block);
 /* Value of the current series at its t_last_ms. */
 double fdw_block_last_value(const fdw_block *block);
 /* Both make current the first series of the metric that is >= series_id; advance only goes forward. */
@@ -443,6 +446,7 @@ typedef struct fdw_counts { /* for EXPLAIN ANALYZE, summed over rescans */
     uint64 blocks_heads;   /* of which only the head was read */
     uint64 blocks_skipped; /* rows in range that were passed over by their series */
     uint64 samples_decoded;
+    uint64 blocks_damaged; /* left out, with a warning */
     uint64 bytes_read; /* of blocks and heads; not shown */
     uint64 series_total;
     uint64 series_matched;

@@ -6,9 +6,14 @@
  * checksums compared; of a head only so many TOAST chunks are read as the head takes (2 to 5 % of a
  * sealed block), and it answers which series there are and how each ends.
  *
+ * A block that cannot be read is told of once and passed over from then on (damage.h). What is found to
+ * be wrong later, inside a block whose checksums fit, is an error: nobody but a broken writer makes such.
+ *
  * Memory: readers and copies of bytes live in the scan's block memory and are given back on closing.
  */
 #include "fdw.h"
+
+#include "damage.h"
 
 #include "access/detoast.h"
 #include "executor/spi.h"
@@ -144,74 +149,127 @@ opened(fdw_scan *scan, fdw_block *block, bool head_only)
     fdw_block_count(scan, block, head_only ? FDW_COUNTED_HEAD : FDW_COUNTED_READ);
 }
 
-void
+/* Nothing of the block is shown from here on. */
+static bool
+damaged(fdw_scan *scan, fdw_block *block, ps_status status, const ps_err *err)
+{
+    if (!damage_is(status))
+        fdw_block_raise(block, status, err);
+    if (block->plain != NULL)
+        pfree(block->plain);
+    block->plain = NULL;
+    block->damaged = true;
+    scan->counts.blocks_damaged++;
+    damage_found(fdw_table_names[block->table], block->id, &block->meta, status, err);
+    return false;
+}
+
+typedef struct fetching {
+    fdw_scan *scan;
+    const fdw_block *block;
+    struct varlena *plain;
+} fetching;
+
+static void
+fetch_guarded(void *arg)
+{
+    fetching *f = arg;
+
+    f->plain = fetch_by_key(f->scan, f->block);
+}
+
+/* All bytes of the block in the clear, from wherever they are. */
+static ps_status
+fetch_bytes(fdw_scan *scan, fdw_block *block, struct varlena **ret, ps_err *err)
+{
+    if (block->data == NULL) {
+        fetching f = {.scan = scan, .block = block};
+
+        PS_TRY(damage_guarded(fetch_guarded, &f, err));
+        *ret = block->plain = f.plain;
+        return PS_OK;
+    }
+    PS_TRY(damage_detoast(block->data, 0, ret, err));
+    if (*ret != block->data)
+        block->plain = *ret;
+    return PS_OK;
+}
+
+bool
 fdw_block_open(fdw_scan *scan, fdw_block *block)
 {
+    if (block->damaged)
+        return false;
     if (block->reader != NULL && !block->head_only)
-        return;
+        return true;
     fdw_block_close(scan, block);
 
     MemoryContext old = MemoryContextSwitchTo(scan->block_memory.context);
-    struct varlena *bytes = block->data;
+    struct varlena *bytes = NULL;
     ps_err err = {0};
+    ps_status status = fetch_bytes(scan, block, &bytes, &err);
 
-    if (bytes == NULL)
-        bytes = block->plain = fetch_by_key(scan, block);
-    else if (VARATT_IS_EXTERNAL(bytes) || VARATT_IS_COMPRESSED(bytes))
-        bytes = block->plain = detoast_attr(bytes);
     MemoryContextSwitchTo(old);
+    if (status == PS_OK) {
+        ps_str data = {.ptr = VARDATA_ANY(bytes), .len = VARSIZE_ANY_EXHDR(bytes)};
 
-    ps_str data = {.ptr = VARDATA_ANY(bytes), .len = VARSIZE_ANY_EXHDR(bytes)};
-    ps_status status =
-        blk_reader_open_lazy(&scan->block_memory.alloc, data, &block->meta, &block->reader, &err);
-
+        status = blk_reader_open_lazy(&scan->block_memory.alloc, data, &block->meta, &block->reader,
+                                      &err);
+    }
     if (status != PS_OK)
-        fdw_block_raise(block, status, &err);
+        return damaged(scan, block, status, &err);
     opened(scan, block, false);
+    return true;
 }
 
 /* The first bytes of the block, as many as its head has; NULL: the block has to be opened whole. */
-static struct varlena *
-fetch_head(fdw_scan *scan, const fdw_block *block)
+static ps_status
+fetch_head(fdw_scan *scan, const fdw_block *block, struct varlena **ret, ps_err *err)
 {
     MemoryContext old = MemoryContextSwitchTo(scan->block_memory.context);
-    struct varlena *bytes = detoast_attr_slice(block->data, 0, HEAD_GUESS_BYTES);
-    size_t total = toast_raw_datum_size(PointerGetDatum(block->data)) - VARHDRSZ;
-    size_t head = blk_head_bytes((ps_str){VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)});
+    struct varlena *bytes = NULL;
+    size_t total = toast_raw_datum_size(PointerGetDatum(block->data)) - VARHDRSZ, head = 0;
+    ps_status status = damage_detoast(block->data, HEAD_GUESS_BYTES, &bytes, err);
 
-    if (head == 0 || head > total) {
+    if (status == PS_OK)
+        head = blk_head_bytes((ps_str){VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)});
+    if (status == PS_OK && (head == 0 || head > total)) {
         pfree(bytes);
         bytes = NULL;
-    } else if (head > VARSIZE_ANY_EXHDR(bytes)) {
+    } else if (status == PS_OK && head > VARSIZE_ANY_EXHDR(bytes)) {
         pfree(bytes);
-        bytes = detoast_attr_slice(block->data, 0, (int32)head);
+        status = damage_detoast(block->data, head, &bytes, err);
     }
     MemoryContextSwitchTo(old);
-    return bytes;
+    *ret = status == PS_OK ? bytes : NULL;
+    return status;
 }
 
-void
+bool
 fdw_block_open_head(fdw_scan *scan, fdw_block *block)
 {
     ps_err err = {0};
+    ps_status status = PS_OK;
 
+    if (block->damaged)
+        return false;
     if (block->reader != NULL)
-        return;
+        return true;
     if (block->meta.format == BLK_FORMAT_COLUMNS && block->data != NULL &&
         VARATT_IS_EXTERNAL(block->data))
-        block->plain = fetch_head(scan, block);
-    if (block->plain == NULL) {
-        fdw_block_open(scan, block);
-        return;
+        status = fetch_head(scan, block, &block->plain, &err);
+    if (status == PS_OK && block->plain == NULL)
+        return fdw_block_open(scan, block);
+    if (status == PS_OK) {
+        ps_str head = {.ptr = VARDATA_ANY(block->plain), .len = VARSIZE_ANY_EXHDR(block->plain)};
+
+        status = blk_reader_open_head(&scan->block_memory.alloc, head, &block->meta, &block->reader,
+                                      &err);
     }
-
-    ps_str head = {.ptr = VARDATA_ANY(block->plain), .len = VARSIZE_ANY_EXHDR(block->plain)};
-    ps_status status =
-        blk_reader_open_head(&scan->block_memory.alloc, head, &block->meta, &block->reader, &err);
-
     if (status != PS_OK)
-        fdw_block_raise(block, status, &err);
+        return damaged(scan, block, status, &err);
     opened(scan, block, true);
+    return true;
 }
 
 double

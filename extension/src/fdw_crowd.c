@@ -97,7 +97,8 @@ gather_block(fdw_merge *m, fdw_block *block, size_t first, size_t end)
     bool fits = true;
     size_t w = first;
 
-    fdw_block_open(m->scan, block);
+    if (!fdw_block_open(m->scan, block))
+        return true;
     fdw_block_seek(block, m->metric_id, m->wanted[w].id);
     while (fits && w < end && block->current_valid) {
         int64 id = block->current.series_id;

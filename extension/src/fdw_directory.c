@@ -22,6 +22,8 @@
  */
 #include "fdw.h"
 
+#include "damage.h"
+
 #include "access/xact.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
@@ -112,13 +114,24 @@ item_add(fdw_directory *dir, HeapTuple tuple, TupleDesc desc)
     int64 id = DatumGetInt64(SPI_getbinval(tuple, desc, 2, &id_null));
     Datum data = SPI_getbinval(tuple, desc, 3 + BRIDGE_META_N, &data_null);
     blk_meta meta;
+    ps_err err = {0};
 
     if (place_null || id_null || place < 0 || place >= FDW_TABLE_N)
         elog(ERROR, "a row of the block directory is not as asked for");
-    bridge_meta_from_tuple(tuple, desc, 3, &meta);
+
+    ps_status status = bridge_meta_read(tuple, desc, 3, &meta, &err);
+
     dir->last_t_ms = meta.t_min_ms;
+    dir->last_t = DatumGetTimestampTz(SPI_getbinval(tuple, desc, 3 + BRIDGE_META_T_MIN, &id_null));
     dir->last_table = place;
     dir->last_id = id;
+    if (status == PS_OK)
+        status = damage_check_row(&meta, &err);
+    if (status != PS_OK) {
+        dir->scan->counts.blocks_damaged++;
+        damage_found(fdw_table_names[place], id, &meta, status, &err);
+        return;
+    }
     if (meta.series_lo > dir->series_hi || meta.series_hi < dir->series_lo) {
         dir->skipped++;
         return;
@@ -191,8 +204,7 @@ read_page(fdw_directory *dir, Datum block_from)
         timestamptz_datum(dir->from_ms),
         timestamptz_datum(dir->to_ms),
         block_from,
-        TimestampTzGetDatum(first ? DT_NOBEGIN
-                                  : bridge_ms_to_timestamptz_unchecked(dir->last_t_ms)),
+        TimestampTzGetDatum(first ? DT_NOBEGIN : dir->last_t),
         Int32GetDatum(first ? -1 : (int)dir->last_table),
         Int64GetDatum(first ? 0 : dir->last_id),
         Int64GetDatum(dir->series_lo),
@@ -285,6 +297,7 @@ next_days(fdw_directory *dir)
     }
     dir->day_lo_ms = Max(dir->day_lo_ms, first);
     dir->last_t_ms = dir->day_hi_ms - 1;
+    dir->last_t = DatumGetTimestampTz(timestamptz_datum(dir->last_t_ms));
     dir->last_id = PG_INT64_MIN;
     return true;
 }
@@ -302,7 +315,7 @@ read_back(fdw_directory *dir)
         Datum values[9] = {
             Int32GetDatum(dir->metric_id),        timestamptz_datum(dir->from_ms),
             timestamptz_datum(dir->day_lo_ms),    timestamptz_datum(dir->to_ms),
-            timestamptz_datum(dir->last_t_ms),    Int64GetDatum(dir->last_id),
+            TimestampTzGetDatum(dir->last_t),     Int64GetDatum(dir->last_id),
             Int64GetDatum(dir->series_lo),        Int64GetDatum(dir->series_hi),
             Int16GetDatum(dir->scan->other_kind),
         };

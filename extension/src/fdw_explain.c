@@ -47,6 +47,8 @@ fdw_explain_scan(ForeignScanState *node, fdw_scan *scan, ExplainState *es)
 
     const fdw_counts *counts = &scan->counts;
 
+    if (counts->blocks_damaged > 0)
+        ExplainPropertyInteger("Damaged Blocks", NULL, (int64)counts->blocks_damaged, es);
     if (es->format != EXPLAIN_FORMAT_TEXT) {
         ExplainPropertyInteger("Blocks Read", NULL, (int64)counts->blocks_read, es);
         ExplainPropertyInteger("Block Heads Read", NULL, (int64)counts->blocks_heads, es);

@@ -110,10 +110,11 @@ reach(fdw_merge *m, int64 id)
         }
         if (m->n_active > 0 && !fdw_block_fits(m->scan, block))
             return false;
-        fdw_block_open(m->scan, block);
+        m->next_block++;
+        if (!fdw_block_open(m->scan, block))
+            continue;
         fdw_block_seek(block, m->metric_id, id);
         m->active[m->n_active++] = block;
-        m->next_block++;
     }
     return true;
 }

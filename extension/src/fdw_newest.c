@@ -186,11 +186,12 @@ walk_block(fdw_newest *w, fdw_block *block)
         fdw_block_count(scan, block, FDW_COUNTED_SKIPPED);
         return;
     }
-    if (block->meta.t_max_ms > scan->want.to_ms || block->meta.kind == BLK_KIND_HISTOGRAM ||
-        scan->need_start)
-        fdw_block_open(scan, block);
-    else
-        fdw_block_open_head(scan, block);
+
+    const bool whole = block->meta.t_max_ms > scan->want.to_ms ||
+                       block->meta.kind == BLK_KIND_HISTOGRAM || scan->need_start;
+
+    if (!(whole ? fdw_block_open(scan, block) : fdw_block_open_head(scan, block)))
+        return;
     fdw_block_seek(block, m->metric_id, m->wanted[i].id);
     while (block->current_valid && i < w->n) {
         if (block->current.series_id > m->wanted[i].id) {

@@ -12,6 +12,7 @@
  */
 #include "fdw.h"
 
+#include "damage.h"
 #include "histogram.h"
 
 #include "access/htup_details.h"
@@ -227,6 +228,7 @@ fdw_end(ForeignScanState *node)
         return;
     node->fdw_state = NULL;
     MemoryContextDelete(scan->context);
+    damage_rest();
 }
 
 void

@@ -9,6 +9,8 @@
  */
 #include "fdw_upper.h"
 
+#include "damage.h"
+
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -430,6 +432,7 @@ fdw_upper_end(ForeignScanState *node)
         return;
     node->fdw_state = NULL;
     MemoryContextDelete(u->scan->context);
+    damage_rest();
 }
 
 void

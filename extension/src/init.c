@@ -10,6 +10,7 @@
 #include "miscadmin.h"
 #include "utils/guc.h"
 
+#include "damage.h"
 #include "fdw.h"
 #include "promql.h"
 #include "worker.h"
@@ -23,6 +24,7 @@ void
 _PG_init(void)
 {
     fdw_define_settings();
+    damage_define_settings();
     worker_define_settings();
     fdw_distinct_install();
     write_define_settings();

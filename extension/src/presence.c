@@ -7,6 +7,8 @@
  */
 #include "presence.h"
 
+#include "damage.h"
+
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
@@ -146,43 +148,58 @@ is_solid(const alive *a, const blk_meta *m)
            mdl_window_start_ms(m->t_min_ms) == mdl_window_start_ms(m->t_max_ms);
 }
 
-static void
-add_row(alive *a, HeapTuple tuple, TupleDesc desc)
+/* The series of a block that lie in the range. */
+static ps_status
+add_block(alive *a, const blk_meta *meta, Datum value, ps_err *err)
 {
-    bool isnull;
-    blk_meta meta;
+    struct varlena *data;
     blk_reader *reader;
     presence_scratch scratch = {0};
-    ps_err err;
-
-    bridge_meta_from_tuple(tuple, desc, 1, &meta);
-    if (is_solid(a, &meta)) {
-        if (mdl_ids_add(&a->ids, meta.series_lo, meta.series_hi) != PS_OK)
-            presence_no_memory();
-        return;
-    }
-    bytea *data = DatumGetByteaPP(SPI_getbinval(tuple, desc, BRIDGE_META_N + 1, &isnull));
     bridge_alloc alloc;
+
+    PS_TRY(damage_detoast((struct varlena *)DatumGetPointer(value), 0, &data, err));
     bridge_alloc_init(&alloc, a->row_context, PRESENCE_BUDGET);
-    bridge_check(blk_reader_open_lazy(&alloc.alloc,
-                                      (ps_str){VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data)}, &meta,
-                                      &reader, &err),
-                 &err);
-    presence_range g = {reader, 0, blk_reader_n_series(reader), meta.t_min_ms, meta.t_max_ms,
+    PS_TRY(blk_reader_open_lazy(&alloc.alloc, (ps_str){VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data)},
+                                meta, &reader, err));
+    presence_range g = {reader, 0, blk_reader_n_series(reader), meta->t_min_ms, meta->t_max_ms,
                         a->from_ms, a->to_ms};
-    if (meta.metric_id > 0 || a->metrics == NULL) {
-        bridge_check(presence_of_range(&g, &scratch, add_run, a, &err), &err);
-        return;
-    }
+    if (meta->metric_id > 0 || a->metrics == NULL)
+        return presence_of_range(&g, &scratch, add_run, a, err);
     for (int i = 0; i < a->n_metrics; i++) {
-        if (mdl_bucket(a->metrics[i]) != meta.metric_id)
+        if (mdl_bucket(a->metrics[i]) != meta->metric_id)
             continue;
         g.first = blk_reader_seek(reader, a->metrics[i], PG_INT64_MIN);
         g.end = a->metrics[i] == PG_INT32_MAX
                     ? blk_reader_n_series(reader)
                     : blk_reader_seek(reader, a->metrics[i] + 1, PG_INT64_MIN);
-        bridge_check(presence_of_range(&g, &scratch, add_run, a, &err), &err);
+        PS_TRY(presence_of_range(&g, &scratch, add_run, a, err));
     }
+    return PS_OK;
+}
+
+static void
+add_row(alive *a, HeapTuple tuple, TupleDesc desc)
+{
+    bool isnull;
+    blk_meta meta;
+    ps_err err = {0};
+    ps_status status = bridge_meta_read(tuple, desc, 1, &meta, &err);
+
+    if (status == PS_OK)
+        status = damage_check_row(&meta, &err);
+    if (status == PS_OK && is_solid(a, &meta)) {
+        if (mdl_ids_add(&a->ids, meta.series_lo, meta.series_hi) != PS_OK)
+            presence_no_memory();
+        return;
+    }
+    if (status == PS_OK)
+        status = add_block(a, &meta, SPI_getbinval(tuple, desc, BRIDGE_META_N + 1, &isnull), &err);
+    if (damage_is(status))
+        damage_found("_prom_data.fresh",
+                     DatumGetInt64(SPI_getbinval(tuple, desc, BRIDGE_META_N + 2, &isnull)), &meta,
+                     status, &err);
+    else
+        bridge_check(status, &err);
 }
 
 typedef void (*row_fn)(alive *a, HeapTuple tuple, TupleDesc desc);
@@ -269,7 +286,7 @@ read_sources(alive *a, Datum *values, char *nulls, Datum rows)
     const char *sets =
         "SELECT series_ids, metric_id, window_start FROM _prom_data.presence "
         "WHERE tenant_id = $1 AND window_start >= $3 AND window_start <= $4%s";
-    const char *fresh = "SELECT " BRIDGE_META_COLUMNS ", data FROM _prom_data.fresh "
+    const char *fresh = "SELECT " BRIDGE_META_COLUMNS ", data, id FROM _prom_data.fresh "
                         "WHERE tenant_id = $1 AND t_max >= $3 AND t_min <= $4%s";
 
     for_each_row(a, psprintf(sets, all ? "" : " AND metric_id = ANY ($2)"), values, nulls, add_set);
@@ -316,6 +333,7 @@ series_alive(PG_FUNCTION_ARGS)
         SPI_connect();
         read_sources(&a, values, nulls, rows);
         SPI_finish();
+        damage_rest();
     }
     ps_buf_init(&buf, &a.alloc.alloc);
     ps_status status = mdl_ids_write(&a.ids, &buf, &err);

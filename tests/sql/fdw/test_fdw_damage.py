@@ -1,4 +1,4 @@
-"""A damaged block is an error that names the row; nothing of it is shown."""
+"""Where promscale.damaged_blocks says so, a damaged block is an error that names the row; nothing of it is shown."""
 
 import psycopg2
 import pytest
@@ -12,7 +12,7 @@ T0 = 1700006400000 // DAY_MS * DAY_MS
 def store(server):
     server.create("damage_db")
     conn = server.connect("damage_db")
-    conn.cursor().execute("SET timezone = 'UTC'")
+    conn.cursor().execute("SET timezone = 'UTC'; SET promscale.damaged_blocks = error")
     s = Store(conn)
     ids = s.metric(8, 10, 80)
     for table, offset in (("block", 0), ("merged", 10), ("fresh", 20), ("block_far", 30)):

@@ -174,14 +174,15 @@ def test_for_update_of_another_table(server, store):
 
 def test_exception_blocks(store):
     store.sql("UPDATE _prom_data.fresh SET data = substr(data, 1, 40)")
-    rows = store.sql("""DO $$ DECLARE n int8; BEGIN
+    rows = store.sql("""SET promscale.damaged_blocks = error; DO $$ DECLARE n int8; BEGIN
         FOR i IN 1..20 LOOP
             BEGIN
                 SELECT count(*) INTO n FROM _prom_data.samples WHERE metric_id = 7;
                 RAISE 'a damaged block was read';
             EXCEPTION WHEN data_corrupted THEN NULL;
             END;
-        END LOOP; END $$; SELECT current_setting('jit')""")
+        END LOOP; END $$; RESET promscale.damaged_blocks;
+        SELECT current_setting('jit')""")
     assert rows == [("off",)]
     store.sql("DELETE FROM _prom_data.fresh")
     assert store.sql(COUNT)[0][0] == 3000

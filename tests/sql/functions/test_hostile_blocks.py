@@ -27,6 +27,7 @@ QUERIES = [
     "SELECT * FROM _prom_ext.merge_step()",
     "SELECT * FROM _prom_ext.seal_step(true)",
 ]
+POLICIES = ["warn", "error"]
 STAMP = "timestamptz 'epoch' + {0} / 86400000 * interval '1 day' + {0} % 86400000 * interval '1 ms'"
 
 
@@ -78,7 +79,8 @@ def test_queries_over_damaged_rows(db, bound):
         table, insert = rows.statement(time.random)
         for query in time.random.sample(QUERIES, 4):
             query = query.format(view="prom_metric.cpu_usage", table=table, id=rows.id)
-            session.run(query, query, allowed=BLOCKS_ARE_DAMAGED, begin=f"BEGIN; {insert}")
+            session.run(query, query, allowed=BLOCKS_ARE_DAMAGED,
+                        begin=f"BEGIN; {insert}; SET LOCAL promscale.damaged_blocks = {time.random.choice(POLICIES)}")
     print(n, "damaged rows,", sorted({code for _, code in session.outcomes}))
     assert not session.failures, session.report()
     assert others(db) == before
@@ -110,9 +112,10 @@ def test_damaged_rows_do_not_make_numbers_differ(db, bound):
     same = refused = 0
     while time.more():
         _, insert = rows.statement(time.random)
-        query = time.random.choice(TWO_WAYS)
+        query, policy = time.random.choice(TWO_WAYS), time.random.choice(POLICIES)
         ways = [session.run(query, query, allowed=BLOCKS_ARE_DAMAGED,
-                            begin=f"BEGIN; {insert}; SET LOCAL promscale.enable_aggregate_pushdown = {on}")
+                            begin=f"BEGIN; {insert}; SET LOCAL promscale.enable_aggregate_pushdown = {on};"
+                                  f" SET LOCAL promscale.damaged_blocks = {policy}")
                 for on in ("on", "off")]
         if isinstance(ways[0], list) and isinstance(ways[1], list):
             same += 1
@@ -136,7 +139,7 @@ def test_maintenance_beside_damaged_rows(db, bound):
     n = unreadable = 0
     while time.more():
         table, insert = rows.statement(time.random)
-        db.sql("BEGIN")
+        db.sql("BEGIN; SET LOCAL promscale.damaged_blocks = error")
         try:
             db.sql(insert)
         except psycopg2.errors.CheckViolation:  # of columns that no row has

@@ -200,6 +200,7 @@ def test_damage_is_an_error(db):
     db.sql("SELECT _prom_catalog.mark_histograms(ARRAY[%s])", (metric,))
     db.views()
     n = db.one("SELECT octet_length(data) FROM _prom_data.fresh")
+    db.sql("SET promscale.damaged_blocks = error")
     for at in range(0, n, 3):
         db.sql("BEGIN")
         db.sql("UPDATE _prom_data.fresh SET data = set_byte(data, %s, get_byte(data, %s) # 255)", (at, at))
