@@ -1,4 +1,4 @@
-/* label_index.c - see label_index.h: views that come and go, and what one learns from the feed. */
+/* label_index.c - see label_index.h: views that come and go, and what queries ask of one. */
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -8,19 +8,6 @@
 #include <unistd.h>
 
 #include "connector/catalog/label_view.h"
-
-enum { DEAD_MIN = 100000 };
-
-struct label_index {
-    size_t max_bytes;
-    uint64_t seed;
-    logger *log;
-    int wanted_fd, ready_fd;
-    pthread_mutex_t lock; /* guards what follows */
-    label_view *current;  /* NULL: none is loaded; holds a reference */
-    ps_err failure;       /* why, if code is not PS_OK */
-    metric *m_bytes, *m_series, *m_loads, *m_learnt;
-};
 
 static void
 set_flag(int fd, bool on)
@@ -35,14 +22,21 @@ set_flag(int fd, bool on)
 /* ---- views ------------------------------------------------------------------------------------ */
 
 static label_view *
-view_new(const label_index *ix, ps_err *err)
+view_new(const label_index *ix, label_extent extent, ps_err *err)
 {
+    /* what such a view has besides the index: names of metrics, ids */
+    size_t max_bytes = extent == LABEL_ALL ? ix->max_bytes : ix->max_bytes / 8 * 7;
     label_view *v = calloc(1, sizeof(*v));
-    if (v == NULL || idx_new(&ps_malloc, ix->max_bytes, ix->seed, &v->x, err) != PS_OK) {
+    if (v == NULL || idx_new(&ps_malloc, max_bytes, ix->seed, &v->x, err) != PS_OK) {
         free(v);
         ps_fail(err, PS_ENOMEM, "out of memory");
         return NULL;
     }
+    v->extent = extent;
+    v->max_bytes = max_bytes;
+    ps_arena_init(&v->names, &ps_malloc, 0);
+    mdl_ids_init(&v->seen, &ps_malloc);
+    pthread_rwlock_init(&v->seen_lock, NULL);
     pthread_rwlockattr_t attr;
     pthread_rwlockattr_init(&attr);
     pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
@@ -63,6 +57,10 @@ label_view_release(label_view *v)
     for (size_t i = 0; i < v->n_tenants; i++)
         free(v->tenants[i].name);
     free(v->tenants);
+    free(v->metrics);
+    ps_arena_done(&v->names);
+    mdl_ids_done(&v->seen);
+    pthread_rwlock_destroy(&v->seen_lock);
     ps_buf_done(&v->cursor);
     pthread_mutex_destroy(&v->cursor_lock);
     pthread_rwlock_destroy(&v->lock);
@@ -136,6 +134,10 @@ register_metrics(label_index *ix, metrics *m)
                                   "Times that the whole catalog was read.", "");
     ix->m_learnt = metrics_counter(m, "promscale_label_index_learnt_total",
                                    "Series created or deleted that the feed told of.", "");
+    ix->m_asked = metrics_counter(m, "promscale_label_index_asked_total",
+                                  "Series of long ago whose labels requests had to read.", "");
+    ix->m_whole = metrics_gauge(m, "promscale_label_index_whole",
+                                "1: all series there are fit into the label index.", "");
     metric_set(metrics_gauge(m, "promscale_label_index_max_bytes", "Budget of the label index.",
                              ""),
                (double)ix->max_bytes);
@@ -189,8 +191,8 @@ label_index_wanted(const label_index *ix)
     return poll(&fd, 1, 0) == 1;
 }
 
-static void
-tell_size(label_index *ix, const idx_stats *stats)
+void
+label_index_tell_size(label_index *ix, const idx_stats *stats)
 {
     metric_set(ix->m_bytes, (double)stats->bytes);
     metric_set(ix->m_series, (double)stats->series);
@@ -232,39 +234,98 @@ label_index_failed(label_index *ix, const ps_err *why)
     pthread_mutex_unlock(&ix->lock);
 }
 
+/* Bytes of the table of series: some more than an index of all of them takes. */
+static ps_status
+series_bytes(PGconn *conn, const pg_wait *wait, int64_t *ret, ps_err *err)
+{
+    PGresult *res;
+    PS_TRY(pg_run(conn, "SELECT pg_catalog.pg_relation_size('_prom_catalog.series')", NULL, 0, wait,
+                  &res, err));
+    bool good = PQntuples(res) == 1 && PQgetlength(res, 0, 0) == 8;
+    if (good)
+        *ret = (int64_t)pg_get_u64(PQgetvalue(res, 0, 0));
+    PQclear(res);
+    return good ? PS_OK : ps_fail(err, PS_ECORRUPT, "the database does not say how large it is");
+}
+
+/* All series are tried again when there are fewer of them. */
+static void
+choose_extent(label_index *ix, int64_t bytes)
+{
+    pthread_mutex_lock(&ix->lock);
+    bool hopeless = bytes / 4 * 3 > (int64_t)ix->max_bytes;
+    if (hopeless && ix->extent == LABEL_ALL)
+        ix->extent = LABEL_RECENT;
+    else if (!hopeless && (ix->too_large == 0 || bytes < ix->too_large))
+        ix->extent = LABEL_ALL;
+    pthread_mutex_unlock(&ix->lock);
+}
+
+bool
+label_index_try_less(label_index *ix, ps_status why)
+{
+    pthread_mutex_lock(&ix->lock);
+    bool less = ix->current == NULL &&
+                ((why == PS_ELIMIT && ix->extent < LABEL_ASKED) ||
+                 ((why == PS_EINTERNAL || why == PS_EINVAL) && ix->extent == LABEL_RECENT));
+    if (less)
+        ix->extent++;
+    pthread_mutex_unlock(&ix->lock);
+    return less;
+}
+
+static void
+use_view(label_index *ix, label_view *v)
+{
+    pthread_mutex_lock(&ix->lock);
+    ix->current = v;
+    ix->failure.code = PS_OK;
+    if (v->extent == LABEL_ALL)
+        ix->too_large = 0;
+    else
+        ix->extent = LABEL_RECENT; /* next time */
+    set_flag(ix->wanted_fd, false);
+    set_flag(ix->ready_fd, true);
+    pthread_mutex_unlock(&ix->lock);
+}
+
 ps_status
 label_index_load(label_index *ix, PGconn *conn, const pg_wait *wait, ps_err *err)
 {
+    static const char *const extents[] = {"all series", "series that lived lately", "nothing yet"};
+    int64_t begun_ns = pg_now_ns(), table_bytes = 0;
     pthread_mutex_lock(&ix->lock);
     if (ix->current != NULL)
         drop_current(ix);
     pthread_mutex_unlock(&ix->lock);
-    label_view *v = view_new(ix, err);
+    PS_TRY(series_bytes(conn, wait, &table_bytes, err));
+    if (ix->extent != LABEL_ASKED) /* the loader alone changes it */
+        choose_extent(ix, table_bytes);
+    label_view *v = view_new(ix, ix->extent, err);
     if (v == NULL)
         return PS_ENOMEM;
-    int64_t begun_ns = pg_now_ns();
-    ps_status status = label_view_load(v, conn, wait, err);
+    ps_status status = v->extent == LABEL_ALL ? label_view_load(v, conn, wait, err)
+                                              : label_view_load_some(v, conn, wait, err);
     idx_stats stats = idx_get_stats(v->x);
     if (status != PS_OK) {
+        if (status == PS_ELIMIT && v->extent == LABEL_ALL)
+            ix->too_large = table_bytes;
         label_view_release(v);
         if (status == PS_ELIMIT)
             return ps_fail(err, PS_ELIMIT,
-                           "the index of all series' labels needs more than the %zu bytes of"
+                           "the index of series' labels needs more than the %zu bytes of"
                            " query.index-max-bytes",
                            ix->max_bytes);
         return status;
     }
-    pthread_mutex_lock(&ix->lock);
-    ix->current = v;
-    ix->failure.code = PS_OK;
-    set_flag(ix->wanted_fd, false);
-    set_flag(ix->ready_fd, true);
-    pthread_mutex_unlock(&ix->lock);
+    label_extent extent = v->extent;
+    use_view(ix, v);
     metric_add(ix->m_loads, 1);
-    tell_size(ix, &stats);
-    log_info(ix->log, "the label index is loaded", LOG_INT("series", stats.series),
-             LOG_INT("labels", stats.pairs), LOG_INT("bytes", stats.bytes),
-             LOG_INT("took_ms", (pg_now_ns() - begun_ns) / 1000000));
+    metric_set(ix->m_whole, extent == LABEL_ALL ? 1 : 0);
+    label_index_tell_size(ix, &stats);
+    log_info(ix->log, "the label index is loaded", LOG_STR("with", extents[extent]),
+             LOG_INT("series", stats.series), LOG_INT("labels", stats.pairs),
+             LOG_INT("bytes", stats.bytes), LOG_INT("took_ms", (pg_now_ns() - begun_ns) / 1000000));
     return PS_OK;
 }
 
@@ -425,130 +486,5 @@ label_view_series(label_view *v, int32_t tenant_id, idx_key_fn key_of, void *sel
     pthread_rwlock_rdlock(&v->lock);
     ps_status status = idx_series_of_metrics(v->x, tenant_id, key_of, self, arena, ret, ret_n, err);
     pthread_rwlock_unlock(&v->lock);
-    return status;
-}
-
-/* ---- learning ------------------------------------------------------------------------------------- */
-
-typedef struct staged {
-    struct staged *next;
-    int32_t tenant_id, metric_id;
-    int64_t series_id;
-    ps_str tenant;
-    mdl_labels labels;
-} staged;
-
-typedef struct lesson {
-    ps_arena arena;
-    staged *first;
-    size_t n;
-} lesson;
-
-static ps_status
-stage(void *self, int32_t tenant_id, ps_str tenant, int64_t series_id, int32_t metric_id,
-      const mdl_label *labels, size_t n, ps_err *err)
-{
-    lesson *l = self;
-    staged *s = ps_arena_new(&l->arena, sizeof(*s));
-    mdl_label *copy = ps_arena_array(&l->arena, n, sizeof(*copy));
-    if (s == NULL || copy == NULL)
-        return ps_fail(err, PS_ENOMEM, "out of memory");
-    *s = (staged){l->first, tenant_id, metric_id, series_id, {NULL, 0}, {copy, n}};
-    PS_TRY(ps_arena_dup(&l->arena, tenant, &s->tenant));
-    for (size_t i = 0; i < n; i++) {
-        PS_TRY(ps_arena_dup(&l->arena, labels[i].name, &copy[i].name));
-        PS_TRY(ps_arena_dup(&l->arena, labels[i].value, &copy[i].value));
-    }
-    l->first = s;
-    l->n++;
-    return PS_OK;
-}
-
-/* Those of the created that the view does not know; at the front of the array. */
-static size_t
-keep_unknown(label_view *v, int64_t *ids, size_t n)
-{
-    size_t kept = 0;
-    pthread_rwlock_rdlock(&v->lock);
-    for (size_t i = 0; i < n; i++) {
-        if (!idx_knows(v->x, ids[i]))
-            ids[kept++] = ids[i];
-    }
-    pthread_rwlock_unlock(&v->lock);
-    return kept;
-}
-
-/* Is cursor a of a later snapshot than b? They are: n, oldest running, next, running ones. */
-static bool
-is_later(ps_str a, ps_str b)
-{
-    if (a.len < 20 || b.len < 20)
-        return true;
-    uint64_t x = pg_get_u64(a.ptr + 12), y = pg_get_u64(b.ptr + 12);
-    return x != y ? x > y : pg_get_u64(a.ptr + 4) >= pg_get_u64(b.ptr + 4);
-}
-
-/* Under the write lock. */
-static ps_status
-take_in(label_view *v, const lesson *l, const follow_news *news, ps_err *err)
-{
-    for (size_t i = 0; i < news->n_deleted; i++)
-        PS_TRY(idx_delete(v->x, news->deleted[i], err));
-    for (const staged *s = l->first; s != NULL; s = s->next) {
-        PS_TRY(label_view_add_tenant(v, s->tenant_id, s->tenant, err));
-        PS_TRY(idx_add_labels(v->x, s->tenant_id, s->series_id, s->metric_id, s->labels, err));
-    }
-    return idx_settle(v->x, err);
-}
-
-static ps_status
-move_cursor(label_view *v, ps_str cursor, ps_err *err)
-{
-    bool failed = false;
-    pthread_mutex_lock(&v->cursor_lock);
-    if (is_later(cursor, ps_buf_str(&v->cursor))) {
-        failed = cursor.len > v->cursor.len && !ps_buf_reserve(&v->cursor, cursor.len);
-        if (!failed) { /* cannot fail half-way */
-            ps_buf_clear(&v->cursor);
-            ps_buf_add_str(&v->cursor, cursor);
-        }
-    }
-    pthread_mutex_unlock(&v->cursor_lock);
-    return failed ? ps_fail(err, PS_ENOMEM, "out of memory") : PS_OK;
-}
-
-ps_status
-label_index_learn(label_index *ix, label_view *v, PGconn *conn, const pg_wait *wait,
-                  const follow_news *news, ps_err *err)
-{
-    if (news->trimmed || follow_timeline(news) != v->timeline) {
-        label_index_outdated(ix, v,
-                             news->trimmed ? "the feed does not reach back far enough"
-                                           : "the database has failed over");
-        return ps_fail(err, PS_ECONFLICT, "the labels of all series are loaded anew");
-    }
-    if (news->n_created == 0 && news->n_deleted == 0)
-        return move_cursor(v, ps_buf_str(&news->cursor), err);
-    lesson l = {.n = 0};
-    ps_arena_init(&l.arena, &ps_malloc, 0);
-    size_t n = keep_unknown(v, news->created, news->n_created);
-    ps_status status = n > 0 ? follow_series(conn, wait, news->created, n, stage, &l, err) : PS_OK;
-    if (status != PS_OK) { /* nothing was changed */
-        ps_arena_done(&l.arena);
-        return status;
-    }
-    pthread_rwlock_wrlock(&v->lock);
-    status = take_in(v, &l, news, err);
-    idx_stats stats = idx_get_stats(v->x);
-    pthread_rwlock_unlock(&v->lock);
-    ps_arena_done(&l.arena);
-    if (status == PS_OK)
-        status = move_cursor(v, ps_buf_str(&news->cursor), err);
-    metric_add(ix->m_learnt, (double)(l.n + news->n_deleted));
-    tell_size(ix, &stats);
-    if (status != PS_OK) /* the index is of no use any more */
-        label_index_outdated(ix, v, err->text);
-    else if (stats.deleted > DEAD_MIN && stats.deleted > stats.series)
-        label_index_outdated(ix, v, "most of it are deleted series");
     return status;
 }

@@ -11,6 +11,10 @@
  * arrive; a view with a cursor knows at least what was visible in that snapshot. It may know more,
  * which does no harm: such series have no samples in an older snapshot.
  *
+ * Where all series would not fit into the budget a view holds some of them (label_some.c): then whoever
+ * selects asks the database which ids lived in the time in question, and has those learnt that the view does
+ * not know.
+ *
  * Threads: everything may be called by any thread. Loading is done by one, on a connection of its own.
  */
 #ifndef PROMSCALE_CONNECTOR_LABEL_INDEX_H
@@ -33,10 +37,12 @@ void label_index_free(label_index *ix); /* after all views were let go */
 /* Becomes readable when somebody wants a load. */
 int label_index_wanted_fd(const label_index *ix);
 bool label_index_wanted(const label_index *ix);
-/* Loads everything that is in the database at the other end. The view before is let go first, so that
- * there is room; queries wait. PS_ELIMIT: it does not fit. */
+/* Loads what is in the database at the other end. The view before is let go first, so that there is room;
+ * queries wait. PS_ELIMIT: it does not fit. */
 ps_status label_index_load(label_index *ix, PGconn *conn, const pg_wait *wait,
                            ps_err *err) PS_MUST_CHECK;
+/* After that failed: is it worth while to try again at once, on a new connection, with fewer series? */
+bool label_index_try_less(label_index *ix, ps_status why);
 /* What queries are told while there is nothing loaded, from now on. PS_OK: let them wait. */
 void label_index_failed(label_index *ix, const ps_err *why);
 
@@ -81,6 +87,15 @@ ps_status label_view_texts(label_view *v, const label_query *q, size_t n, const 
 ps_status label_view_series(label_view *v, int32_t tenant_id, idx_key_fn key_of, void *self,
                             ps_arena *arena, idx_keyed **ret, size_t *ret_n,
                             ps_err *err) PS_MUST_CHECK;
+/* Does it hold all series? And if not, since when do those have to have lived that it was loaded with. */
+bool label_view_is_whole(const label_view *v);
+int64_t label_view_since_ms(const label_view *v);
+/* Of a view that does not: the metrics whose names fit any of n queries; more than max: all. */
+ps_status label_view_named(label_view *v, const label_query *q, size_t n, size_t max,
+                           ps_arena *arena, idx_metric_ids *ret, ps_err *err) PS_MUST_CHECK;
+/* Which of the ids it does not know; the caller frees an array of *ret_cap, even after PS_ENOMEM. */
+ps_status label_view_unknown(label_view *v, mdl_ids *ids, const ps_alloc *alloc, int64_t **ret,
+                             size_t *ret_n, size_t *ret_cap) PS_MUST_CHECK;
 /* As idx_get_cardinality, of a tenant by name. */
 ps_status label_view_count(label_view *v, ps_str tenant, const idx_cardinality_query *q,
                            ps_arena *arena, idx_cardinality *ret, ps_err *err) PS_MUST_CHECK;
@@ -90,5 +105,10 @@ ps_status label_view_count(label_view *v, ps_str tenant, const idx_cardinality_q
  */
 ps_status label_index_learn(label_index *ix, label_view *v, PGconn *conn, const pg_wait *wait,
                             const follow_news *news, ps_err *err) PS_MUST_CHECK;
+
+/* Takes in series by id that somebody asked for and the view does not know, in the snapshot that named them
+ * or a later one. PS_ECONFLICT as above: what was learnt before has to make room. PS_ELIMIT: too many. */
+ps_status label_index_learn_asked(label_index *ix, label_view *v, PGconn *conn, const pg_wait *wait,
+                                  const int64_t *ids, size_t n, ps_err *err) PS_MUST_CHECK;
 
 #endif

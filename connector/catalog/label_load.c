@@ -1,34 +1,19 @@
 /*
  * label_load.c - the whole catalog into a new index: cursor, tenants, label names, labels and series,
- * all of one snapshot; the two large ones by COPY.
+ * all of one snapshot; the two large ones by COPY. What label_some.c shares of it is in label_load.h.
  *
  * Label ids become pair numbers through a table of pages, as the ids are nearly dense.
  */
-#include "connector/catalog/label_view.h"
+#include "connector/catalog/label_load.h"
 
 #include <stdlib.h>
 
-enum { PAGE = 4096, MAX_LABELS = 1024, COPY_HEAD = 19 };
+enum { PAGE = 512, MAX_LABELS = 1024, COPY_HEAD = 19 };
 
-typedef struct label_key {
-    int32_t id;
-    ps_str name; /* in the result */
-} label_key;
+typedef label_loading loading;
 
-typedef struct loading {
-    label_view *v;
-    PGconn *conn;
-    const pg_wait *wait;
-    ps_err *err;
-    PGresult *keys_result;
-    label_key *keys;
-    size_t n_keys;
-    uint32_t **pages; /* pair number + 1 by label id */
-    size_t n_pages;
-} loading;
-
-static ps_status
-damaged(const loading *l, const char *what)
+ps_status
+label_loading_damaged(const loading *l, const char *what)
 {
     return ps_fail(l->err, PS_ECORRUPT, "the database answered no %s", what);
 }
@@ -39,17 +24,17 @@ no_memory(const loading *l)
     return ps_fail(l->err, PS_ENOMEM, "out of memory");
 }
 
-static ps_status
-run(const loading *l, const char *sql, PGresult **ret)
+ps_status
+label_loading_run(const loading *l, const char *sql, PGresult **ret)
 {
     return pg_run(l->conn, sql, NULL, 0, l->wait, ret, l->err);
 }
 
-static ps_status
-run_command(const loading *l, const char *sql)
+ps_status
+label_loading_command(const loading *l, const char *sql)
 {
     PGresult *res;
-    PS_TRY(run(l, sql, &res));
+    PS_TRY(label_loading_run(l, sql, &res));
     PQclear(res);
     return PS_OK;
 }
@@ -105,11 +90,11 @@ take_piece(loading *l, const char *p, size_t len, bool first, row_fn fn)
     row r = {p, p + len, false};
     if (first) {
         if (len < COPY_HEAD || memcmp(p, "PGCOPY\n\377\r\n\0", 11) != 0)
-            return damaged(l, "rows");
+            return label_loading_damaged(l, "rows");
         r.p += COPY_HEAD;
     }
     if (r.end - r.p < 2)
-        return r.p == r.end ? PS_OK : damaged(l, "rows");
+        return r.p == r.end ? PS_OK : label_loading_damaged(l, "rows");
     bool trailer = (uint8_t)r.p[0] == 255 && (uint8_t)r.p[1] == 255;
     r.p += 2;
     return trailer ? PS_OK : fn(l, &r);
@@ -165,7 +150,7 @@ compare_keys(const void *a, const void *b)
 static ps_status
 load_keys(loading *l)
 {
-    PS_TRY(run(l, "SELECT id, key FROM _prom_catalog.label_key", &l->keys_result));
+    PS_TRY(label_loading_run(l, "SELECT id, key FROM _prom_catalog.label_key", &l->keys_result));
     PGresult *res = l->keys_result;
     l->n_keys = (size_t)PQntuples(res);
     l->keys = calloc(l->n_keys + 1, sizeof(*l->keys));
@@ -173,7 +158,7 @@ load_keys(loading *l)
         return no_memory(l);
     for (size_t i = 0; i < l->n_keys; i++) {
         if (PQgetlength(res, (int)i, 0) != 4)
-            return damaged(l, "label names");
+            return label_loading_damaged(l, "label names");
         l->keys[i].id = (int32_t)pg_get_u32(PQgetvalue(res, (int)i, 0));
         l->keys[i].name = (ps_str){PQgetvalue(res, (int)i, 1), (size_t)PQgetlength(res, (int)i, 1)};
     }
@@ -201,14 +186,10 @@ place_of_label(loading *l, int32_t id)
     return l->pages[page] == NULL ? NULL : &l->pages[page][id % PAGE];
 }
 
-static ps_status
-take_label(loading *l, row *r)
+ps_status
+label_loading_label(loading *l, int32_t id, int32_t tenant_id, int32_t key_id, ps_str value)
 {
-    int32_t id = next_int4(r), tenant_id = next_int4(r);
-    label_key wanted = {.id = next_int4(r)};
-    ps_str value = next_field(r);
-    if (r->bad)
-        return damaged(l, "labels");
+    const label_key wanted = {.id = key_id};
     const label_key *key = bsearch(&wanted, l->keys, l->n_keys, sizeof(*l->keys), compare_keys);
     if (key == NULL || value.len == 0)
         return PS_OK; /* no series can have it */
@@ -220,33 +201,55 @@ take_label(loading *l, row *r)
     return PS_OK;
 }
 
-/* ---- series ------------------------------------------------------------------------------------- */
+bool
+label_loading_has(const loading *l, int32_t label_id)
+{
+    size_t page = (size_t)label_id / PAGE;
+    return label_id >= 0 && page < l->n_pages && l->pages[page] != NULL &&
+           l->pages[page][label_id % PAGE] != 0;
+}
 
 static ps_status
-take_series(loading *l, row *r)
+take_label(loading *l, row *r)
+{
+    int32_t id = next_int4(r), tenant_id = next_int4(r), key_id = next_int4(r);
+    ps_str value = next_field(r);
+    return r->bad ? label_loading_damaged(l, "labels")
+                  : label_loading_label(l, id, tenant_id, key_id, value);
+}
+
+/* ---- series ------------------------------------------------------------------------------------- */
+
+ps_status
+label_loading_series(loading *l, int64_t id, int32_t tenant_id, int32_t metric_id, ps_str labels)
 {
     uint32_t pairs[MAX_LABELS];
     size_t n = 0;
-    int64_t id = next_int8(r);
-    int32_t tenant_id = next_int4(r), metric_id = next_int4(r);
-    ps_str labels = next_field(r);
-    int64_t n_labels = r->bad ? -1 : pg_array_length(labels);
+    int64_t n_labels = pg_array_length(labels);
     if (n_labels < 0 || (n_labels > 0 && labels.len != 20 + (size_t)n_labels * 8))
-        return damaged(l, "series");
+        return label_loading_damaged(l, "series");
     for (int64_t i = 0; i < n_labels; i++) {
         int32_t label = (int32_t)pg_get_u32(labels.ptr + 20 + i * 8 + 4);
-        size_t page = (size_t)label / PAGE;
         if (label == 0)
             continue;
-        if (label < 0 || page >= l->n_pages || l->pages[page] == NULL ||
-            l->pages[page][label % PAGE] == 0)
+        if (!label_loading_has(l, label))
             return ps_fail(l->err, PS_ECORRUPT, "series %lld has a label that there is not",
                            (long long)id);
         if (n == MAX_LABELS)
             return ps_fail(l->err, PS_ELIMIT, "series %lld has too many labels", (long long)id);
-        pairs[n++] = l->pages[page][label % PAGE] - 1;
+        pairs[n++] = l->pages[label / PAGE][label % PAGE] - 1;
     }
     return n == 0 ? PS_OK : idx_add(l->v->x, tenant_id, id, metric_id, pairs, n, l->err);
+}
+
+static ps_status
+take_series(loading *l, row *r)
+{
+    int64_t id = next_int8(r);
+    int32_t tenant_id = next_int4(r), metric_id = next_int4(r);
+    ps_str labels = next_field(r);
+    return r->bad ? label_loading_damaged(l, "series")
+                  : label_loading_series(l, id, tenant_id, metric_id, labels);
 }
 
 /* ---- all ------------------------------------------------------------------------------------------ */
@@ -278,12 +281,12 @@ static ps_status
 load_tenants(loading *l)
 {
     PGresult *res;
-    PS_TRY(run(l, "SELECT id, name FROM _prom_catalog.tenant", &res));
+    PS_TRY(label_loading_run(l, "SELECT id, name FROM _prom_catalog.tenant", &res));
     ps_status status = PS_OK;
     for (int i = 0; i < PQntuples(res) && status == PS_OK; i++) {
         ps_str name = {PQgetvalue(res, i, 1), (size_t)PQgetlength(res, i, 1)};
         if (PQgetlength(res, i, 0) != 4)
-            status = damaged(l, "tenants");
+            status = label_loading_damaged(l, "tenants");
         else
             status = label_view_add_tenant(l->v, (int32_t)pg_get_u32(PQgetvalue(res, i, 0)), name,
                                            l->err);
@@ -292,14 +295,30 @@ load_tenants(loading *l)
     return status;
 }
 
+ps_status
+label_loading_begin(loading *l)
+{
+    PS_TRY(label_identity(l->conn, l->wait, l->v->identity, l->err));
+    PS_TRY(label_loading_command(l, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"));
+    PS_TRY(load_cursor(l));
+    PS_TRY(load_tenants(l));
+    return load_keys(l);
+}
+
+void
+label_loading_done(loading *l)
+{
+    for (size_t i = 0; i < l->n_pages; i++)
+        free(l->pages[i]);
+    free(l->pages);
+    free(l->keys);
+    PQclear(l->keys_result);
+}
+
 static ps_status
 load_all(loading *l)
 {
-    PS_TRY(label_identity(l->conn, l->wait, l->v->identity, l->err));
-    PS_TRY(run_command(l, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"));
-    PS_TRY(load_cursor(l));
-    PS_TRY(load_tenants(l));
-    PS_TRY(load_keys(l));
+    PS_TRY(label_loading_begin(l));
     PS_TRY(copy(l,
                 "COPY _prom_catalog.label (id, tenant_id, key_id, value) TO STDOUT (FORMAT binary)",
                 take_label));
@@ -307,7 +326,7 @@ load_all(loading *l)
                 "COPY _prom_catalog.series (id, tenant_id, metric_id, labels) TO STDOUT"
                 " (FORMAT binary)",
                 take_series));
-    PS_TRY(run_command(l, "COMMIT"));
+    PS_TRY(label_loading_command(l, "COMMIT"));
     return idx_settle(l->v->x, l->err);
 }
 
@@ -316,10 +335,6 @@ label_view_load(label_view *v, PGconn *conn, const pg_wait *wait, ps_err *err)
 {
     loading l = {.v = v, .conn = conn, .wait = wait, .err = err};
     ps_status status = load_all(&l);
-    for (size_t i = 0; i < l.n_pages; i++)
-        free(l.pages[i]);
-    free(l.pages);
-    free(l.keys);
-    PQclear(l.keys_result);
+    label_loading_done(&l);
     return status;
 }

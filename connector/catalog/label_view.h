@@ -1,5 +1,6 @@
 /*
- * label_view.h - inside of a view: label_index.c keeps it up to date, label_load.c fills it.
+ * label_view.h - inside of the index and of a view: label_index.c makes it, label_load.c and label_some.c fill
+ * it, label_learn.c keeps it up to date.
  */
 #ifndef PROMSCALE_CONNECTOR_LABEL_VIEW_H
 #define PROMSCALE_CONNECTOR_LABEL_VIEW_H
@@ -8,6 +9,18 @@
 #include <stdatomic.h>
 
 #include "connector/catalog/label_index.h"
+
+/* How much of the catalog a view holds; what is tried one after another until it fits. */
+typedef enum label_extent {
+    LABEL_ALL,    /* every series */
+    LABEL_RECENT, /* those that lived lately, and whatever was asked for since */
+    LABEL_ASKED   /* only what was asked for since */
+} label_extent;
+
+typedef struct label_metric {
+    int32_t id;
+    ps_str name; /* in the view's arena */
+} label_metric;
 
 typedef struct label_tenant {
     int32_t id;
@@ -23,14 +36,42 @@ struct label_view {
     idx *x;
     label_tenant *tenants;
     size_t n_tenants;
+    /* Of views that do not hold all series: the names of all metrics, the first n_sorted in order. */
+    ps_arena names;
+    label_metric *metrics;
+    size_t n_metrics, n_sorted, cap_metrics;
+    label_extent extent; /* this and what follows are set before anybody knows the view */
+    int64_t since_ms;    /* LABEL_RECENT: it was loaded with all series that lived since */
+    size_t loaded_bytes; /* of the index when it was loaded */
+    size_t max_bytes;
+    pthread_rwlock_t seen_lock; /* guards seen */
+    mdl_ids seen;               /* ids that are known to be in the index; may be emptied at any time */
     pthread_mutex_t cursor_lock; /* guards the cursor, which is moved after what it stands for */
     ps_buf cursor;
 };
 
+struct label_index {
+    size_t max_bytes;
+    uint64_t seed;
+    logger *log;
+    int wanted_fd, ready_fd;
+    pthread_mutex_t lock; /* guards what follows */
+    label_view *current;  /* NULL: none is loaded; holds a reference */
+    label_extent extent;  /* how much is loaded next */
+    int64_t too_large;    /* bytes of the table of series that did not fit; 0: it was never tried */
+    ps_err failure;       /* why, if code is not PS_OK */
+    metric *m_bytes, *m_series, *m_loads, *m_learnt, *m_asked, *m_whole;
+};
+
+void label_index_tell_size(label_index *ix, const idx_stats *stats);
 /* Adds it, unless it is there. */
 ps_status label_view_add_tenant(label_view *v, int32_t id, ps_str name, ps_err *err) PS_MUST_CHECK;
-/* Fills a view that nobody else knows yet. */
+/* The name of a metric of which a series was seen. Under the write lock. */
+ps_status label_view_add_metric(label_view *v, int32_t id, ps_str name, ps_err *err) PS_MUST_CHECK;
+/* Fill a view that nobody else knows yet: with all series; with some. */
 ps_status label_view_load(label_view *v, PGconn *conn, const pg_wait *wait,
                           ps_err *err) PS_MUST_CHECK;
+ps_status label_view_load_some(label_view *v, PGconn *conn, const pg_wait *wait,
+                               ps_err *err) PS_MUST_CHECK;
 
 #endif

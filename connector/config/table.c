@@ -158,8 +158,8 @@ const setting settings_table[] = {
     SIZE("query.max-bytes", query_max_bytes, "1GB", 1 * MB, 16 * TB, query,
          "Compressed samples and labels that one query may hold; one that needs more is refused."),
     SIZE("query.index-max-bytes", query_index_max_bytes, "1GB", 1 * MB, 16 * TB, query,
-         "Memory for the index from labels to series, about 130 bytes a series. Without room for all series "
-         "no query is answered."),
+         "Memory for the index from labels to series, about 130 bytes a series. Where not all series fit, "
+         "those that lived lately are held, and others are read when a request needs them."),
     STRING("enable-feature", enable_feature, "", "LIST", promql,
            "Parts of the language that Prometheus has behind feature flags, by its names, separated by commas: "
            "promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, "

@@ -237,6 +237,10 @@ info_exemplars(api_job *job, void *self)
                          .n_sets = q.n_sets,
                          .from_ms = INT64_MIN,
                          .to_ms = INT64_MAX};
+    if (q.from_ms > MDL_TIME_MIN_MS && q.to_ms < MDL_TIME_MAX_MS) { /* which have samples near by */
+        what.around_from_ms = q.from_ms - MDL_WINDOW_MS;
+        what.around_to_ms = q.to_ms + MDL_WINDOW_MS;
+    }
     ps_status st = api_open_source(job, 1, 0, &src, &err);
     if (st == PS_OK)
         st = read_find(src, &what, &found, NULL, &err);

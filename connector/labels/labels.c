@@ -26,10 +26,23 @@ read_window(const api_job *job, read_finding *what, uint64_t *ret_limit, ps_err 
 }
 
 static void
-answer(api_job *job, ps_buf *json, bool truncated)
+answer(api_job *job, const read_source *src, ps_buf *json, bool truncated)
 {
-    static const ps_str warning = {"results truncated due to limit", 30};
-    api_answer(job, json, &warning, truncated ? 1 : 0);
+    ps_str warnings[2];
+    size_t n = 0;
+    int64_t since_ms;
+    ps_buf since;
+    ps_buf_init(&since, &ps_malloc);
+    if (truncated)
+        warnings[n++] = (ps_str){"results truncated due to limit", 30};
+    if (read_found_since(src, &since_ms)) {
+        ps_buf_add_c(&since, "only series with samples since ");
+        api_json_time(&since, since_ms);
+        ps_buf_add_c(&since, " were looked for: give start and end to see older ones");
+        warnings[n++] = ps_buf_str(&since);
+    }
+    api_answer(job, json, warnings, n);
+    ps_buf_done(&since);
     ps_buf_done(json);
 }
 
@@ -68,7 +81,7 @@ answer_series(api_job *job, read_source *src, const read_finding *what, uint64_t
         api_json_labels(&json, found.items[i].labels);
     }
     ps_buf_add_char(&json, ']');
-    answer(job, &json, truncated);
+    answer(job, src, &json, truncated);
 }
 
 void
@@ -96,7 +109,7 @@ labels_series(api_job *job, void *self)
 /* ---- names and values ------------------------------------------------------------------------------------ */
 
 static void
-answer_texts(api_job *job, const idx_texts *texts, uint64_t limit)
+answer_texts(api_job *job, const read_source *src, const idx_texts *texts, uint64_t limit)
 {
     ps_buf json;
     bool truncated = limit > 0 && texts->n > limit;
@@ -109,7 +122,7 @@ answer_texts(api_job *job, const idx_texts *texts, uint64_t limit)
         api_json_text(&json, texts->items[i], true);
     }
     ps_buf_add_char(&json, ']');
-    answer(job, &json, truncated);
+    answer(job, src, &json, truncated);
 }
 
 /* name NULL: names of labels, else values of that one. */
@@ -136,7 +149,7 @@ find_texts(api_job *job, const ps_str *name)
     status = name == NULL ? read_find_names(src, &what, &texts, &err)
                           : read_find_values(src, &what, *name, &texts, &err);
     if (status == PS_OK)
-        answer_texts(job, &texts, limit);
+        answer_texts(job, src, &texts, limit);
     else
         api_fail_status(job, status, ps_str_c(err.text));
     api_close_source(job, src);

@@ -4,7 +4,8 @@
  * Labels come from the index, as for queries. Where a window of time is given, the database says in the
  * same go as the feed which series have samples in it (_prom_ext.series_alive: presence sets, and the
  * directories of rows that are not in them yet), for the metrics that can matter or, where these are
- * many, for all. If the feed brings series of a metric that was not asked for, it is asked again.
+ * many, for all. If the feed brings series of a metric that was not asked for, it is asked again. Where the
+ * index does not hold all series, the window also says which of them have to be learnt first (alive.c).
  */
 #include <stdlib.h>
 
@@ -17,13 +18,13 @@ enum { MAX_CANDIDATES = 100000, MAX_METRICS = 1000, MAX_ROUNDS = 4 };
 
 struct read_search {
     const read_finding *what;
-    bool windowed;
+    bool windowed; /* as is the case with every search where the index does not hold all series */
+    bool since;    /* no time was given: what lived since the index was loaded with */
     label_query *queries; /* a set each; one without matchers if there are none */
     size_t n_queries;
     int32_t tenant_id;
     int32_t asked_tenant_id; /* -1: none could be asked for */
-    idx_metric_ids asked;
-    mdl_ids alive;
+    read_alive alive;
 };
 
 static bool
@@ -83,7 +84,7 @@ free_search(read_search *s)
         for (size_t k = 0; k < s->queries[i].n_matchers; k++)
             re_matcher_free(s->queries[i].matchers[k]);
     }
-    mdl_ids_done(&s->alive);
+    read_alive_done(&s->alive);
 }
 
 static ps_status
@@ -137,94 +138,67 @@ covers(const idx_metric_ids *asked, const idx_metric_ids *wanted)
     return true;
 }
 
+/* From when to when; a search without a time is one since the index's beginning where that does not hold all
+ * series: what is older nobody can list in bounded memory. */
+static void
+choose_window(const read_source *src, read_search *s)
+{
+    const read_finding *what = s->what;
+    bool given = what->from_ms > MDL_TIME_MIN_MS || what->to_ms < MDL_TIME_MAX_MS;
+    bool whole = label_view_is_whole(src->view);
+    s->windowed = given || !whole;
+    s->since = !given && !whole;
+    s->alive.from_ms = s->since ? label_view_since_ms(src->view) : what->from_ms;
+    s->alive.to_ms = what->to_ms;
+    if (s->since && (what->around_from_ms != 0 || what->around_to_ms != 0)) {
+        s->since = false;
+        s->alive.from_ms = what->around_from_ms;
+        s->alive.to_ms = what->around_to_ms;
+    }
+}
+
 static ps_status
 prepare(read_source *src, ps_err *err)
 {
     read_search *s = src->search;
+    read_alive *a = &s->alive;
+    choose_window(src, s);
+    if (!label_view_is_whole(src->view)) {
+        PS_TRY(read_alive_prepare(src, a, s->queries, s->n_queries, a->from_ms, a->to_ms, err));
+        s->asked_tenant_id = a->asks ? a->tenant_id : -1;
+        return PS_OK;
+    }
     s->asked_tenant_id = -1;
     if (!s->windowed)
         return PS_OK;
     (void)label_view_tenant(src->view, (ps_str){src->tenant, src->tenant_len},
                             &s->asked_tenant_id);
-    return wanted_metrics(src, s, &s->asked, err);
+    a->tenant_id = s->asked_tenant_id;
+    return wanted_metrics(src, s, &a->metrics, err);
 }
 
 static ps_status
-send_alive(const read_search *s, PGconn *conn, ps_err *err)
+begin(read_source *src, ps_err *err)
 {
-    static const int formats[] = {1, 1, 1, 1};
-    const char *values[4];
-    int lengths[4] = {4, 0, 8, 8};
-    ps_buf buf;
-    ps_buf_init(&buf, &ps_malloc);
-    pg_put_u32(&buf, (uint32_t)s->asked_tenant_id);
-    pg_put_u64(&buf, (uint64_t)read_timestamp_of(s->what->from_ms));
-    pg_put_u64(&buf, (uint64_t)read_timestamp_of(s->what->to_ms));
-    size_t at = buf.len;
-    if (!s->asked.all) {
-        pg_put_array(&buf, PG_OID_INT4, s->asked.n);
-        for (size_t i = 0; i < s->asked.n; i++) {
-            pg_put_u32(&buf, 4);
-            pg_put_u32(&buf, (uint32_t)s->asked.items[i]);
-        }
-    }
-    ps_status status = buf.failed ? ps_fail(err, PS_ENOMEM, "out of memory") : PS_OK;
-    if (status == PS_OK) {
-        values[0] = buf.ptr;
-        values[1] = s->asked.all ? NULL : buf.ptr + at;
-        values[2] = buf.ptr + 4;
-        values[3] = buf.ptr + 12;
-        lengths[1] = (int)(buf.len - at);
-        if (PQsendQueryPrepared(conn, "alive", 4, values, lengths, formats, 1) == 0)
-            status = pg_fail_result(NULL, conn, err);
-    }
-    ps_buf_done(&buf);
-    return status;
-}
-
-static ps_status
-take_alive(read_source *src, const PGresult *res, const PGconn *conn, ps_err *err)
-{
-    read_search *s = src->search;
-    if (PQresultStatus(res) != PGRES_TUPLES_OK)
-        return pg_fail_result(res, conn, err);
-    if (PQntuples(res) != 1 || PQnfields(res) != 1 || PQgetisnull(res, 0, 0))
-        return ps_fail(err, PS_ECORRUPT, "the database answered no set of series");
-    mdl_ids_done(&s->alive);
-    mdl_ids_init(&s->alive, &src->alloc);
-    return mdl_ids_read(&s->alive,
-                        (ps_str){PQgetvalue(res, 0, 0), (size_t)PQgetlength(res, 0, 0)}, err);
-}
-
-static ps_status
-receive_alive(read_source *src, PGconn *conn, ps_err *err)
-{
-    pg_wait wait = read_wait(src);
-    PGresult *res, *end;
-    PS_TRY(pg_next_result(conn, &wait, &res, err));
-    ps_status status = checked(src, take_alive(src, res, conn, err), err);
-    PQclear(res);
-    PS_TRY(status);
-    PS_TRY(pg_next_result(conn, &wait, &end, err));
-    PQclear(end);
-    return PS_OK;
+    read_alive_done(&src->search->alive);
+    return prepare(src, err);
 }
 
 /* Feed and presence in one transaction. After an error the connection is of no use. */
 static ps_status
 ask(read_source *src, PGconn *conn, ps_str cursor, follow_news *news, ps_err *err)
 {
-    const read_search *s = src->search;
+    read_search *s = src->search;
     bool alive = s->windowed && s->asked_tenant_id >= 0;
     if (PQenterPipelineMode(conn) == 0)
         return ps_fail(err, PS_EUNAVAILABLE, "the connection to the database is not usable");
     PS_TRY(read_follow_send(conn, cursor, err));
     if (alive)
-        PS_TRY(send_alive(s, conn, err));
+        PS_TRY(read_alive_send(&s->alive, conn, err));
     if (PQpipelineSync(conn) == 0)
         return pg_fail_result(NULL, conn, err);
     PS_TRY(read_follow_receive(src, conn, news, err));
-    ps_status status = alive ? receive_alive(src, conn, err) : PS_OK;
+    ps_status status = alive ? read_alive_receive(src, &s->alive, conn, err) : PS_OK;
     if (status == PS_OK)
         status = read_sync_receive(src, conn, err);
     if (status != PS_OK)
@@ -237,10 +211,10 @@ static ps_status
 asked_enough(read_source *src, bool *ret, ps_err *err)
 {
     read_search *s = src->search;
-    idx_metric_ids asked = s->asked;
+    const idx_metric_ids asked = s->alive.metrics;
     int32_t tenant_id = s->asked_tenant_id;
     PS_TRY(prepare(src, err));
-    *ret = tenant_id == s->asked_tenant_id && covers(&asked, &s->asked);
+    *ret = tenant_id == s->asked_tenant_id && covers(&asked, &s->alive.metrics);
     return PS_OK;
 }
 
@@ -250,13 +224,13 @@ run(read_source *src, read_conn *c, ps_str first_cursor, ps_err *err)
     pg_wait wait = read_wait(src);
     ps_buf cursor;
     ps_status status = PS_OK;
-    bool enough = false;
+    bool enough = false, learnt;
     ps_buf_init(&cursor, &ps_malloc);
     ps_buf_add_str(&cursor, first_cursor);
     for (int i = 0; i < MAX_ROUNDS && !enough && status == PS_OK; i++) {
         follow_news news;
         if (i == MAX_ROUNDS - 1)
-            src->search->asked.all = true; /* whoever makes new metrics all the time */
+            src->search->alive.metrics.all = true; /* whoever makes new metrics all the time */
         status = cursor.failed ? ps_fail(err, PS_ENOMEM, "out of memory")
                                : ask(src, c->pg, ps_buf_str(&cursor), &news, err);
         if (status != PS_OK)
@@ -272,6 +246,9 @@ run(read_source *src, read_conn *c, ps_str first_cursor, ps_err *err)
             status = label_view_cursor(src->view, &cursor, err);
     }
     ps_buf_done(&cursor);
+    read_search *s = src->search;
+    if (status == PS_OK)
+        status = read_alive_learn(src, &s->alive, s->queries, s->n_queries, c->pg, &learnt, err);
     return status;
 }
 
@@ -280,17 +257,17 @@ run(read_source *src, read_conn *c, ps_str first_cursor, ps_err *err)
 static ps_status
 search(read_source *src, const read_finding *what, read_search *s, ps_err *err)
 {
-    static const read_rounds rounds = {prepare, run};
+    static const read_rounds rounds = {begin, run};
     *s = (read_search){.what = what, .tenant_id = -1};
-    mdl_ids_init(&s->alive, &src->alloc);
-    s->windowed = what->from_ms > MDL_TIME_MIN_MS || what->to_ms < MDL_TIME_MAX_MS;
     if (src->view != NULL || src->lists != NULL)
         return ps_fail(err, PS_EINTERNAL, "a source is used once");
     PS_TRY(compile_all(src, s, err));
     src->search = s;
     PS_TRY(read_rounds_run(src, &rounds, err));
+    src->found_since = s->since;
+    src->since_ms = s->alive.from_ms;
     for (size_t i = 0; i < s->n_queries; i++) {
-        s->queries[i].within = s->windowed ? &s->alive : NULL;
+        s->queries[i].within = s->windowed ? &s->alive.ids : NULL;
         s->queries[i].max_series = 0;
     }
     return PS_OK;
@@ -368,4 +345,11 @@ read_find_values(read_source *src, const read_finding *what, ps_str name, idx_te
                  ps_err *err)
 {
     return texts(src, what, &name, ret, err);
+}
+
+bool
+read_found_since(const read_source *src, int64_t *ret_ms)
+{
+    *ret_ms = src->since_ms;
+    return src->found_since;
 }

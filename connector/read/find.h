@@ -24,6 +24,9 @@ typedef struct read_finding {
     const read_match *sets;
     size_t n_sets;
     int64_t from_ms, to_ms; /* inclusive; INT64_MIN and INT64_MAX: at any time, or never yet */
+    /* Where the index does not hold all series: from when to when, if at any time; 0: since the time that it
+     * was loaded with. */
+    int64_t around_from_ms, around_to_ms;
     size_t limit;           /* of series: the first so many; 0 = all */
 } read_finding;
 
@@ -36,5 +39,7 @@ ps_status read_find_names(read_source *src, const read_finding *what, idx_texts 
 /* Values of a label that such series have, ascending. */
 ps_status read_find_values(read_source *src, const read_finding *what, ps_str name, idx_texts *ret,
                            ps_err *err) PS_MUST_CHECK;
+/* After a finding at any time: only series that have lived since then were looked for. */
+bool read_found_since(const read_source *src, int64_t *ret_ms);
 
 #endif

@@ -68,12 +68,22 @@ typedef struct read_hit { /* a block has samples of a series */
     uint32_t series, block, index;
 } read_hit;
 
+typedef struct read_alive { /* which series lived between two times: a question and its answer */
+    bool asks;  /* there is something to ask */
+    bool ready; /* ids is the answer */
+    int32_t tenant_id;
+    idx_metric_ids metrics;
+    int64_t from_ms, to_ms;
+    mdl_ids ids;
+} read_alive;
+
 typedef struct read_estimate read_estimate;
 typedef struct read_list { /* of one selection */
     ev_selection selection;
     re_matcher **matchers;
     idx_found found;
     int32_t tenant_id;
+    read_alive alive; /* where the index does not hold all series */
     mdl_labels *labels;
     read_wanted *wanted; /* ascending by metric and id */
     int32_t *metrics;    /* distinct */
@@ -112,6 +122,8 @@ struct read_source {
     read_list *lists;
     size_t n_lists;
     read_search *search; /* instead of lists */
+    bool found_since; /* a search without a time: only what lived since since_ms */
+    int64_t since_ms;
     struct read_streaming *streaming; /* stream.c */
     blk_bench **benches; /* by worker; made when first used */
 };
@@ -149,6 +161,21 @@ ps_status read_follow_receive(read_source *src, PGconn *conn, follow_news *ret,
                               ps_err *err) PS_MUST_CHECK;
 ps_status read_sync_receive(read_source *src, PGconn *conn, ps_err *err) PS_MUST_CHECK;
 bool read_should_stop(const read_source *src);
+
+/* alive.c. Prepares the question, none if the index holds all series; n queries of one tenant. An answer to
+ * another one stays until read_alive_receive. */
+ps_status read_alive_prepare(read_source *src, read_alive *a, const label_query *q, size_t n,
+                             int64_t from_ms, int64_t to_ms, ps_err *err) PS_MUST_CHECK;
+ps_status read_alive_send(const read_alive *a, PGconn *conn, ps_err *err) PS_MUST_CHECK;
+ps_status read_alive_receive(read_source *src, read_alive *a, PGconn *conn,
+                             ps_err *err) PS_MUST_CHECK;
+/* Reads into the index what it does not know of the answer and the queries might select. */
+ps_status read_alive_learn(read_source *src, read_alive *a, const label_query *q, size_t n,
+                           PGconn *conn, bool *ret_learnt, ps_err *err) PS_MUST_CHECK;
+void read_alive_done(read_alive *a);
+/* select.c: the same of lists. */
+ps_status read_lists_ask(read_source *src, ps_err *err) PS_MUST_CHECK;
+ps_status read_lists_learn(read_source *src, PGconn *conn, bool *ret_learnt, ps_err *err) PS_MUST_CHECK;
 
 /* fetch.c */
 int64_t read_timestamp_of(int64_t t_ms); /* beyond what timestamptz holds: an infinity */

@@ -7,6 +7,10 @@
  * nothing that changes the selections, that was all. Otherwise a second round learns first and then
  * reads, in one transaction: feed, new labels, selection, blocks.
  *
+ * An index that does not hold all series is asked no less than the database: which ids lived in the
+ * selection's time comes along with the feed (alive.c), and those that the index does not know are learnt
+ * like new ones.
+ *
  * An index that is of no use any more (fail-over, another database, trimmed feed) is loaded anew while
  * the query waits, and it begins from the start.
  */
@@ -43,15 +47,21 @@ should_stop(void *self)
     return read_should_stop(self);
 }
 
+static label_query
+query_of(read_source *src, read_list *list)
+{
+    return (label_query){.tenant = {src->tenant, src->tenant_len},
+                         .matchers = list->matchers,
+                         .n_matchers = list->selection.n_matchers,
+                         .should_stop = should_stop,
+                         .self = src,
+                         .ret_tenant_id = &list->tenant_id};
+}
+
 ps_status
 read_select_labels(read_source *src, read_list *list, idx_found *ret, ps_err *err)
 {
-    label_query q = {.tenant = {src->tenant, src->tenant_len},
-                     .matchers = list->matchers,
-                     .n_matchers = list->selection.n_matchers,
-                     .should_stop = should_stop,
-                     .self = src,
-                     .ret_tenant_id = &list->tenant_id};
+    label_query q = query_of(src, list);
     ps_status status = label_view_select(src->view, &q, &src->arena, ret, err);
     if (status == PS_ENOMEM)
         return read_no_memory(src, err);
@@ -69,6 +79,41 @@ select_all(read_source *src, ps_err *err)
         PS_TRY(read_blocks_want(src, list, err));
     }
     return PS_OK;
+}
+
+ps_status
+read_lists_ask(read_source *src, ps_err *err)
+{
+    for (size_t i = 0; i < src->n_lists; i++) {
+        read_list *list = &src->lists[i];
+        const label_query q = query_of(src, list);
+        read_alive_done(&list->alive);
+        PS_TRY(read_alive_prepare(src, &list->alive, &q, 1, list->selection.from_ms,
+                                  list->selection.to_ms, err));
+    }
+    return PS_OK;
+}
+
+ps_status
+read_lists_learn(read_source *src, PGconn *conn, bool *ret_learnt, ps_err *err)
+{
+    *ret_learnt = false;
+    for (size_t i = 0; i < src->n_lists; i++) {
+        read_list *list = &src->lists[i];
+        const label_query q = query_of(src, list);
+        bool learnt;
+        PS_TRY(read_alive_learn(src, &list->alive, &q, 1, conn, &learnt, err));
+        read_alive_done(&list->alive);
+        *ret_learnt = *ret_learnt || learnt;
+    }
+    return PS_OK;
+}
+
+static ps_status
+ask_and_select_all(read_source *src, ps_err *err)
+{
+    PS_TRY(read_lists_ask(src, err));
+    return select_all(src, err);
 }
 
 static bool
@@ -152,6 +197,28 @@ read_sync_receive(read_source *src, PGconn *conn, ps_err *err)
                : ps_fail(err, PS_EINTERNAL, "the database did not end the transaction as asked");
 }
 
+/* Feed and, where the index does not hold all series, which lived then. */
+static ps_status
+send_questions(read_source *src, PGconn *conn, ps_str cursor, ps_err *err)
+{
+    PS_TRY(read_follow_send(conn, cursor, err));
+    for (size_t i = 0; i < src->n_lists; i++) {
+        if (src->lists[i].alive.asks)
+            PS_TRY(read_alive_send(&src->lists[i].alive, conn, err));
+    }
+    return PS_OK;
+}
+
+static ps_status
+receive_alive(read_source *src, PGconn *conn, ps_err *err)
+{
+    for (size_t i = 0; i < src->n_lists; i++) {
+        if (src->lists[i].alive.asks)
+            PS_TRY(read_alive_receive(src, &src->lists[i].alive, conn, err));
+    }
+    return PS_OK;
+}
+
 /* Feed (unless news is NULL) and blocks, sent at once. After an error the connection is of no use. */
 static ps_status
 one_go(read_source *src, PGconn *conn, ps_str cursor, follow_news *news, ps_err *err)
@@ -162,14 +229,16 @@ one_go(read_source *src, PGconn *conn, ps_str cursor, follow_news *news, ps_err 
     if (PQenterPipelineMode(conn) == 0)
         return ps_fail(err, PS_EUNAVAILABLE, "the connection to the database is not usable");
     if (news != NULL)
-        PS_TRY(read_follow_send(conn, cursor, err));
+        PS_TRY(send_questions(src, conn, cursor, err));
     for (size_t i = 0; i < src->n_lists; i++)
         PS_TRY(read_fetch_send(src, &src->lists[i], conn, &sent[i], err));
     if (PQpipelineSync(conn) == 0)
         return pg_fail_result(NULL, conn, err);
     if (news != NULL)
         PS_TRY(read_follow_receive(src, conn, news, err));
-    ps_status status = receive_lists(src, conn, sent, err);
+    ps_status status = news != NULL ? receive_alive(src, conn, err) : PS_OK;
+    if (status == PS_OK)
+        status = receive_lists(src, conn, sent, err);
     if (status == PS_OK)
         status = read_sync_receive(src, conn, err);
     if (status != PS_OK && news != NULL)
@@ -221,11 +290,12 @@ run_rounds(read_source *src, read_conn *c, ps_str cursor, ps_err *err)
     pg_wait wait = read_wait(src);
     follow_news news;
     PS_TRY(one_go(src, c->pg, cursor, &news, err));
-    bool any = news.trimmed || news.n_created > 0 || news.n_deleted > 0, same = true;
+    bool any = news.trimmed || news.n_created > 0 || news.n_deleted > 0, same = true, learnt;
     ps_status status = label_index_learn(src->store->labels, src->view, c->pg, &wait, &news, err);
     follow_news_done(&news);
     PS_TRY(status);
-    if (any)
+    PS_TRY(read_lists_learn(src, c->pg, &learnt, err));
+    if (any || learnt)
         PS_TRY(check_again(src, &same, err));
     return same ? PS_OK : second_round(src, c->pg, cursor, err);
 }
@@ -297,7 +367,7 @@ read_rounds_run(read_source *src, const read_rounds *r, ps_err *err)
 ps_status
 read_select(read_source *src, ps_err *err)
 {
-    static const read_rounds rounds = {select_all, run_rounds};
+    static const read_rounds rounds = {ask_and_select_all, run_rounds};
     for (size_t i = 0; i < src->n_lists; i++)
         PS_TRY(read_compile(src, &src->lists[i], err));
     return read_rounds_run(src, &rounds, err);

@@ -108,6 +108,7 @@ drop_lists(read_source *src)
     for (size_t i = 0; i < src->n_lists; i++) {
         read_list *list = &src->lists[i];
         read_blocks_drop(src, list);
+        read_alive_done(&list->alive);
         for (size_t k = 0; list->matchers != NULL && k < list->selection.n_matchers; k++)
             re_matcher_free(list->matchers[k]);
     }

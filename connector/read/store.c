@@ -23,7 +23,7 @@ enum {
 /* ---- the loader ------------------------------------------------------------------------------------ */
 
 static ps_status
-load(read_store *s, ps_err *err)
+load_once(read_store *s, ps_err *err)
 {
     PGconn *conn = NULL;
     pg_wait wait = {.cancel_fd = s->stop_fd, .deadline_ns = INT64_MAX};
@@ -32,6 +32,16 @@ load(read_store *s, ps_err *err)
     if (status == PS_ECANCELED)
         pg_cancel(conn);
     PQfinish(conn);
+    return status;
+}
+
+static ps_status
+load(read_store *s, ps_err *err)
+{
+    ps_status status;
+    do {
+        status = load_once(s, err);
+    } while (status != PS_OK && label_index_try_less(s->labels, status));
     return status;
 }
 

@@ -240,6 +240,21 @@ select_series(read_source *src, ps_err *err)
     return PS_OK;
 }
 
+/* Which series lived then, where the index does not hold all of them. */
+static ps_status
+learn_alive(read_source *src, PGconn *conn, bool *ret_learnt, ps_err *err)
+{
+    PS_TRY(read_lists_ask(src, err));
+    for (size_t i = 0; i < src->n_lists; i++) {
+        read_alive *alive = &src->lists[i].alive;
+        if (!alive->asks)
+            continue;
+        PS_TRY(read_alive_send(alive, conn, err));
+        PS_TRY(read_alive_receive(src, alive, conn, err));
+    }
+    return read_lists_learn(src, conn, ret_learnt, err);
+}
+
 /* What was told since the cursor changes what is selected. */
 static ps_status
 learn(read_source *src, PGconn *conn, ps_str cursor, ps_err *err)
@@ -252,7 +267,9 @@ learn(read_source *src, PGconn *conn, ps_str cursor, ps_err *err)
     ps_status status = label_index_learn(src->store->labels, src->view, conn, &wait, &news, err);
     follow_news_done(&news);
     PS_TRY(status);
-    return any ? select_series(src, err) : PS_OK;
+    bool learnt;
+    PS_TRY(learn_alive(src, conn, &learnt, err));
+    return any || learnt ? select_series(src, err) : PS_OK;
 }
 
 static ps_status

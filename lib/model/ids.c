@@ -253,6 +253,27 @@ mdl_ids_runs(mdl_ids *s, mdl_ids_fn fn, void *self)
     flush_run(&r);
 }
 
+void
+mdl_ids_missing(const mdl_ids *s, const mdl_ids *in, mdl_id_fn fn, void *self)
+{
+    size_t at;
+    for (size_t i = 0; i < s->n; i++) {
+        const mdl_ids_chunk *c = &s->chunks[i];
+        const mdl_ids_chunk *other = in->n == 0 ? NULL : find_chunk(in, c->key, &at);
+        for (unsigned w = 0; w < CHUNK_WORDS; w++) {
+            uint64_t left = c->bits[w] & ~(other == NULL ? 0 : other->bits[w]);
+            for (; left != 0; left &= left - 1)
+                fn(self, (c->key << CHUNK_BITS) + w * 64 + __builtin_ctzll(left));
+        }
+    }
+}
+
+size_t
+mdl_ids_bytes(const mdl_ids *s)
+{
+    return s->cap * sizeof(*s->chunks) + s->table_cap * sizeof(*s->table);
+}
+
 /* ---- to bytes ------------------------------------------------------------------------------------ */
 
 typedef struct encoder {

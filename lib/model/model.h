@@ -121,6 +121,10 @@ bool mdl_ids_has(const mdl_ids *s, int64_t id);
 /* Calls fn for each run of consecutive ids, ascending. */
 typedef void (*mdl_ids_fn)(void *self, int64_t lo, int64_t hi);
 void mdl_ids_runs(mdl_ids *s, mdl_ids_fn fn, void *self);
+/* Calls fn for each id of s that is not in `in`, in no order. */
+typedef void (*mdl_id_fn)(void *self, int64_t id);
+void mdl_ids_missing(const mdl_ids *s, const mdl_ids *in, mdl_id_fn fn, void *self);
+size_t mdl_ids_bytes(const mdl_ids *s); /* of memory */
 
 /*
  * Sets as bytes (docs/read-path.md): runs as differences in 7-bit groups, counted and checked. At most

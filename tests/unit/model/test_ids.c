@@ -262,10 +262,49 @@ test_windows(void **state)
     assert_true(mdl_window_start_ms(INT64_MAX) > INT64_MAX - 8 * hour);
 }
 
+typedef struct taken { /* of a difference */
+    plain *p;
+    const mdl_ids *without;
+} taken;
+
+static void
+take_id(void *self, int64_t id)
+{
+    taken *t = self;
+    assert_false(mdl_ids_has(t->without, id));
+    assert_false(t->p->has[id - t->p->base]); /* each once */
+    t->p->has[id - t->p->base] = true;
+    t->p->count++;
+}
+
+static void
+test_missing_are_those_of_one_that_the_other_lacks(void **state)
+{
+    (void)state;
+    static plain a, b, got;
+    test_random r = {31};
+    for (int round = 0; round < 30; round++) {
+        mdl_ids x, y;
+        a = b = got = (plain){.base = 5000};
+        mdl_ids_init(&x, &ps_malloc);
+        mdl_ids_init(&y, &ps_malloc);
+        assert_int_equal(random_adds(&r, &x, &a, (size_t)round), PS_OK);
+        assert_int_equal(random_adds(&r, &y, &b, (size_t)test_random_below(&r, 20)), PS_OK);
+        taken t = {&got, &y};
+        mdl_ids_missing(&x, &y, take_id, &t);
+        for (int64_t i = 0; i < SPAN; i++)
+            assert_int_equal(got.has[i], a.has[i] && !b.has[i]);
+        assert_true(mdl_ids_bytes(&x) >= x.count / 8);
+        mdl_ids_done(&x);
+        mdl_ids_done(&y);
+    }
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_missing_are_those_of_one_that_the_other_lacks),
         cmocka_unit_test(test_random_sets),     cmocka_unit_test(test_what_is_no_id_is_left_out),
         cmocka_unit_test(test_bytes_never_change), cmocka_unit_test(test_damage),
         cmocka_unit_test(test_hostile_bytes),   cmocka_unit_test(test_memory_runs_out),

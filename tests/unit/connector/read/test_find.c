@@ -189,7 +189,8 @@ test_limits(void **state)
         " _prom_catalog.get_or_create_series_id(jsonb_build_object('__name__', 'm1', 'i', i::text))"
         " FROM generate_series(1, 2000) i");
     read_match set = {&of_m1, 1};
-    read_finding what = {&set, 1, INT64_C(1700000000000), INT64_MAX, 0};
+    read_finding what = {
+        .sets = &set, .n_sets = 1, .from_ms = INT64_C(1700000000000), .to_ms = INT64_MAX};
     ps_buf all, some;
     ps_err err;
     ps_buf_init(&all, &ps_malloc);
@@ -277,7 +278,7 @@ test_damaged_sets_are_an_error(void **state)
     ps_err err;
     ps_buf out;
     read_match set = {&of_m1, 1};
-    read_finding what = {&set, 1, T0, T0, 0};
+    read_finding what = {.sets = &set, .n_sets = 1, .from_ms = T0, .to_ms = T0};
     read_source_config config = {.deadline_ns = INT64_MAX};
     begin(&w);
     put(1, 1, T0);

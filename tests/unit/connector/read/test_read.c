@@ -371,8 +371,9 @@ test_limits(void **state)
     begin(&w);
     read_store_free(w.store);
     w.set.query_index_max_bytes = 20000;
-    sql("SELECT _prom_catalog.get_or_create_series_id("
-        " jsonb_build_object('__name__', 'm', 'i', i::text)) s FROM generate_series(1, 1000) i");
+    sql("SELECT prom_api.create_metric('m'); INSERT INTO prom_data.m (time, value, series_id)"
+        " SELECT now(), 1, _prom_catalog.get_or_create_series_id("
+        " jsonb_build_object('__name__', 'm', 'i', i::text)) FROM generate_series(1, 1000) i");
     read_store_config sc = {.settings = &w.set,
                             .conninfo = server.conninfo,
                             .log = lg,
