@@ -29,7 +29,7 @@ BEGIN
                'get_metric_retention_period', 'label_cardinality', 'label_key_position', 'matcher',
                'get_metric_metadata', 'get_multiple_metric_metadata', 'is_stale_marker',
                'is_normal_nan', 'time_bucket', 'first', 'last', 'promql', 'promql_range',
-               'promql_explain', 'promql_explain_json', 'sum', 'avg')
+               'promql_explain', 'promql_explain_json', 'verify', 'sum', 'avg')
            OR n.nspname = 'prom_api' AND p.proname ~ '^histogram_'
            OR n.nspname = '_prom_ext' AND p.proname ~ '^histogram_(in|out|recv|send|add|sub|mul|div|eq|ne)$'
            OR n.nspname = '_prom_ext' AND p.provolatile <> 'v' AND p.proname IN (
@@ -37,7 +37,8 @@ BEGIN
                'labels_match', 'labels_contain', 'tag_ids', 'label_ids', 'block_parts', 'block_head', 'fresh_figures',
                'chunk_counts', 'prom_rate', 'prom_increase', 'prom_delta', 'vector_selector', 'series_alive',
                'ids_count', 'matching_series', 'block_without', 'canonical_selector')
-           OR n.nspname = '_prom_catalog' AND p.proname IN ('setting', 'longer', 'longest', 'held_period',
+           OR n.nspname = '_prom_ext' AND p.proname IN ('verify_table', 'ids_problem')
+           OR n.nspname = '_prom_catalog' AND p.proname IN ('verify_tables', 'verify_catalog', 'verify_figures', 'verify_names', 'partitions', 'setting', 'longer', 'longest', 'held_period',
                'retention_rules', 'base_period', 'series_classes', 'series_kept', 'generation', 'feed', 'follow',
                'chunk_width', 'metric_id', 'check_metric_schema', 'no_such_metric',
                'get_default_compression_setting', 'get_metric_compression_setting',

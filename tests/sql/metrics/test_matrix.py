@@ -15,20 +15,21 @@ CALLERS = {
             get_default_metric_retention_period get_metric_retention_period get_metric_metadata
             get_multiple_metric_metadata
             is_stale_marker is_normal_nan time_bucket first last promql promql_range
-            promql_explain promql_explain_json sum avg
+            promql_explain promql_explain_json sum avg verify
             histogram_count histogram_sum histogram_avg histogram_stddev histogram_stdvar histogram_quantile
             histogram_fraction histogram_buckets histogram_increase
         ps_tag: equals not_equals regexp_matches regexp_not_matches
         _prom_catalog: setting generation feed follow chunk_width metric_id check_metric_schema no_such_metric
             get_default_compression_setting get_metric_compression_setting longer longest held_period
             retention_rules base_period series_classes series_kept maintenance_steps first_hour observe
+            verify_tables verify_catalog verify_figures verify_names partitions
         _prom_ext: text_digest label_digest series_digest dist_key bucket block_parts label_set labels_match
             labels_contain
             histogram_in histogram_out histogram_recv histogram_send
             histogram_add histogram_sub histogram_mul histogram_div histogram_eq histogram_ne
             tag_ids label_ids fresh_figures chunk_counts block_head matching_series block_without
             canonical_selector
-            prom_rate prom_increase prom_delta vector_selector series_alive ids_count""",
+            prom_rate prom_increase prom_delta vector_selector series_alive ids_count verify_table ids_problem""",
     # what stores samples
     "prom_writer": """
         prom_api: create_metric
@@ -44,8 +45,7 @@ CALLERS = {
     "prom_modifier": """
         prom_api: delete_series
         _prom_catalog: delete_series_from_metric delete_series_rows check_metric_name feed_deleted patiently
-            void_generation erase_from erase_samples delete_series_of recount_erased
-            partitions""",
+            void_generation erase_from erase_samples delete_series_of recount_erased""",
     # what changes settings and drops metrics
     "prom_modifier prom_maintenance": """
         _prom_catalog: recount recount_presence""",
