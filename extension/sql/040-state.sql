@@ -54,6 +54,7 @@ LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
             WHEN 'retention_period' THEN '90 days'
             WHEN 'retention_grace' THEN '1 hour'
             WHEN 'retention_rules' THEN '100'
+            WHEN 'series_grace' THEN '12 hours'
             WHEN 'chunk_interval' THEN '8 hours'
             WHEN 'compression' THEN 'true'
             WHEN 'exemplars_per_series' THEN '100'

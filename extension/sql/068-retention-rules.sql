@@ -130,6 +130,10 @@ CREATE FUNCTION _prom_catalog.series_kept(p_metric_id int4)
 RETURNS TABLE (tenant_id int4, series_id int8, period interval)
 LANGUAGE plpgsql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    IF NOT EXISTS (SELECT FROM _prom_catalog.retention_rule)
+       AND NOT EXISTS (SELECT FROM _prom_catalog.retention_memory m WHERE m.kind = 's') THEN
+        RETURN;
+    END IF;
     RETURN QUERY
     WITH hit AS MATERIALIZED (
         SELECT x.series_id, _prom_catalog.longest(r.period) AS period, _prom_catalog.longest(r.held) AS held

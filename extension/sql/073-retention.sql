@@ -1,94 +1,230 @@
 -- What is too old goes.
+--
+-- Days at a time: a sample goes when its day (UTC) is over by its period, and up to a day more is kept; with
+-- periods below three days it is hours instead. A day's partition goes whole when the default period is over.
+-- What a longer period keeps of it is moved to block_far first, in a transaction of its own; the partition
+-- goes when nobody can have a snapshot from before that. Everywhere else rows are deleted, and rows that
+-- mix series which go with series which stay are rewritten under their id (src/block_erase.c). Metric by metric,
+-- for some seconds; what is left comes next, and a metric that fails stops no other.
 
--- What is older than its retention period goes: partitions whole, where no metric keeps its data
--- longer; otherwise, and in the other tables, by row. A row goes when its youngest sample is too old.
--- A period of 0 keeps for ever. Dropping is not MVCC: a query with a snapshot from before sees no rows
--- of that day any more. waiting: partitions whose lock was not to be had soon. Figures: a day that is
--- dropped whole is forgotten, days that lose rows are counted anew.
-CREATE FUNCTION _prom_catalog.apply_retention(OUT partitions int4, OUT waiting int4, OUT rows int8)
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET lock_timeout = '200ms' AS $$
+-- Partitions on their way out: what others keep of them has been moved, or is being moved.
+CREATE TABLE _prom_catalog.leaving_day (
+    day         date PRIMARY KEY,
+    next_metric int4,                              -- looked through are the metrics before it; NULL: not begun
+    block_id    int8 NOT NULL DEFAULT 0,           -- younger rows were not there when that began
+    rules       uuid,                              -- digest of the rules that it goes by
+    moved_at    timestamptz,                       -- when rows were moved; NULL: none, or not all yet
+    moved_by    xid8                               -- the last transaction that moved some
+);
+
+-- Up to where each metric has been looked through for rows to delete.
+CREATE TABLE _prom_catalog.retention_progress (
+    metric_id int4 PRIMARY KEY,
+    looked_at timestamptz NOT NULL,
+    all_at    timestamptz NOT NULL,                -- ... at all days, not only at those whose time had come
+    rules     uuid NOT NULL,                       -- digest of the rules that held then
+    block_id  int8 NOT NULL                        -- younger rows were not there
+);
+
+-- Samples from before this time are too old for a period.
+CREATE FUNCTION _prom_catalog.cutoff(p_period interval) RETURNS timestamptz
+LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+    SELECT CASE WHEN p_period = '0' THEN '-infinity'::timestamptz
+                ELSE date_trunc(CASE WHEN p_period < '3 days' THEN 'hour' ELSE 'day' END, now() - p_period) END
+$$;
+
+-- The same for a metric, without regard to selectors: of single tenants, and (NULL) of all others.
+CREATE FUNCTION _prom_catalog.base_cutoffs(p_metric_id int4) RETURNS TABLE (tenant_id int4, cutoff timestamptz)
+LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+    WITH own AS MATERIALIZED (
+        SELECT m.period, _prom_catalog.held_period('m', p_metric_id::text, m.period) AS held
+        FROM (SELECT (SELECT retention_period FROM _prom_catalog.metric WHERE id = p_metric_id)) m (period)
+    ), rules AS MATERIALIZED (
+        SELECT * FROM _prom_catalog.retention_rules() WHERE kind IN ('d', 't')
+    )
+    SELECT t.id, _prom_catalog.cutoff(_prom_catalog.longer(coalesce(own.period, t.period, d.period),
+                                                           coalesce(own.held, t.held, d.held)))
+    FROM own, rules d, (SELECT NULL::int4 AS id, NULL::interval AS period, NULL::interval AS held
+                        UNION ALL SELECT x.id, r.period, r.held FROM rules r JOIN _prom_catalog.tenant x ON x.name = r.key
+                                  WHERE r.kind = 't') t
+    WHERE d.kind = 'd'
+$$;
+
+-- A block without the series whose time has come: all of its samples are older than their cutoff (in ms), or
+-- than p_others for series that are not listed. Only erased is set where nothing goes, or nothing stays.
+CREATE FUNCTION _prom_ext.block_expire(data bytea, series int8[], cutoffs int8[], others int8,
+    OUT erased int8, OUT series_lo int8, OUT series_hi int8, OUT t_min timestamptz, OUT t_max timestamptz,
+    OUT n_series int4, OUT n_samples int4, OUT rest bytea)
+    AS 'MODULE_PATHNAME', 'block_expire' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 10000;
+
+CREATE FUNCTION _prom_catalog.time_ms(p_time timestamptz) RETURNS int8
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT CASE p_time WHEN '-infinity' THEN -9223372036854775808
+           ELSE floor(extract(epoch FROM p_time) * 1000) END::int8
+$$;
+
+-- ---- by row ----------------------------------------------------------------------------------------
+
+-- Deletes what is too old of one metric in one table. p_where narrows rows to partitions. Rows that were
+-- there at p_since (up to id p_block_id) are looked into only if a cutoff has passed them since then.
+CREATE FUNCTION _prom_catalog.expire_rows(p_metric_id int4, p_table text, p_where text, p_since timestamptz,
+                                          p_block_id int8, OUT rows int8, OUT days date[])
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET jit = off AS $$
+BEGIN
+    EXECUTE format($sql$
+        WITH base AS MATERIALIZED (
+            SELECT * FROM _prom_catalog.base_cutoffs($1)
+        ), class AS MATERIALIZED (
+            SELECT tenant_id, series_id, _prom_catalog.cutoff(period) AS cutoff FROM _prom_catalog.series_kept($1)
+        ), row AS MATERIALIZED (
+            SELECT b.t_min, b.dist_key, b.id, b.t_max, d.cutoff, c.ids, c.cutoffs,
+                   b.t_max < d.cutoff AND (c.ids IS NULL OR b.t_max < c.first) AS whole,
+                   c.ids IS NOT NULL AND (b.id > $3 AND b.t_max < greatest(d.cutoff, c.last) OR c.passed
+                       OR b.t_max < d.cutoff AND b.t_max >= d.cutoff - ($2)) AS part
+            FROM _prom_data.%1$I b
+            CROSS JOIN LATERAL (SELECT coalesce((SELECT x.cutoff FROM base x WHERE x.tenant_id = b.tenant_id),
+                                                (SELECT x.cutoff FROM base x WHERE x.tenant_id IS NULL)) AS cutoff) d
+            CROSS JOIN LATERAL (
+                SELECT array_agg(x.series_id ORDER BY x.series_id) AS ids,
+                       array_agg(_prom_catalog.time_ms(x.cutoff) ORDER BY x.series_id) AS cutoffs,
+                       min(x.cutoff) AS first, max(x.cutoff) AS last,
+                       bool_or(b.t_max < x.cutoff AND b.t_max >= x.cutoff - ($2)) AS passed
+                FROM class x WHERE x.tenant_id = b.tenant_id AND x.series_id BETWEEN b.series_lo AND b.series_hi) c
+            WHERE b.metric_id = $1 AND %2$s
+              AND b.t_max < (SELECT max(x.cutoff) FROM (SELECT cutoff FROM base UNION ALL SELECT cutoff FROM class) x)
+        ), hit AS MATERIALIZED (
+            SELECT r.t_min, r.dist_key, r.id, NULL::int8 AS lo, NULL::int8 AS hi, NULL::timestamptz AS first,
+                   NULL::timestamptz AS last, NULL::int4 AS n_series, NULL::int4 AS n_samples, NULL::bytea AS rest
+            FROM row r WHERE r.whole
+            UNION ALL
+            SELECT r.t_min, r.dist_key, r.id, w.series_lo, w.series_hi, w.t_min, w.t_max, w.n_series, w.n_samples, w.rest
+            FROM row r JOIN _prom_data.%1$I b ON (b.metric_id, b.t_min, b.dist_key, b.id) = ($1, r.t_min, r.dist_key, r.id),
+                 LATERAL _prom_ext.block_expire(b.data, r.ids, r.cutoffs, _prom_catalog.time_ms(r.cutoff)) w
+            WHERE r.part AND NOT r.whole AND w.erased > 0 AND %2$s
+        ), gone AS (
+            DELETE FROM _prom_data.%1$I b USING hit h
+            WHERE (b.metric_id, b.t_min, b.dist_key, b.id) = ($1, h.t_min, h.dist_key, h.id) AND %2$s
+            RETURNING b.tableoid AS table_id, b.id, b.tenant_id, b.metric_id, b.dist_key, b.level, b.kind, b.format,
+                      h.lo, h.hi, h.first, h.last, h.n_series, h.n_samples, h.rest, b.t_min
+        ), put AS (
+            INSERT INTO _prom_data.%1$I (id, tenant_id, metric_id, dist_key, level, kind, format, series_lo,
+                                         series_hi, t_min, t_max, n_series, n_samples, data)
+            SELECT id, tenant_id, metric_id, dist_key, level, kind, format, lo, hi, first, last, n_series, n_samples,
+                   rest FROM gone WHERE n_samples > 0
+        ), vacuum AS (
+            INSERT INTO _prom_catalog.vacuum_queue (table_name, frozen)
+            SELECT DISTINCT c.relname, false FROM gone JOIN pg_class c ON c.oid = gone.table_id ON CONFLICT DO NOTHING
+        )
+        SELECT count(*), array_agg(DISTINCT t_min::date) FROM gone$sql$, p_table, p_where)
+    INTO rows, days USING p_metric_id, coalesce(now() - p_since, '0') + '2 days'::interval,
+        coalesce(p_block_id, 0);
+END $$;
+
+-- Everything of one metric, but for partitions that go as a whole (before p_first_day). Of sealed days those are
+-- looked at over which a cutoff has passed since the last time; all of them once a week, for late samples.
+CREATE FUNCTION _prom_catalog.expire_metric(p_metric_id int4, p_first_day timestamptz, p_rules uuid,
+                                            p_block_id int8) RETURNS int8
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
-    v_default timestamptz := coalesce(
-        now() - nullif(_prom_catalog.setting('retention_period')::interval, '0'), '-infinity');
-    v_own int4[];                                 -- metrics with a period of their own
-    v_oldest timestamptz;                         -- nobody keeps what is older than this
-    v_part record;
-    v_table text;
-    v_metric record;
+    v_last record;
     v_gone record;
-    v_metrics int4[] := '{}';                     -- metrics and days that have lost rows
-    v_days date[] := '{}';
+    v_target record;
+    v_rows int8 := 0;
+    v_touched date[] := '{}';
+    v_metrics int4[];
+    v_cutoffs CONSTANT timestamptz[] := ARRAY(
+        SELECT cutoff FROM _prom_catalog.base_cutoffs(p_metric_id)
+        UNION SELECT _prom_catalog.cutoff(period) FROM _prom_catalog.series_kept(p_metric_id));
 BEGIN
-    partitions := 0; waiting := 0; rows := 0;
-    IF NOT _prom_catalog.maintenance_lock() THEN
-        RETURN;
-    END IF;
-    SELECT array_agg(id ORDER BY id),
-           least(v_default, min(coalesce(now() - nullif(retention_period, '0'), '-infinity')))
-    INTO v_own, v_oldest
-    FROM _prom_catalog.metric WHERE retention_period IS NOT NULL;
-
-    FOR v_part IN SELECT p.day, p.table_name FROM _prom_catalog.partitions() p
-                  WHERE p.day + '1 day'::interval <= v_oldest ORDER BY 1 LIMIT 30 LOOP
-        BEGIN
-            EXECUTE format('DROP TABLE _prom_data.%I', v_part.table_name);
-            partitions := partitions + 1;
-            SELECT * INTO v_gone FROM _prom_catalog.forget_sealed_day(v_part.day::date);
-            v_metrics := v_metrics || v_gone.metrics;
-            v_days := v_days || v_gone.days;
-            RAISE LOG 'promscale retention: dropped _prom_data.%', v_part.table_name;
-        EXCEPTION WHEN lock_not_available THEN
-            waiting := waiting + 1;
-        END;
+    SELECT looked_at, all_at, block_id INTO v_last FROM _prom_catalog.retention_progress
+        WHERE metric_id = p_metric_id AND rules = p_rules AND all_at > now() - '7 days'::interval;
+    FOR v_target IN
+        SELECT t AS name, 'true' AS part FROM unnest('{merged,block_far}'::text[]) t
+        UNION ALL
+        SELECT 'block', format('b.t_min >= %L AND b.t_min < %L', d.day, d.day + 1)
+        FROM (SELECT DISTINCT day FROM _prom_catalog.metric_day
+              WHERE metric_id = p_metric_id AND sealed_rows > 0 AND day >= p_first_day) d
+        WHERE EXISTS (SELECT FROM unnest(v_cutoffs) c (cutoff) WHERE d.day < c.cutoff
+                      AND (v_last.looked_at IS NULL OR d.day + '2 days'::interval >= c.cutoff - (now() - v_last.looked_at)))
+    LOOP
+        SELECT * INTO v_gone FROM _prom_catalog.expire_rows(p_metric_id, v_target.name, v_target.part,
+                                                            v_last.looked_at, v_last.block_id);
+        v_rows := v_rows + v_gone.rows;
+        v_touched := v_touched || coalesce(v_gone.days, '{}');
     END LOOP;
-
-    FOREACH v_table IN ARRAY ARRAY['fresh', 'merged', 'block_far'] LOOP
-        SELECT * INTO v_gone FROM _prom_catalog.erase_rows(v_table, format('t_max < %L', v_oldest));
-        rows := rows + v_gone.rows;
-        v_metrics := v_metrics || v_gone.metrics;
-        v_days := v_days || v_gone.days;
-    END LOOP;
-    DELETE FROM _prom_data.exemplar x
-    WHERE x.time < coalesce((SELECT coalesce(now() - nullif(m.retention_period, '0'), '-infinity')
-                             FROM _prom_catalog.metric m
-                             WHERE m.id = x.metric_id AND m.retention_period IS NOT NULL), v_default);
-    -- inside what somebody keeps: literal times, so that only old partitions are looked at
-    FOREACH v_table IN ARRAY ARRAY['merged', 'block_far', 'block'] LOOP
-        FOR v_metric IN SELECT id, now() - retention_period AS cutoff FROM _prom_catalog.metric
-                        WHERE id = ANY (v_own) AND nullif(retention_period, '0') IS NOT NULL
-                        UNION ALL SELECT NULL, v_default WHERE v_default > v_oldest LOOP
-            SELECT * INTO v_gone FROM _prom_catalog.erase_rows(v_table, format(
-                't_min < %1$L AND t_max < %1$L AND metric_id ', v_metric.cutoff)
-                || coalesce('= ' || v_metric.id, format('<> ALL (%L::int4[])', v_own)));
-            rows := rows + v_gone.rows;
-            v_metrics := v_metrics || v_gone.metrics;
-            v_days := v_days || v_gone.days;
-        END LOOP;
-    END LOOP;
-    IF cardinality(v_metrics) > 0 THEN
-        PERFORM _prom_catalog.correct_figures(NULL, v_metrics, v_days);
-        PERFORM _prom_catalog.correct_presence(v_metrics, v_days);
+    IF cardinality(v_touched) > 0 THEN
+        v_metrics := array_fill(p_metric_id, ARRAY[cardinality(v_touched)]);
+        PERFORM _prom_catalog.correct_figures(NULL, v_metrics, v_touched);
+        PERFORM _prom_catalog.correct_presence(v_metrics, v_touched);
     END IF;
-    IF rows > 0 THEN
-        RAISE LOG 'promscale retention: deleted % rows', rows;
-    END IF;
+    INSERT INTO _prom_catalog.retention_progress AS p (metric_id, looked_at, all_at, rules, block_id)
+        VALUES (p_metric_id, now(), coalesce(v_last.all_at, now()), p_rules, p_block_id)
+        ON CONFLICT (metric_id) DO UPDATE SET looked_at = excluded.looked_at, all_at = excluded.all_at,
+            rules = excluded.rules, block_id = excluded.block_id;
+    RETURN v_rows;
 END $$;
 
--- Deletes rows of one table; says how many, and of which metrics and days the figures have changed.
-CREATE FUNCTION _prom_catalog.erase_rows(p_table text, p_condition text, OUT rows int8, OUT metrics int4[],
-                                         OUT days date[])
-LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+-- ---- whole days ------------------------------------------------------------------------------------
+
+-- The metrics that have rows in a day's partition, from p_from on.
+CREATE FUNCTION _prom_catalog.metrics_of_day(p_day timestamptz, p_from int4) RETURNS SETOF int4
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_metric int4;
+    v_from int8 := p_from;
 BEGIN
-    EXECUTE format('WITH gone AS (DELETE FROM _prom_data.%I WHERE %s RETURNING metric_id, t_min),'
-                   ' days AS (SELECT DISTINCT metric_id, t_min::date AS day FROM gone WHERE %L <> ''fresh'')'
-                   ' SELECT (SELECT count(*) FROM gone), array_agg(metric_id), array_agg(day) FROM days',
-                   p_table, p_condition, p_table) INTO rows, metrics, days;
+    LOOP -- each time a probe of the key
+        EXECUTE format('SELECT metric_id FROM _prom_data.block WHERE metric_id >= $1 AND t_min >= %L AND t_min < %L'
+                       ' ORDER BY metric_id LIMIT 1', p_day, p_day + '1 day'::interval)
+            INTO v_metric USING least(v_from, 2147483647)::int4;
+        EXIT WHEN v_metric IS NULL OR v_from > 2147483647;
+        RETURN NEXT v_metric;
+        v_from := v_metric::int8 + 1;
+    END LOOP;
 END $$;
+
+-- Moves the rows of a metric that are to be kept from a day's partition to block_far. Ids and all else stay,
+-- so nobody sees a difference: a snapshot sees them here or there.
+CREATE FUNCTION _prom_catalog.move_kept(p_day timestamptz, p_metric_id int4) RETURNS int8
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_n int8;
+BEGIN
+    EXECUTE format($sql$
+        WITH base AS MATERIALIZED (
+            SELECT * FROM _prom_catalog.base_cutoffs($1)
+        ), class AS MATERIALIZED (
+            SELECT tenant_id, series_id, _prom_catalog.cutoff(period) AS cutoff FROM _prom_catalog.series_kept($1)
+        ), gone AS (
+            DELETE FROM _prom_data.block b
+            WHERE b.metric_id = $1 AND b.t_min >= %1$L AND b.t_min < %2$L
+              AND (b.t_max >= coalesce((SELECT x.cutoff FROM base x WHERE x.tenant_id = b.tenant_id),
+                                       (SELECT x.cutoff FROM base x WHERE x.tenant_id IS NULL))
+                   OR EXISTS (SELECT FROM class x WHERE x.tenant_id = b.tenant_id
+                              AND x.series_id BETWEEN b.series_lo AND b.series_hi AND b.t_max >= x.cutoff))
+            RETURNING id, tenant_id, metric_id, dist_key, level, kind, format, series_lo, series_hi, t_min, t_max,
+                      n_series, n_samples, data
+        )
+        INSERT INTO _prom_data.block_far (id, tenant_id, metric_id, dist_key, level, kind, format, series_lo,
+                                          series_hi, t_min, t_max, n_series, n_samples, data)
+        SELECT * FROM gone$sql$, p_day, p_day + '1 day'::interval) USING p_metric_id;
+    GET DIAGNOSTICS v_n = ROW_COUNT;
+    RETURN v_n;
+END $$;
+
+-- True if no reader here or on a standby that tells us can have a snapshot from before this transaction's end.
+CREATE FUNCTION _prom_catalog.all_have_seen(p_xid xid8) RETURNS bool
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT NOT EXISTS (SELECT FROM pg_stat_activity
+                       WHERE pid <> pg_backend_pid()
+                         AND coalesce(age(backend_xmin) >= age(p_xid::xid),
+                                      NOT pg_has_role('pg_read_all_stats', 'USAGE') AND backend_type = 'client backend')
+                         AND (datid IS NULL OR datid = (SELECT oid FROM pg_database WHERE datname = current_database())))
+       AND NOT EXISTS (SELECT FROM pg_replication_slots WHERE active AND age(xmin) >= age(p_xid::xid))
+$$;
 
 -- A day's partition has gone. What is left of the day lies in other tables; metrics that have any there
--- are returned, to be counted anew. Which series lived is forgotten with the day: erasing its other rows
--- follows.
+-- are returned, to be counted anew. Which series lived is forgotten with the day.
 CREATE FUNCTION _prom_catalog.forget_sealed_day(p_day date, OUT metrics int4[], OUT days date[])
 LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 BEGIN
@@ -98,8 +234,264 @@ BEGIN
     UPDATE _prom_catalog.metric_day
         SET sealed_rows = 0, sealed_hours = 0, sealed_samples = 0, sealed_bytes = 0 WHERE day = p_day;
     SELECT array_agg(f.metric_id), array_agg(p_day) INTO metrics, days
-    FROM (SELECT DISTINCT metric_id FROM _prom_data.block_far
+    FROM (SELECT metric_id FROM _prom_data.block_far
+          WHERE t_min >= p_day::timestamptz AND t_min < (p_day + 1)::timestamptz
+          UNION SELECT metric_id FROM _prom_data.merged
           WHERE t_min >= p_day::timestamptz AND t_min < (p_day + 1)::timestamptz) f;
+END $$;
+
+-- True if something of the metric may be kept longer than the default says, or shorter.
+CREATE FUNCTION _prom_catalog.has_rules(p_metric_id int4) RETURNS bool
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM _prom_catalog.metric WHERE id = p_metric_id AND retention_period IS NOT NULL)
+        OR EXISTS (SELECT FROM _prom_catalog.retention_memory WHERE kind = 'm' AND key = p_metric_id::text)
+        OR EXISTS (SELECT FROM _prom_catalog.retention_memory WHERE kind IN ('s', 't'))
+        OR EXISTS (SELECT FROM _prom_catalog.retention_rule) OR EXISTS (SELECT FROM _prom_catalog.tenant_retention);
+END $$;
+
+-- Moves what is kept of a day, for as long as there is time. moved: how many rows; done: all of them, as of
+-- these rules, and none has come meanwhile.
+CREATE FUNCTION _prom_catalog.move_day(p_day timestamptz, p_rules uuid, p_until timestamptz, OUT moved int8,
+                                       OUT failed int4, OUT done bool)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+    v_leaving _prom_catalog.leaving_day;
+    v_next int4 := -2147483648;
+    v_block_id int8;
+    v_metric int4;
+BEGIN
+    moved := 0; failed := 0; done := true;
+    SELECT last_value INTO v_block_id FROM _prom_data.block_id_seq;
+    SELECT * INTO v_leaving FROM _prom_catalog.leaving_day WHERE day = p_day::date;
+    IF v_leaving.next_metric IS NOT NULL AND v_leaving.rules = p_rules THEN
+        v_next := v_leaving.next_metric;
+        v_block_id := v_leaving.block_id;
+    END IF;
+    FOR v_metric IN SELECT _prom_catalog.metrics_of_day(p_day, v_next) LOOP
+        CONTINUE WHEN NOT _prom_catalog.has_rules(v_metric);
+        IF clock_timestamp() > p_until AND moved > 0 THEN
+            done := false;
+            v_next := v_metric;
+            EXIT;
+        END IF;
+        BEGIN
+            moved := moved + _prom_catalog.move_kept(p_day, v_metric);
+        EXCEPTION WHEN OTHERS THEN
+            failed := failed + 1;
+            PERFORM _prom_catalog.note_expiry_error(v_metric, SQLERRM);
+        END;
+    END LOOP;
+    IF done THEN
+        v_next := NULL;
+        EXECUTE format('SELECT NOT EXISTS (SELECT FROM _prom_data.block WHERE id > $1 AND t_min >= %L AND t_min < %L)',
+                       p_day, p_day + '1 day'::interval) INTO done USING v_block_id;
+    END IF;
+    UPDATE _prom_catalog.leaving_day SET next_metric = v_next, rules = p_rules, block_id = v_block_id,
+        moved_by = CASE WHEN moved > 0 THEN pg_current_xact_id() ELSE moved_by END,
+        moved_at = CASE WHEN moved > 0 OR moved_at IS NULL AND moved_by IS NOT NULL
+                        THEN CASE WHEN done THEN now() END ELSE moved_at END
+        WHERE day = p_day::date;
+END $$;
+
+-- One partition whose default period is over. p_others: somebody keeps something longer. outcome: dropped,
+-- moved (all that is kept has been moved: it waits for readers), waiting (for a lock), more (time is up).
+CREATE FUNCTION _prom_catalog.retire_partition(p_day timestamptz, p_table name, p_others bool, p_rules uuid,
+                                               p_until timestamptz, OUT outcome text, OUT failed int4)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET lock_timeout = '200ms' AS $$
+DECLARE
+    v_day CONSTANT date := p_day::date;
+    v_leaving _prom_catalog.leaving_day;
+    r record;
+BEGIN
+    failed := 0;
+    INSERT INTO _prom_catalog.leaving_day (day) VALUES (v_day) ON CONFLICT DO NOTHING;
+    SELECT * INTO v_leaving FROM _prom_catalog.leaving_day WHERE day = v_day;
+    IF v_leaving.moved_at > now() - '1 hour'::interval OR NOT _prom_catalog.all_have_seen(v_leaving.moved_by)
+                                                          AND v_leaving.moved_at IS NOT NULL THEN
+        outcome := 'moved';
+        RETURN;
+    END IF;
+    IF p_others THEN
+        SELECT * INTO r FROM _prom_catalog.move_day(p_day, p_rules, p_until);
+        failed := r.failed;
+        outcome := CASE WHEN NOT r.done THEN 'more' WHEN r.failed > 0 THEN 'waiting' WHEN r.moved > 0 THEN 'moved' END;
+        SELECT * INTO v_leaving FROM _prom_catalog.leaving_day WHERE day = v_day;
+        IF outcome IS NULL AND v_leaving.moved_at = now() THEN
+            outcome := 'moved';
+        END IF;
+        IF outcome IS NOT NULL THEN
+            RETURN;
+        END IF;
+    END IF;
+    BEGIN
+        EXECUTE format('DROP TABLE _prom_data.%I', p_table);
+    EXCEPTION WHEN lock_not_available THEN
+        outcome := 'waiting';
+        RETURN;
+    END;
+    DELETE FROM _prom_catalog.leaving_day WHERE day = v_day;
+    SELECT * INTO r FROM _prom_catalog.forget_sealed_day(v_day);
+    IF cardinality(r.metrics) > 0 THEN
+        PERFORM _prom_catalog.correct_figures(NULL, r.metrics, r.days);
+        PERFORM _prom_catalog.correct_presence(r.metrics, r.days);
+    END IF;
+    RAISE LOG 'promscale retention: dropped _prom_data.%', p_table;
+    outcome := 'dropped';
+END $$;
+
+-- ---- all of it -------------------------------------------------------------------------------------
+
+-- A metric that could not be worked on; negative ids are not of blocks.
+CREATE FUNCTION _prom_catalog.note_expiry_error(p_metric_id int4, p_message text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE WARNING 'promscale retention: metric %: %', p_metric_id, p_message;
+    INSERT INTO _prom_catalog.maintenance_error (block_id, metric_id, level, t_min, step, message)
+        VALUES (-1099511627776 - p_metric_id, p_metric_id, 2, '-infinity', 'retention', p_message)
+        ON CONFLICT (block_id) DO UPDATE SET message = excluded.message, noted_at = now();
+END $$;
+
+-- What decides which days may go whole, and who is looked at; of all periods that hold or are held.
+CREATE FUNCTION _prom_catalog.retention_bounds(OUT default_period interval, OUT longest interval, OUT shortest interval,
+                                               OUT rules uuid, OUT all_rules uuid)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET IntervalStyle = 'postgres' AS $$
+    WITH r AS MATERIALIZED (SELECT * FROM _prom_catalog.retention_rules()),
+    p AS (SELECT period FROM r UNION ALL SELECT held FROM r
+          UNION ALL SELECT retention_period FROM _prom_catalog.metric WHERE retention_period IS NOT NULL
+          UNION ALL SELECT m.period FROM _prom_catalog.retention_memory m WHERE m.kind = 'm'
+          UNION ALL SELECT m.held FROM _prom_catalog.retention_memory m WHERE m.kind = 'm' AND m.held_until > now())
+    SELECT (SELECT _prom_catalog.longer(period, held) FROM r WHERE kind = 'd'),
+           (SELECT _prom_catalog.longest(period) FROM p), (SELECT min(nullif(period, '0')) FROM p),
+           md5((SELECT string_agg(concat_ws('|', kind, key, coalesce(period::text, '-'), coalesce(held::text, '-')), E'\n'
+                                  ORDER BY kind, key) FROM r))::uuid,
+           md5(concat_ws('|', (SELECT string_agg(concat_ws('|', id, retention_period::text), E'\n' ORDER BY id)
+                               FROM _prom_catalog.metric WHERE retention_period IS NOT NULL),
+                              (SELECT string_agg(concat_ws('|', kind, key, period::text, held::text, held_until > now()), E'\n'
+                                                 ORDER BY kind, key) FROM _prom_catalog.retention_memory),
+                              (SELECT string_agg(concat_ws('|', kind, key, period::text, held::text), E'\n'
+                                                 ORDER BY kind, key) FROM r)))::uuid
+$$;
+
+-- waiting: partitions whose lock was not to be had soon. leaving: partitions that wait for readers. failed:
+-- metrics with an error. more: there was not enough time.
+CREATE FUNCTION _prom_catalog.apply_retention(p_force bool DEFAULT false, OUT partitions int4, OUT waiting int4,
+                                              OUT leaving int4, OUT rows int8, OUT failed int4, OUT more bool)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET lock_timeout = '200ms' AS $$
+DECLARE
+    v_until CONSTANT timestamptz := clock_timestamp() + CASE WHEN p_force THEN '1 min' ELSE '2 s' END::interval;
+    v_bounds record;
+    v_cutoff timestamptz;
+    v_part record;
+    v_one record;
+    v_metric record;
+    v_block_id int8;
+    v_n int8;
+BEGIN
+    partitions := 0; waiting := 0; leaving := 0; rows := 0; failed := 0; more := false;
+    IF NOT _prom_catalog.maintenance_lock() THEN
+        RETURN;
+    END IF;
+    PERFORM _prom_catalog.note_retention();
+    SELECT * INTO v_bounds FROM _prom_catalog.retention_bounds();
+    v_cutoff := _prom_catalog.cutoff(v_bounds.default_period);
+
+    FOR v_part IN SELECT p.day, p.table_name FROM _prom_catalog.partitions() p
+                  WHERE p.day + '1 day'::interval <= v_cutoff ORDER BY 1 LOOP
+        IF clock_timestamp() > v_until OR partitions >= 30 THEN
+            more := true;
+            EXIT;
+        END IF;
+        SELECT * INTO v_one FROM _prom_catalog.retire_partition(
+            v_part.day, v_part.table_name, v_bounds.longest <> v_bounds.default_period, v_bounds.all_rules, v_until);
+        failed := failed + v_one.failed;
+        CASE v_one.outcome
+            WHEN 'dropped' THEN partitions := partitions + 1;
+            WHEN 'moved' THEN leaving := leaving + 1;
+            WHEN 'waiting' THEN waiting := waiting + 1;
+            ELSE more := true;
+        END CASE;
+    END LOOP;
+
+    -- fresh rows mix metrics: those are deleted that nobody keeps, the others after the next fold
+    DELETE FROM _prom_data.fresh WHERE t_max < _prom_catalog.cutoff(v_bounds.longest);
+    GET DIAGNOSTICS v_n = ROW_COUNT;
+    rows := rows + v_n;
+    SELECT last_value INTO v_block_id FROM _prom_data.block_id_seq;
+    FOR v_metric IN SELECT * FROM _prom_catalog.metrics_to_expire(
+                        coalesce(_prom_catalog.cutoff(v_bounds.shortest), '-infinity'), v_cutoff, p_force, v_bounds.rules) LOOP
+        IF clock_timestamp() > v_until THEN
+            more := true;
+            EXIT;
+        END IF;
+        BEGIN
+            rows := rows + _prom_catalog.expire_metric(v_metric.metric_id, v_cutoff, v_metric.rules, v_block_id);
+        EXCEPTION WHEN OTHERS THEN
+            failed := failed + 1;
+            PERFORM _prom_catalog.note_expiry_error(v_metric.metric_id, SQLERRM);
+        END;
+    END LOOP;
+    PERFORM _prom_catalog.expire_exemplars();
+    IF rows > 0 THEN
+        RAISE LOG 'promscale retention: deleted or rewrote % rows', rows;
+    END IF;
+END $$;
+
+-- The metrics that may have rows to delete: their oldest day is older than the shortest period there is, and
+-- they were not looked through since the last hour or (periods of days) midnight by the same rules.
+CREATE FUNCTION _prom_catalog.metrics_to_expire(p_oldest timestamptz, p_default timestamptz, p_force bool, p_rules uuid)
+RETURNS TABLE (metric_id int4, rules uuid)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET IntervalStyle = 'postgres' AS $$
+DECLARE
+    v_at int4 := -2147483648;
+    v_day date;
+    v_own interval;
+    v_selectors CONSTANT bool := EXISTS (SELECT FROM _prom_catalog.retention_rules() r WHERE r.kind <> 'd');
+BEGIN
+    LOOP -- each time a probe of the key: a metric and its oldest day
+        SELECT d.metric_id, d.day INTO metric_id, v_day FROM _prom_catalog.metric_day d
+            WHERE d.metric_id > v_at ORDER BY d.metric_id, d.day LIMIT 1;
+        EXIT WHEN NOT FOUND;
+        v_at := metric_id;
+        CONTINUE WHEN v_day::timestamptz >= p_oldest;
+        SELECT m.retention_period INTO v_own FROM _prom_catalog.metric m WHERE m.id = v_at;
+        CONTINUE WHEN v_own IS NULL AND NOT v_selectors AND v_day::timestamptz >= p_default;
+        rules := md5(p_rules::text || coalesce(v_own::text, '-')
+                     || coalesce(_prom_catalog.held_period('m', v_at::text, v_own)::text, '-'))::uuid;
+        CONTINUE WHEN NOT p_force AND EXISTS (
+            SELECT FROM _prom_catalog.retention_progress p
+            WHERE p.metric_id = v_at AND p.rules = metrics_to_expire.rules
+              AND p.looked_at >= date_trunc(CASE WHEN p_oldest > now() - '3 days'::interval THEN 'hour' ELSE 'day' END, now()));
+        RETURN NEXT;
+    END LOOP;
+END $$;
+
+-- Exemplars go with the samples of their series. They are few.
+CREATE FUNCTION _prom_catalog.expire_exemplars() RETURNS int8
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_metric int4 := -2147483648;
+    v_n int8;
+    v_all int8 := 0;
+BEGIN
+    LOOP
+        SELECT metric_id INTO v_metric FROM _prom_data.exemplar WHERE metric_id > v_metric ORDER BY metric_id LIMIT 1;
+        EXIT WHEN NOT FOUND;
+        WITH base AS MATERIALIZED (
+            SELECT * FROM _prom_catalog.base_cutoffs(v_metric)
+        ), class AS MATERIALIZED (
+            SELECT tenant_id, series_id, _prom_catalog.cutoff(period) AS cutoff FROM _prom_catalog.series_kept(v_metric)
+        )
+        DELETE FROM _prom_data.exemplar x
+        WHERE x.metric_id = v_metric
+          AND x.time < coalesce((SELECT c.cutoff FROM class c WHERE c.series_id = x.series_id),
+                                (SELECT b.cutoff FROM base b WHERE b.tenant_id = x.tenant_id),
+                                (SELECT b.cutoff FROM base b WHERE b.tenant_id IS NULL));
+        GET DIAGNOSTICS v_n = ROW_COUNT;
+        v_all := v_all + v_n;
+    END LOOP;
+    RETURN v_all;
 END $$;
 
 CREATE FUNCTION _prom_catalog.step_retention(p_force bool, OUT outcome text, OUT detail text, OUT next_in interval,
@@ -108,10 +500,11 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     r record;
 BEGIN
-    SELECT * INTO r FROM _prom_catalog.apply_retention();
-    outcome := 'done';
-    detail := format('%s partitions dropped, %s waiting, %s rows deleted', r.partitions, r.waiting, r.rows);
-    next_in := CASE WHEN r.waiting > 0 THEN '1 min'::interval END;
+    SELECT * INTO r FROM _prom_catalog.apply_retention(p_force);
+    outcome := CASE WHEN r.more THEN 'more' ELSE 'done' END;
+    detail := format('%s partitions dropped, %s waiting for locks, %s for readers, %s rows deleted, %s metrics failed',
+                     r.partitions, r.waiting, r.leaving, r.rows, r.failed);
+    next_in := CASE WHEN r.waiting > 0 OR r.more THEN '1 min'::interval END;
 END $$;
 
 REVOKE ALL ON FUNCTION _prom_catalog.apply_retention, _prom_catalog.step_retention FROM PUBLIC;

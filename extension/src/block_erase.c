@@ -1,5 +1,6 @@
 /*
- * block_erase.c - _prom_ext.block_without(): a block without the samples of some series in a range of time.
+ * block_erase.c - _prom_ext.block_without(): a block without the samples of some series in a range of time;
+ * _prom_ext.block_expire(): without the series that are too old.
  *
  * A function of bytes alone, so that it may run wherever the row lies. What remains keeps its level, kind
  * and form, so that it stands in the row's place and nothing else changes: the same samples win as before.
@@ -25,7 +26,9 @@ typedef struct eraser {
     blk_meta meta;
     const int64 *ids; /* ascending */
     size_t n_ids;
-    int64 from_ms, to_ms; /* inclusive */
+    int64 from_ms, to_ms;   /* inclusive */
+    const int64 *cutoffs;   /* of ids, if series go by age: where the whole block is older */
+    int64 others_cutoff_ms; /* of series that are not among ids */
     int64 *t_ms, *start_ms;
     double *values;
     const hst_hist **histograms;
@@ -35,8 +38,9 @@ typedef struct eraser {
 
 /* ---- what goes ---------------------------------------------------------------------------------------- */
 
-static bool
-is_named(const eraser *e, int64 id)
+/* The place of a series among ids, or n_ids. */
+static size_t
+place_of(const eraser *e, int64 id)
 {
     size_t lo = 0, hi = e->n_ids;
 
@@ -47,13 +51,17 @@ is_named(const eraser *e, int64 id)
         else
             hi = mid;
     }
-    return lo < e->n_ids && e->ids[lo] == id;
+    return lo < e->n_ids && e->ids[lo] == id ? lo : e->n_ids;
 }
 
 static bool
 loses(const eraser *e, const blk_series *s)
 {
-    return s->t_first_ms <= e->to_ms && s->t_last_ms >= e->from_ms && is_named(e, s->series_id);
+    size_t at = place_of(e, s->series_id);
+
+    if (e->cutoffs != NULL)
+        return e->meta.t_max_ms < (at < e->n_ids ? e->cutoffs[at] : e->others_cutoff_ms);
+    return s->t_first_ms <= e->to_ms && s->t_last_ms >= e->from_ms && at < e->n_ids;
 }
 
 static void
@@ -195,14 +203,20 @@ write_flush(eraser *e, ps_buf *out, blk_meta *ret)
 
 /* ---- the function -------------------------------------------------------------------------------------- */
 
-static void
-read_ids(eraser *e, ArrayType *array)
+static const int64 *
+read_list(ArrayType *array, const char *name, size_t *ret_n)
 {
     if (ARR_NDIM(array) > 1 || ARR_ELEMTYPE(array) != INT8OID || array_contains_nulls(array))
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                        errmsg("series must be a plain list of ids")));
-    e->ids = (const int64 *)ARR_DATA_PTR(array);
-    e->n_ids = ARR_NDIM(array) == 0 ? 0 : (size_t)ARR_DIMS(array)[0];
+                        errmsg("%s must be a plain list of numbers", name)));
+    *ret_n = ARR_NDIM(array) == 0 ? 0 : (size_t)ARR_DIMS(array)[0];
+    return (const int64 *)ARR_DATA_PTR(array);
+}
+
+static void
+read_ids(eraser *e, ArrayType *array)
+{
+    e->ids = read_list(array, "series", &e->n_ids);
     for (size_t i = 1; i < e->n_ids; i++) {
         if (e->ids[i - 1] >= e->ids[i])
             ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -247,42 +261,76 @@ put_rest(const blk_meta *m, ps_buf *out, Datum *values, bool *nulls)
     values[7] = PointerGetDatum(copy);
 }
 
-/* (data, series, from_ms, to_ms) -> (erased, series_lo, series_hi, t_min, t_max, n_series, n_samples, rest);
- * all but erased NULL where nothing is erased or nothing is left. */
-PG_FUNCTION_INFO_V1(block_without);
-Datum
-block_without(PG_FUNCTION_ARGS)
+/* (erased, series_lo, series_hi, t_min, t_max, n_series, n_samples, rest); all but erased NULL where nothing
+ * is erased or nothing is left. The memory context is one of its own, which goes. */
+static Datum
+erase(FunctionCallInfo fcinfo, eraser *e, MemoryContext caller)
 {
+    MemoryContext context = CurrentMemoryContext;
     TupleDesc desc;
     Datum values[COLUMNS] = {0};
     bool nulls[COLUMNS] = {false, true, true, true, true, true, true, true};
-    eraser e = {.from_ms = PG_GETARG_INT64(2), .to_ms = PG_GETARG_INT64(3)};
     blk_meta left = {0};
     ps_buf out;
 
     if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-        elog(ERROR, "block_without returns a row");
-    MemoryContext context =
-        AllocSetContextCreate(CurrentMemoryContext, "promscale erase", ALLOCSET_DEFAULT_SIZES);
-    MemoryContext caller = MemoryContextSwitchTo(context);
-    read_ids(&e, PG_GETARG_ARRAYTYPE_P(1));
-    open_block(&e, PG_GETARG_BYTEA_PP(0));
-    ps_buf_init(&out, &e.alloc.alloc);
-    e.erased = count_erased(&e);
-    if (e.erased > 0 && e.erased < e.meta.n_samples) {
-        if (e.meta.format == BLK_FORMAT_COLUMNS)
-            write_columns(&e, &out, &left);
+        elog(ERROR, "a function that erases returns a row");
+    open_block(e, PG_GETARG_BYTEA_PP(0));
+    ps_buf_init(&out, &e->alloc.alloc);
+    e->erased = count_erased(e);
+    if (e->erased > 0 && e->erased < e->meta.n_samples) {
+        if (e->meta.format == BLK_FORMAT_COLUMNS)
+            write_columns(e, &out, &left);
         else
-            write_flush(&e, &out, &left);
+            write_flush(e, &out, &left);
     }
-    if (e.erased > 0 && left.n_samples != e.meta.n_samples - e.erased)
-        elog(ERROR, "a block of %d samples without " INT64_FORMAT " has %d", e.meta.n_samples,
-             e.erased, left.n_samples);
-    blk_reader_free(e.reader);
+    if (e->erased > 0 && left.n_samples != e->meta.n_samples - e->erased)
+        elog(ERROR, "a block of %d samples without " INT64_FORMAT " has %d", e->meta.n_samples,
+             e->erased, left.n_samples);
+    blk_reader_free(e->reader);
     MemoryContextSwitchTo(caller);
-    values[0] = Int64GetDatum(e.erased);
+    values[0] = Int64GetDatum(e->erased);
     if (left.n_samples > 0)
         put_rest(&left, &out, values, nulls);
+    Datum row = HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
     MemoryContextDelete(context);
-    return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
+    return row;
+}
+
+static MemoryContext
+enter_context(void)
+{
+    return MemoryContextSwitchTo(
+        AllocSetContextCreate(CurrentMemoryContext, "promscale erase", ALLOCSET_DEFAULT_SIZES));
+}
+
+/* (data, series, from_ms, to_ms) */
+PG_FUNCTION_INFO_V1(block_without);
+Datum
+block_without(PG_FUNCTION_ARGS)
+{
+    eraser e = {.from_ms = PG_GETARG_INT64(2), .to_ms = PG_GETARG_INT64(3)};
+    MemoryContext caller = enter_context();
+
+    read_ids(&e, PG_GETARG_ARRAYTYPE_P(1));
+    return erase(fcinfo, &e, caller);
+}
+
+/* (data, series, cutoffs, others): series go of which the block's youngest sample is too old. */
+PG_FUNCTION_INFO_V1(block_expire);
+Datum
+block_expire(PG_FUNCTION_ARGS)
+{
+    eraser e = {.from_ms = PG_INT64_MIN,
+                .to_ms = PG_INT64_MAX,
+                .others_cutoff_ms = PG_GETARG_INT64(3)};
+    MemoryContext caller = enter_context();
+    size_t n;
+
+    read_ids(&e, PG_GETARG_ARRAYTYPE_P(1));
+    e.cutoffs = read_list(PG_GETARG_ARRAYTYPE_P(2), "cutoffs", &n);
+    if (n != e.n_ids)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("each series needs a cutoff")));
+    return erase(fcinfo, &e, caller);
 }

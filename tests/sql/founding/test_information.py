@@ -165,6 +165,7 @@ def test_retention_of_90_days_without_any_setting(own):
 def test_retention_of_a_metric_and_its_reset(own):
     aged(own, "cpu_usage", 1, 20, 80, 100)
     aged(own, "cpu_total", 1, 20, 80, 100)
+    own.sql("SELECT _prom_catalog.set_setting('retention_grace', '0')")  # at once, not in an hour
     assert own.sql("SELECT set_metric_retention_period('cpu_usage', INTERVAL '10 days')") == [(True,)]
     assert own.sql("SELECT metric_name, retention_period::text FROM prom_info.metric ORDER BY 1") == [
         ("cpu_total", "90 days"), ("cpu_usage", "10 days")]

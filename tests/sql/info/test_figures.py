@@ -9,7 +9,7 @@ from database import series
 from store import DAY, HOUR, bits
 
 WIDTH = 8 * HOUR
-KEEPS = "SELECT _prom_catalog.set_setting('retention_period', '0')"
+KEEPS = "SELECT _prom_catalog.set_setting('retention_period', '0'), _prom_catalog.set_setting('retention_grace', '0')"
 
 
 def rows_of(db, table):

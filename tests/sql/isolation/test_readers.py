@@ -114,7 +114,7 @@ def age(db, days=120):
         db.block("fresh", db.metric[name], [(db.metric[name], s, t + 60_000 * i, 1.0)
                                             for s in got.series for i in range(10)])
     db.sql("CALL prom_api.execute_maintenance(force => true)")
-    db.sql("SELECT set_default_retention_period(interval '90 days')")
+    db.sql("SELECT set_default_retention_period(interval '90 days'), _prom_catalog.set_setting('retention_grace', '0')")
     return db.one(f"SELECT date_trunc('day', now() - interval '{days} days', 'UTC')::text")
 
 
@@ -150,15 +150,20 @@ def test_retention_drops_days_under_who_has_not_read_them_yet(db):
 
 
 def test_retention_by_rows_is_not_seen_by_older_snapshots(db):
-    """Where a day stays for others' sake its rows are deleted, and deleted rows live on for who may see them."""
+    """What somebody keeps of a day is moved before the day goes, and moved rows stay where they were for older snapshots."""
     age(db)
     db.sql("UPDATE _prom_catalog.metric SET retention_period = '1000 days' WHERE metric_name = 'cpu_total'")
     reader = db.session()
     reader.sql("BEGIN ISOLATION LEVEL REPEATABLE READ")
     before = reader.sql(SUMS)
-    rows, waiting = db.sql("SELECT rows, waiting FROM _prom_catalog.apply_retention()")[0]
-    assert rows > 0 and waiting == 0
+    apply = "SELECT partitions, leaving, waiting FROM _prom_catalog.apply_retention()"
+    later = "UPDATE _prom_catalog.leaving_day SET moved_at = moved_at - interval '61 min'"
+    assert db.sql(apply) == [(0, 1, 0)]
     db.sql("VACUUM _prom_data.block")
     assert reader.sql(SUMS) == before
+    db.sql(later)
+    assert db.sql(apply) == [(0, 1, 0)] and reader.sql(SUMS) == before
     reader.sql("COMMIT")
+    assert reader.sql(SUMS) == before  # the day is not gone yet
+    assert db.sql(apply) == [(1, 0, 0)]
     assert reader.sql(SUMS)[0][:2] == (720, 760)

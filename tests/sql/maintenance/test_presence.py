@@ -133,6 +133,7 @@ def test_a_set_that_does_not_grow_is_not_written(store):
 
 
 def test_retention_takes_sets_along(store):
+    store.sql("SELECT _prom_catalog.set_setting('retention_grace', '0')")
     now = store.now_ms()
     day = now // DAY * DAY
     make_series(store, [11, 12, 13])

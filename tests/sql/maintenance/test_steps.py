@@ -225,6 +225,7 @@ def test_an_unknown_kind_is_kept(store):
 
 
 def test_retention_drops_days_and_rows(store):
+    store.sql("SELECT _prom_catalog.set_setting('retention_grace', '0')")
     store.sql("SELECT _prom_catalog.set_setting('retention_period', '10 days')")
     days = {d: day_ms(store, d) + HOUR for d in (-1, -8, -9, -12)}
     store.sql("SELECT _prom_catalog.set_setting('retention_period', '90 days')")
@@ -237,13 +238,15 @@ def test_retention_drops_days_and_rows(store):
     assert len(names) == 3 + 4
     assert store.count("block_far") == 1
     store.sql("SELECT _prom_catalog.set_setting('retention_period', '10 days')")
-    assert store.row("SELECT * FROM _prom_catalog.apply_retention()") == {"partitions": 1, "waiting": 0, "rows": 1}
+    done = {"waiting": 0, "leaving": 0, "failed": 0, "more": False}
+    assert store.row("SELECT * FROM _prom_catalog.apply_retention()") == {"partitions": 1, "rows": 1, **done}
     assert set(k[3] for k in store.visible()) == {days[-1], days[-8], days[-9]}
     assert len(partitions(store)) == 6
-    assert store.row("SELECT * FROM _prom_catalog.apply_retention()") == {"partitions": 0, "waiting": 0, "rows": 0}
+    assert store.row("SELECT * FROM _prom_catalog.apply_retention(true)") == {"partitions": 0, "rows": 0, **done}
 
 
 def test_retention_of_single_metrics(store):
+    store.sql("SELECT _prom_catalog.set_setting('retention_grace', '0')")
     store.sql("INSERT INTO _prom_catalog.metric (id, metric_name, digest, table_name, retention_period) VALUES"
               " (2, 'b', _prom_ext.text_digest('b'), 'b', '5 days'),"
               " (3, 'c', _prom_ext.text_digest('c'), 'c', '60 days'),"
@@ -257,6 +260,7 @@ def test_retention_of_single_metrics(store):
 
 
 def test_retention_does_not_queue_behind_a_reader(server, store):
+    store.sql("SELECT _prom_catalog.set_setting('retention_grace', '0')")
     t = day_ms(store, -20)
     store.flush([(0, 1, 1, t, bits(1.0))])
     store.force()
@@ -409,6 +413,7 @@ def test_not_in_repeatable_read(store):
 
 
 def test_with_a_publication_of_all_tables(store):
+    store.sql("SELECT _prom_catalog.set_setting('retention_grace', '0')")
     """Every table that maintenance updates or deletes from has a replica identity."""
     store.sql("CREATE PUBLICATION everything FOR ALL TABLES")
     t = day_ms(store, -20)

@@ -61,7 +61,10 @@ CALLERS = {
     "": """
         _prom_catalog: check_no_dependents erase_metric forget_metric maintenance_lock make_partition make_views_of
             make_write_view make_histogram_view mark_histograms note_histograms comment_views_of
-            add_up_conflicts note_retention correct_figures correct_presence erase_rows forget_sealed_day
+            add_up_conflicts note_retention correct_figures correct_presence forget_sealed_day
+            cutoff base_cutoffs time_ms expire_rows expire_metric metrics_of_day move_kept all_have_seen has_rules move_day
+            try_guard idle_series delete_idle_series delete_unused_labels collect_garbage step_expire_series
+            retire_partition note_expiry_error retention_bounds metrics_to_expire expire_exemplars
             make_timescaledb_view
             tend_figures metric_is_used note_views_error partition_days take_maintenance_lock
             fold_presses step_errors step_fold step_views step_partitions step_seal step_retention step_figures
@@ -69,7 +72,7 @@ CALLERS = {
         _prom_ext: fdw_handler fdw_validator match_support match_sel first_step last_step first_last_result
             histogram_sum_step histogram_avg_step histogram_increase_step histogram_sum_result histogram_avg_result
             histogram_increase_result rate_step rate_result increase_result delta_result selector_step selector_combine
-            selector_serialize selector_deserialize selector_result recount_presence""",
+            selector_serialize selector_deserialize selector_result recount_presence block_expire ids_unseen""",
     # PostgreSQL asks whoever makes the trigger, not whoever fires it; views are made as prom_admin
     "prom_admin ": """
         _prom_ext: write_row write_end""",

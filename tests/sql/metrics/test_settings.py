@@ -168,6 +168,7 @@ def test_retention_shorter_and_longer_than_the_default(db):
     days = (-1, -7, -20, -70)
     for name in ("usual", "brief", "lasting"):
         db.block("fresh", *one_metric(db, name, [db.day_ms(d) for d in days]))
+    db.sql("SELECT _prom_catalog.set_setting('retention_grace', '0')")
     db.sql("SELECT set_default_retention_period('10 days'), set_metric_retention_period('brief', '5 days'),"
            " set_metric_retention_period('lasting', '60 days')")
     db.maintain()
@@ -188,6 +189,7 @@ def test_retention_of_exemplars(db):
             db.sql("SELECT _prom_catalog.insert_exemplars('{0}', ARRAY[%s], '{5}', ARRAY[%s],"
                    " ARRAY[to_timestamp(%s)], '{1}',"
                    " ARRAY[jsonb '{}'])", (metric, s, db.day_ms(day) / 1000))
+    db.sql("SELECT _prom_catalog.set_setting('retention_grace', '0')")
     db.sql("SELECT set_default_retention_period('10 days'), set_metric_retention_period('brief', '5 days'),"
            " set_metric_retention_period('lasting', '60 days')")
     db.maintain()

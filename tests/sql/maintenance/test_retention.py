@@ -1,0 +1,246 @@
+"""What goes and what stays: by tenant, metric and selector, whole days and single rows, beside readers."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "catalog"))
+from database import resolve_with, series
+from store import DAY, HOUR, bits
+
+METRICS = ("cpu", "disk", "net")
+NOW = "SELECT _prom_catalog.set_setting('retention_grace', '0')"
+
+
+class Fleet:
+    """Three metrics, two tenants, three environments; a sample an hour at some hours of each day asked for."""
+
+    def __init__(self, store):
+        self.store = store
+        self.today = store.now_ms() // DAY * DAY
+        self.tenants = {t: store.one("SELECT _prom_catalog.tenant_id(%s)", (t,)) for t in ("", "acme")}
+        self.series = {}  # (metric, env, tenant) -> metric id, series id
+        for tenant, tenant_id in self.tenants.items():
+            for metric in METRICS:
+                for env in ("dev", "prod", "test"):
+                    r = resolve_with(store.conn, [series(metric, env=env)], tenant_id)
+                    self.series[metric, env, tenant] = (r.metrics[0], r.series[0])
+        self.written = {}  # key of what a reader sees -> name, time
+
+    def write(self, days, hours=(1, 9, 23)):
+        samples = []
+        for name, (metric, s) in self.series.items():
+            for day in days:
+                for h in hours:
+                    t = self.today - day * DAY + h * HOUR
+                    samples.append((self.tenants[name[2]], metric, s, t, bits(float(t % 1000003))))
+                    self.written[samples[-1][:4]] = (name, t)
+        self.store.flush(samples)
+
+    def seal(self):
+        for step in ("fold", "partitions", "seal"):
+            while self.store.one("SELECT outcome FROM _prom_catalog.run_step(%s, true)", (step,)) == "more":
+                pass
+        assert self.store.count("fresh") == self.store.count("merged") == 0
+
+    def expected(self, period):
+        """Keys that stay, where period(name) says for how many days; None: for ever."""
+        return {k for k, (name, t) in self.written.items()
+                if period(name) is None or t >= self.today - period(name) * DAY}
+
+    def seen(self):
+        return set(self.store.visible())
+
+
+@pytest.fixture
+def fleet(store):
+    return Fleet(store)
+
+
+def consistent(store):
+    assert store.one("SELECT _prom_catalog.recount()") == 0
+    before = store.sql("SELECT tenant_id, metric_id, window_start, part_lo, n_series FROM _prom_data.presence ORDER BY 1, 2, 3, 4")
+    store.sql("SELECT _prom_catalog.recount_presence()")
+    assert before == store.sql("SELECT tenant_id, metric_id, window_start, part_lo, n_series FROM _prom_data.presence"
+                               " ORDER BY 1, 2, 3, 4")
+
+
+def partitions(store):
+    return [r[0] for r in store.sql("SELECT table_name FROM _prom_catalog.partitions() ORDER BY 1")]
+
+
+def later(store):
+    """As if an hour had gone since rows were moved."""
+    store.sql("UPDATE _prom_catalog.leaving_day SET moved_at = moved_at - interval '61 min'")
+
+
+def test_every_rule_at_once(fleet):
+    """Selectors, a metric, a tenant and the default, on days in partitions and far ones, rows that mix them all."""
+    store = fleet.store
+    fleet.write((1, 5, 12, 25, 45, 500))
+    fleet.seal()
+    assert store.n_samples("block_far") == len(fleet.series) * 3
+    store.sql(NOW)
+    store.sql("SELECT prom_api.set_default_retention_period('30 days'), prom_api.set_metric_retention_period('disk', '20 days'),"
+              " prom_api.set_tenant_retention('acme', '10 days'), prom_api.set_retention('{env=\"dev\"}', '3 days'),"
+              " prom_api.set_retention('net{env=~\"dev|test\"}', '1000 days'), prom_api.set_retention('cpu{env=\"prod\"}', '0')")
+
+    def period(name):
+        metric, env, tenant = name
+        if metric == "net" and env != "prod":
+            return 1000
+        if env == "dev":
+            return 3
+        if metric == "cpu" and env == "prod":
+            return None
+        return 20 if metric == "disk" else 10 if tenant == "acme" else 30
+
+    values = store.visible()
+    store.force()
+    # what nobody keeps of the day whose default is over goes with its partition
+    assert fleet.seen() >= fleet.expected(period)
+    assert {fleet.today - k[3] // DAY * DAY for k in fleet.seen() - fleet.expected(period)} == {45 * DAY}
+    assert all(values[k] == v for k, v in store.visible().items())
+    consistent(store)
+    leaving = store.sql("SELECT day FROM _prom_catalog.leaving_day WHERE moved_by IS NOT NULL")
+    assert len(leaving) == 1 and len(partitions(store)) == 3 + 5
+    later(store)
+    store.force()
+    assert fleet.seen() == fleet.expected(period) and len(partitions(store)) == 3 + 4
+    assert store.sql("SELECT * FROM _prom_catalog.leaving_day") == []
+    consistent(store)
+    assert store.sql("SELECT name, last_error FROM _prom_catalog.job WHERE failures > 0") == []
+    rows = store.sql("SELECT id, xmin FROM _prom_data.block_far UNION ALL SELECT id, xmin FROM _prom_data.block ORDER BY 1")
+    store.force()  # nothing left to do
+    assert rows == store.sql("SELECT id, xmin FROM _prom_data.block_far UNION ALL SELECT id, xmin FROM _prom_data.block ORDER BY 1")
+
+
+def test_late_samples_of_a_leaving_day_are_moved_too(fleet):
+    store = fleet.store
+    fleet.write((45,))
+    fleet.seal()
+    store.sql(NOW)
+    store.sql("SELECT prom_api.set_default_retention_period('30 days'), prom_api.set_metric_retention_period('disk', '80 days')")
+    stays = fleet.expected(lambda name: 80 if name[0] == "disk" else 30)
+    r = store.row("SELECT * FROM _prom_catalog.apply_retention()")
+    assert (r["partitions"], r["leaving"]) == (0, 1)
+    assert store.n_samples("block_far") == len(stays) > 0 and stays <= fleet.seen()
+    metric, s = fleet.series["disk", "dev", ""]
+    late = (0, metric, s, fleet.today - 45 * DAY + 17 * HOUR, bits(1.0))
+    store.flush([late])
+    fleet.seal()
+    assert store.one("SELECT count(*) FROM _prom_data.block WHERE n_samples = 1") == 1  # into the leaving partition
+    later(store)
+    r = store.row("SELECT * FROM _prom_catalog.apply_retention()")
+    assert (r["partitions"], r["leaving"]) == (0, 1)  # the hour begins anew
+    r = store.row("SELECT * FROM _prom_catalog.apply_retention()")
+    assert (r["partitions"], r["leaving"]) == (0, 1)
+    later(store)
+    assert store.row("SELECT * FROM _prom_catalog.apply_retention()")["partitions"] == 1
+    assert fleet.seen() == stays | {late[:4]}
+    consistent(store)
+
+
+def test_a_day_leaves_only_when_no_reader_can_miss_rows(server, fleet):
+    store = fleet.store
+    fleet.write((45,))
+    fleet.seal()
+    reader = server.connect(store.database)
+    cur = reader.cursor()
+    query = "SELECT count(*), sum(n_samples) FROM (SELECT n_samples FROM _prom_data.block UNION ALL" \
+            " SELECT n_samples FROM _prom_data.block_far) x"
+    cur.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class")
+    store.sql(NOW)
+    store.sql("SELECT prom_api.set_default_retention_period('30 days'), prom_api.set_metric_retention_period('disk', '80 days')")
+    assert store.row("SELECT * FROM _prom_catalog.apply_retention()")["leaving"] == 1
+    later(store)
+    r = store.row("SELECT * FROM _prom_catalog.apply_retention()")
+    assert (r["partitions"], r["leaving"]) == (0, 1)
+    cur.execute(query)
+    assert cur.fetchone() == (len(METRICS) * 2, len(fleet.written))
+    cur.execute("COMMIT")
+    reader.close()
+    assert store.row("SELECT * FROM _prom_catalog.apply_retention()")["partitions"] == 1
+    assert fleet.seen() == fleet.expected(lambda name: 80 if name[0] == "disk" else 30)
+
+
+def test_long_lived_metrics_do_not_keep_partitions(fleet):
+    """However long some metric lives, partitions are those of the default period."""
+    store = fleet.store
+    store.sql(NOW)
+    fleet.write(range(31, 61), hours=(4,))
+    fleet.seal()
+    assert len(partitions(store)) == 30 + 3
+    store.sql("SELECT prom_api.set_default_retention_period('30 days'), prom_api.set_metric_retention_period('disk', '10 years')")
+    store.force()
+    later(store)
+    store.force()
+    assert len(partitions(store)) == 3
+    assert fleet.seen() == fleet.expected(lambda name: None if name[0] == "disk" else 30)
+    consistent(store)
+
+
+def test_nothing_goes_until_the_grace_is_over(fleet):
+    store = fleet.store
+    fleet.write((45,))
+    fleet.seal()
+    everything = fleet.seen()
+    store.sql("SELECT prom_api.set_default_retention_period('30 days'), prom_api.set_retention('cpu', '3 days')")
+    store.force()
+    assert fleet.seen() == everything
+    assert store.sql("SELECT rule, period_before::text, counts_from > now() + interval '55 min' FROM prom_info.retention"
+                     " ORDER BY 1") == [("default", "90 days", True), ("selector", None, True)]
+    store.force()
+    assert fleet.seen() == everything
+    store.sql("UPDATE _prom_catalog.retention_memory SET held_until = now() WHERE kind = 's'")
+    store.force()
+    assert fleet.seen() == {k for k in everything if fleet.written[k][0][0] != "cpu"}
+    store.sql("UPDATE _prom_catalog.retention_memory SET held_until = now()")
+    store.force()
+    assert fleet.seen() == set()
+
+
+def test_a_metric_that_fails_stops_no_other(fleet):
+    """A damaged row that mixes what goes and what stays cannot be rewritten; all others are."""
+    store = fleet.store
+    fleet.write((12,))
+    fleet.seal()
+    store.sql(NOW)
+    metric = fleet.series["disk", "dev", ""][0]
+    store.sql("UPDATE _prom_data.block SET data = set_byte(data, octet_length(data) - 1,"
+              " get_byte(data, octet_length(data) - 1) # 255) WHERE metric_id = %s AND tenant_id = 0", (metric,))
+    store.sql("SELECT prom_api.set_retention('{env=\"dev\"}', '3 days')")
+    r = store.row("SELECT * FROM _prom_catalog.apply_retention()")
+    assert r["failed"] == 1
+    assert store.sql("SELECT metric_id, step FROM _prom_catalog.maintenance_error") == [(metric, "retention")]
+    assert store.one("SELECT sum(n_samples) FROM _prom_data.block WHERE metric_id <> %s", (metric,)) == 2 * 2 * 2 * 3
+    store.sql("UPDATE _prom_data.block SET data = set_byte(data, octet_length(data) - 1,"
+              " get_byte(data, octet_length(data) - 1) # 255) WHERE metric_id = %s AND tenant_id = 0", (metric,))
+    assert store.row("SELECT * FROM _prom_catalog.apply_retention()")["failed"] == 0
+    assert fleet.seen() == fleet.expected(lambda name: 3 if name[1] == "dev" else 90)
+    consistent(store)
+
+
+def test_rows_are_looked_into_once(fleet):
+    """What stays of a day is not read again day after day; late samples are found within a week."""
+    store = fleet.store
+    fleet.write((12, 20))
+    fleet.seal()
+    store.sql(NOW)
+    store.sql("SELECT prom_api.set_retention('{env=\"dev\"}', '3 days')")
+    store.sql("SELECT _prom_catalog.apply_retention()")
+    stays = fleet.expected(lambda name: 3 if name[1] == "dev" else 90)
+    assert fleet.seen() == stays
+    metric, s = fleet.series["disk", "dev", ""]
+    other = fleet.series["disk", "prod", ""][1]
+    late = [(0, metric, i, fleet.today - 12 * DAY + 17 * HOUR, bits(1.0)) for i in (s, other)]
+    store.flush(late)
+    fleet.seal()
+    store.sql("SELECT _prom_catalog.apply_retention(true)")
+    assert fleet.seen() == stays | {x[:4] for x in late}
+    store.sql("UPDATE _prom_catalog.retention_progress SET looked_at = looked_at - interval '8 days',"
+              " all_at = all_at - interval '8 days'")
+    store.sql("SELECT _prom_catalog.apply_retention()")
+    assert fleet.seen() == stays | {late[1][:4]}
+    consistent(store)
