@@ -26,6 +26,7 @@ typedef struct alive {
     int32 *metrics; /* ascending; NULL: all */
     int n_metrics;
     int64 from_ms, to_ms; /* whole windows */
+    bool fresh_only;      /* the sets are left out */
     MemoryContext row_context; /* of one row */
 } alive;
 
@@ -289,14 +290,16 @@ read_sources(alive *a, Datum *values, char *nulls, Datum rows)
     const char *fresh = "SELECT " BRIDGE_META_COLUMNS ", data, id FROM _prom_data.fresh "
                         "WHERE tenant_id = $1 AND t_max >= $3 AND t_min <= $4%s";
 
-    for_each_row(a, psprintf(sets, all ? "" : " AND metric_id = ANY ($2)"), values, nulls, add_set);
+    if (!a->fresh_only)
+        for_each_row(a, psprintf(sets, all ? "" : " AND metric_id = ANY ($2)"), values, nulls,
+                     add_set);
     if (!all)
         values[1] = rows;
     for_each_row(a, psprintf(fresh, all ? "" : " AND metric_id = ANY ($2)"), values, nulls,
                  add_row);
 }
 
-/* series_alive(tenant, metrics or NULL, from, to) -> a set of ids */
+/* series_alive(tenant, metrics or NULL, from, to [, fresh_only]) -> a set of ids */
 PG_FUNCTION_INFO_V1(series_alive);
 Datum
 series_alive(PG_FUNCTION_ARGS)
@@ -312,6 +315,7 @@ series_alive(PG_FUNCTION_ARGS)
     MemoryContext caller = CurrentMemoryContext;
     MemoryContext context = AllocSetContextCreate(caller, "promscale alive", ALLOCSET_DEFAULT_SIZES);
     MemoryContextSwitchTo(context);
+    a.fresh_only = PG_NARGS() > 4 && PG_GETARG_BOOL(4);
     a.row_context =
         AllocSetContextCreate(context, "promscale alive row", ALLOCSET_DEFAULT_SIZES);
     bridge_alloc_init(&a.alloc, context, PRESENCE_BUDGET);
@@ -359,4 +363,35 @@ ids_count(PG_FUNCTION_ARGS)
 
     bridge_check(mdl_ids_count((ps_str){VARDATA_ANY(set), VARSIZE_ANY_EXHDR(set)}, &n, &err), &err);
     PG_RETURN_INT64(n);
+}
+
+/* ids_unseen(series, set) -> those of the series that are not in the set */
+PG_FUNCTION_INFO_V1(ids_unseen);
+Datum
+ids_unseen(PG_FUNCTION_ARGS)
+{
+    ArrayType *array = PG_GETARG_ARRAYTYPE_P(0);
+    bytea *set = PG_GETARG_BYTEA_PP(1);
+    bridge_alloc alloc;
+    mdl_ids ids;
+    ps_err err;
+    Datum *items;
+    bool *nulls;
+    int n, kept = 0;
+
+    bridge_alloc_init(&alloc, CurrentMemoryContext, PRESENCE_BUDGET);
+    mdl_ids_init(&ids, &alloc.alloc);
+    ps_status status = mdl_ids_read(&ids, (ps_str){VARDATA_ANY(set), VARSIZE_ANY_EXHDR(set)}, &err);
+    if (status == PS_ENOMEM)
+        presence_no_memory();
+    bridge_check(status, &err);
+    deconstruct_array(array, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &items,
+                      &nulls, &n);
+    for (int i = 0; i < n; i++) {
+        if (!nulls[i] && !mdl_ids_has(&ids, DatumGetInt64(items[i])))
+            items[kept++] = items[i];
+    }
+    mdl_ids_done(&ids);
+    PG_RETURN_ARRAYTYPE_P(construct_array(items, kept, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+                                          TYPALIGN_DOUBLE));
 }
