@@ -192,21 +192,38 @@ def measure_ours(args, kind, folder):
 
 # ---- peers --------------------------------------------------------------------------------------
 
+def vm_rows(url):
+    """Samples by where they are, and how many merges run."""
+    rows, active = {}, 0.0
+    for line in get(url + "/metrics").decode().splitlines():
+        name, _, value = line.rpartition(" ")
+        if name.startswith('vm_rows{type="'):
+            rows[name.split('"')[1]] = float(value)
+        elif name.startswith('vm_active_merges{type="storage'):
+            active += float(value)
+    return rows, active
+
+
 def measure_vm(args, kind, folder, program):
     with Server(folder, lambda port: [program, "-storageDataPath=" + folder, "-retentionPeriod=10y",
                                       f"-httpListenAddr=127.0.0.1:{port}"]) as server:
         samples, seconds = send(args, kind, server.url)
         get(server.url + "/internal/force_flush")
-        get(server.url + "/internal/force_merge")
-        last = None
-        for _ in range(300):  # merged when nothing merges and sizes stand still
-            time.sleep(1)
-            active = sum(float(line.split()[-1]) for line in get(server.url + "/metrics").decode().splitlines()
-                         if line.startswith("vm_active_merges"))
-            now = (active, folder_bytes(folder + "/data"))
-            if active == 0 and now == last:
+        merged, quiet = False, 0
+        for _ in range(600):  # all rows in files, then merged, then nothing moves for a while
+            time.sleep(0.5)
+            rows, active = vm_rows(server.url)
+            in_files = rows.get("storage/small", 0) + rows.get("storage/big", 0)
+            if not merged:
+                if in_files == samples and active == 0:
+                    get(server.url + "/internal/force_merge")
+                    merged = True
+                continue
+            quiet = quiet + 1 if active == 0 else 0
+            if quiet == 6:
                 break
-            last = now
+        else:
+            sys.exit(f"{kind}: VictoriaMetrics has {rows} of {samples} samples after five minutes")
         data = folder_bytes(folder + "/data/small") + folder_bytes(folder + "/data/big")
         return {"samples": samples, "send_s": seconds, "data": data, "total": folder_bytes(folder)}
 

@@ -2,9 +2,10 @@
  * codec.c - the value codecs of columns blocks: one table by stored id, the choice, the decoders.
  *
  * The writer tries what can win for a series and keeps the smallest result, exactly measured (head
- * and body bytes). All codecs but two are the integer frames of frames.c over different integers:
- * decimal integers, ordered bits, plain bits with xor. Constant series have no frames at all; zstd
- * is for sealed series of irregular floats.
+ * and body bytes). Most codecs are the integer frames of frames.c over different integers: decimal
+ * integers, ordered bits, plain bits with xor. Constant series have no frames at all. Sealed series
+ * may have two more that are slower to read and therefore have to win clearly: entropy-coded
+ * residuals of the same integers (coded.c), and zstd for irregular floats.
  */
 #include "lib/block/internal.h"
 
@@ -20,16 +21,19 @@ static const struct codec {
     const char *name; /* NULL: the id is not used */
     codec_family family;
     blk_mode mode;
+    bool coded; /* not frames but the groups of coded.c */
 } codecs[BLK_CODEC_END] = {
-    [BLK_CODEC_CONST] = {"const", FAMILY_CONST, BLK_MODE_RAW},
-    [BLK_CODEC_DEC_RAW] = {"decimal", FAMILY_DECIMAL, BLK_MODE_RAW},
-    [BLK_CODEC_DEC_DELTA] = {"decimal-delta", FAMILY_DECIMAL, BLK_MODE_DELTA},
-    [BLK_CODEC_DEC_DOD] = {"decimal-dod", FAMILY_DECIMAL, BLK_MODE_DOD},
-    [BLK_CODEC_BITS_RAW] = {"bits", FAMILY_BITS, BLK_MODE_RAW},
-    [BLK_CODEC_BITS_DELTA] = {"bits-delta", FAMILY_BITS, BLK_MODE_DELTA},
-    [BLK_CODEC_BITS_DOD] = {"bits-dod", FAMILY_BITS, BLK_MODE_DOD},
-    [BLK_CODEC_XOR] = {"xor", FAMILY_XOR, BLK_MODE_XOR},
-    [BLK_CODEC_ZSTD] = {"zstd", FAMILY_ZSTD, BLK_MODE_RAW},
+    [BLK_CODEC_CONST] = {"const", FAMILY_CONST, BLK_MODE_RAW, false},
+    [BLK_CODEC_DEC_RAW] = {"decimal", FAMILY_DECIMAL, BLK_MODE_RAW, false},
+    [BLK_CODEC_DEC_DELTA] = {"decimal-delta", FAMILY_DECIMAL, BLK_MODE_DELTA, false},
+    [BLK_CODEC_DEC_DOD] = {"decimal-dod", FAMILY_DECIMAL, BLK_MODE_DOD, false},
+    [BLK_CODEC_BITS_RAW] = {"bits", FAMILY_BITS, BLK_MODE_RAW, false},
+    [BLK_CODEC_BITS_DELTA] = {"bits-delta", FAMILY_BITS, BLK_MODE_DELTA, false},
+    [BLK_CODEC_BITS_DOD] = {"bits-dod", FAMILY_BITS, BLK_MODE_DOD, false},
+    [BLK_CODEC_XOR] = {"xor", FAMILY_XOR, BLK_MODE_XOR, false},
+    [BLK_CODEC_ZSTD] = {"zstd", FAMILY_ZSTD, BLK_MODE_RAW, false},
+    [BLK_CODEC_DEC_CODED] = {"decimal-coded", FAMILY_DECIMAL, BLK_MODE_RAW, true},
+    [BLK_CODEC_BITS_CODED] = {"bits-coded", FAMILY_BITS, BLK_MODE_RAW, true},
 };
 
 const char *
@@ -73,7 +77,8 @@ typedef struct choice { /* the best candidate so far lies in slot `slot ^ 1` */
     unsigned slot;
     size_t size; /* of the best */
     blk_encoded best;
-    bool failed;
+    const ps_alloc *alloc;
+    bool failed, hard;
 } choice;
 
 /* Closes the candidate in c->slot; keeps it if it is smaller. */
@@ -110,6 +115,26 @@ try_frames(choice *c, blk_encoded e, const uint64_t *ints, size_t n, uint64_t pr
     consider(c, e);
 }
 
+/* The same integers coded, for sealed series that are long enough to pay for a table. They take about three times
+ * as long to read: a fortieth must be won. */
+static void
+try_coded(choice *c, blk_encoded e, const uint64_t *ints, size_t n, uint64_t prev, const blk_raws *raws)
+{
+    enum { CODED_MIN_VALUES = 240 };
+    ps_buf *head = &c->s->head[c->slot], *body = &c->s->body[c->slot];
+    bool smaller;
+
+    if (c->failed || !c->hard || n < CODED_MIN_VALUES)
+        return;
+    ps_buf_clear(head);
+    ps_buf_clear(body);
+    if (blk_coded_encode(c->alloc, &c->s->planes, ints, n, prev, raws, c->size - c->size / 40, head,
+                         body, &smaller) != PS_OK)
+        c->failed = true;
+    else if (smaller)
+        consider(c, e);
+}
+
 /* The mode that costs least for these integers; id of raw + mode is the codec's id. */
 static unsigned
 best_mode(const uint64_t *ints, size_t n)
@@ -142,6 +167,8 @@ try_decimal(choice *c, const double *v, size_t n, uint64_t *ints, const uint32_t
     e.last_int = e.last_is_raw ? 0 : ints[n - 1];
     e.codec = (uint8_t)(BLK_CODEC_DEC_RAW + best_mode(ints, n));
     try_frames(c, e, ints, n, e.last_int, &raws);
+    e.codec = BLK_CODEC_DEC_CODED;
+    try_coded(c, e, ints, n, e.last_int, &raws);
 }
 
 /* Codecs on the bits of doubles. Their last value is stored raw. */
@@ -166,6 +193,8 @@ try_bits(choice *c, const double *v, size_t n, uint64_t *ints)
         ints[i] = (uint64_t)((int64_t)ints[i] >> e.shift);
     e.codec = (uint8_t)(BLK_CODEC_BITS_RAW + best_mode(ints, n));
     try_frames(c, e, ints, n, ints[n - 1], NULL);
+    e.codec = BLK_CODEC_BITS_CODED;
+    try_coded(c, e, ints, n, ints[n - 1], NULL);
 }
 
 static ps_status
@@ -216,7 +245,7 @@ blk_codec_encode(const ps_alloc *alloc, blk_codec_scratch *s, const double *v, s
                  blk_encoded *ret)
 {
     enum { ZSTD_MIN_VALUES = 64 };
-    choice c = {.s = s, .size = SIZE_MAX};
+    choice c = {.s = s, .size = SIZE_MAX, .alloc = alloc, .hard = hard};
     size_t n_exc;
     unsigned k;
 
@@ -262,7 +291,7 @@ blk_codec_put(const blk_encoded *e, double last, size_t n, ps_buf *head, ps_buf 
         return;
     if (e->codec == BLK_CODEC_ZSTD) {
         blk_buf_varint(head, e->body.len);
-    } else if (n > BLK_FRAME_VALUES) {
+    } else if (n > BLK_FRAME_VALUES || codecs[e->codec].coded) {
         blk_buf_varint(head, e->frames.len);
         blk_buf_varint(head, e->body.len);
     }
@@ -314,7 +343,7 @@ blk_codec_parse(blk_in *in, unsigned codec, unsigned flags, uint32_t n, blk_vcol
         if (in->bad || len > BLK_MAX_BYTES || n > BLK_ZSTD_MAX_VALUES)
             return PS_ECORRUPT;
         c.body_len = (uint32_t)len;
-    } else if (family != FAMILY_CONST && n > BLK_FRAME_VALUES) {
+    } else if (codecs[codec].coded || (family != FAMILY_CONST && n > BLK_FRAME_VALUES)) {
         uint64_t frames_len = blk_in_varint(in);
         uint64_t body_len = blk_in_varint(in);
         c.frames = blk_in_bytes(in, frames_len);
@@ -400,7 +429,9 @@ blk_codec_decode(const ps_alloc *alloc, blk_codec_scratch *s, const blk_vcol *c,
         PS_TRY(blk_zstd_decode(alloc, s, body + c->body_off, c->body_len, n, lo, count, out));
         break;
     default:
-        if (!decode_frames(c, n, body + c->body_off, body_avail - c->body_off, lo, count, out))
+        if (!(codecs[c->codec].coded
+                  ? blk_coded_decode(c, chain_start(c), n, body + c->body_off, lo, count, out)
+                  : decode_frames(c, n, body + c->body_off, body_avail - c->body_off, lo, count, out)))
             return PS_ECORRUPT;
     }
     /* head and body must tell the same last value */

@@ -7,7 +7,7 @@
  *   frames.c                  128 integers: absolute first value + packed residuals + patches
  *   decimal.c                 doubles <-> integers (decimal, ordered bits), exceptions
  *   icol.c  times.c           integer columns of flush blocks; time columns of columns blocks
- *   codec.c  codec_zstd.c     value codecs of columns blocks, one table by stored id
+ *   codec.c  codec_zstd.c  coded.c  value codecs of columns blocks, one table by stored id
  *   header.c                  the header both formats begin with
  *   layout.c  starts.c        histograms, start timestamps (histograms.h)
  *   flush_write.c flush_read.c flush_values.c columns_write.c columns_read.c
@@ -355,6 +355,8 @@ typedef enum blk_codec_id { /* stored numbers, never reused */
                             BLK_CODEC_BITS_DOD = 7,
                             BLK_CODEC_XOR = 8,
                             BLK_CODEC_ZSTD = 9,
+                            BLK_CODEC_DEC_CODED = 10,
+                            BLK_CODEC_BITS_CODED = 11,
                             BLK_CODEC_END
 } blk_codec_id;
 
@@ -380,6 +382,18 @@ typedef struct blk_encoded { /* borrowed from the scratch until its next use */
     uint64_t last_int;
     ps_str frames, body;
 } blk_encoded;
+
+/* ---- coded.c: entropy-coded residuals, for codec.c ------------------------------------------- */
+
+enum { BLK_CODED_VALUES = 512 }; /* of a group, which decodes alone */
+/* Appends to head and body what v[0..n) takes and says whether it is less than less_than bytes; if not, what was
+ * appended is worth nothing. prev is what the first start is written relative to. */
+ps_status blk_coded_encode(const ps_alloc *alloc, blk_scratch *scratch, const uint64_t *v, size_t n,
+                           uint64_t prev, const blk_raws *raws, size_t less_than, ps_buf *head,
+                           ps_buf *body, bool *ret_smaller) PS_MUST_CHECK;
+/* Values lo..lo + count of n. body has c->body_len bytes. False if damaged. */
+bool blk_coded_decode(const blk_vcol *c, uint64_t prev, uint32_t n, const uint8_t *body, size_t lo,
+                      size_t count, double *out);
 
 void blk_codec_scratch_init(blk_codec_scratch *s, const ps_alloc *alloc);
 void blk_codec_scratch_done(blk_codec_scratch *s, const ps_alloc *alloc);

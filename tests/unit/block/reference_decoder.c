@@ -59,8 +59,8 @@ ref_svarint(bytes *b)
     return ref_unzigzag(ref_varint(b));
 }
 
-static uint64_t
-packed_value(const bytes *b, size_t start, size_t index, unsigned w)
+uint64_t
+ref_packed_value(const bytes *b, size_t start, size_t index, unsigned w)
 {
     uint64_t v = 0;
 
@@ -82,15 +82,10 @@ ref_integers(size_t n)
 
 enum { RAW, DELTA, DOD, XOR };
 
-typedef struct raws { /* positions in the series and doubles */
-    uint64_t *pos, *bits;
-    size_t n;
-} raws;
-
 /* All frames of n integers; headers from h, payloads from p (they may be the same). */
 static void
 frames(bytes *h, bytes *p, size_t n, int mode, unsigned shift, uint64_t S, uint64_t *v,
-       raws *exceptions)
+       ref_raws *exceptions)
 {
     uint64_t chain_start = S, chain_ref = 0, chain_first = 0;
 
@@ -121,12 +116,12 @@ frames(bytes *h, bytes *p, size_t n, int mode, unsigned shift, uint64_t S, uint6
             chain_start += 128 * first_delta;
 
         for (size_t i = 0; i < m; i++)
-            r[i] = packed_value(p, p->at, i, w) + ref;
+            r[i] = ref_packed_value(p, p->at, i, w) + ref;
         p->at += (m * w + 7) / 8;
         size_t positions = p->at;
         p->at += n_patch;
         for (size_t i = 0; i < n_patch; i++) {
-            uint64_t x = packed_value(p, p->at, i, patch_width);
+            uint64_t x = ref_packed_value(p, p->at, i, patch_width);
             if (p->p[positions + i] < m)
                 r[p->p[positions + i]] = mode == XOR ? x : ref_unzigzag(x) + ref;
         }
@@ -234,7 +229,7 @@ ref_series_values(bytes *h, bytes *body, unsigned codec, unsigned flags, size_t 
     bool last_raw = (flags & 4) != 0;
     uint64_t last_int = last_raw ? 0 : ref_svarint(h);
     uint64_t last = last_raw ? ref_fixed(h, 8) : ref_decimal(last_int, k, shift);
-    raws ex = {ref_integers(n), ref_integers(n), 0};
+    ref_raws ex = {ref_integers(n), ref_integers(n), 0};
 
     if (codec == 1) {
         for (size_t i = 0; i < n; i++)
@@ -242,18 +237,22 @@ ref_series_values(bytes *h, bytes *body, unsigned codec, unsigned flags, size_t 
     } else if (codec == 9) {
         zstd_values(body, ref_varint(h), n, bits);
     } else {
-        if (n > 128) {
+        const bool decimal = codec <= 4 || codec == 10;
+        if (n > 128 || codec >= 10) {
             (void)ref_varint(h);
             (void)ref_varint(h);
         }
         uint64_t S = last;
-        if (codec <= 4)
+        if (decimal)
             S = last_int;
-        else if (codec <= 7)
+        else if (codec != 8)
             S = (uint64_t)((int64_t)ref_ordered(last, 0) >> shift);
-        frames(h, body, n, codec == 8 ? XOR : (int)(codec - 2) % 3, shift, S, bits, &ex);
-        for (size_t i = 0; i < n && codec <= 7; i++)
-            bits[i] = codec <= 4 ? ref_decimal(bits[i], k, shift) : ref_ordered(bits[i], shift);
+        if (codec >= 10)
+            ref_coded(h, body, n, S, bits, &ex);
+        else
+            frames(h, body, n, codec == 8 ? XOR : (int)(codec - 2) % 3, shift, S, bits, &ex);
+        for (size_t i = 0; i < n && codec != 8; i++)
+            bits[i] = decimal ? ref_decimal(bits[i], k, shift) : ref_ordered(bits[i], shift);
         for (size_t i = 0; i < ex.n; i++)
             bits[ex.pos[i]] = ex.bits[i];
     }

@@ -1,4 +1,4 @@
-/* reference_internal.h - what the two files of the reference decoder share. Names follow
+/* reference_internal.h - what the files of the reference decoder share. Names follow
  * docs/block-format.md. */
 #ifndef PROMSCALE_TESTS_UNIT_BLOCK_REFERENCE_INTERNAL_H
 #define PROMSCALE_TESTS_UNIT_BLOCK_REFERENCE_INTERNAL_H
@@ -21,6 +21,13 @@ uint64_t *ref_column(bytes *b, size_t n);
 uint64_t ref_decimal(uint64_t i, unsigned k, unsigned shift);
 uint64_t ref_ordered(uint64_t i, unsigned shift);
 uint64_t ref_unzigzag(uint64_t z);
+uint64_t ref_packed_value(const bytes *b, size_t start, size_t index, unsigned w);
+typedef struct ref_raws { /* positions in the series and doubles */
+    uint64_t *pos, *bits;
+    size_t n;
+} ref_raws;
+/* reference_coded.c: integers of codecs 10 and 11 */
+void ref_coded(bytes *h, bytes *body, size_t n, uint64_t S, uint64_t *v, ref_raws *exceptions);
 /* Section 5, what follows a series entry's time column. */
 void ref_series_values(bytes *h, bytes *body, unsigned codec, unsigned flags, size_t n,
                        uint64_t *bits);

@@ -78,6 +78,37 @@ make_zstd(ps_buf *out)
     columns_of(35, BLK_LEVEL_SEALED, repeats, PS_ARRAY_LEN(repeats), GEN_ALL_JITTER, 300, out);
 }
 
+/* A walk; a counter with a reset and a marker; a float that walks; one that is quiet for a whole group. */
+static void
+make_coded(ps_buf *out)
+{
+    enum { N = 700, SERIES = 4 };
+    uint64_t state = 40;
+    blk_writer_opts o = {1, 42, BLK_LEVEL_SEALED, 0};
+    blk_writer *w = blk_writer_new(&ps_malloc, &o);
+    int64_t t[N];
+    double v[SERIES][N], at[SERIES] = {500, 1e6, 1, 60};
+    blk_meta meta;
+
+    gen_fill_times(&state, GEN_JITTER, t, N);
+    for (size_t i = 0; i < N; i++) {
+        int64_t wide = 0;
+        for (unsigned k = 0; k < 3; k++)
+            wide += (int64_t)gen_below(&state, 41) - 20;
+        at[0] += (double)wide;
+        at[1] = i == 400 ? 7 : at[1] + (double)(90 + wide / 8);
+        at[2] += (double)wide * 0x1p-30 + 0x1p-48 * (double)gen_below(&state, 1 << 18);
+        at[3] += i < 520 ? 0 : (double)(wide / 8);
+        for (size_t s = 0; s < SERIES; s++)
+            v[s][i] = s == 0 ? at[s] / 10 : at[s];
+    }
+    v[1][650] = ps_double_of(MDL_STALE_NAN_BITS);
+    for (size_t s = 0; s < SERIES; s++)
+        assert_int_equal(blk_writer_add(w, (int64_t)(7 + s), t, v[s], N, NULL), PS_OK);
+    assert_int_equal(blk_writer_finish(w, out, &meta, NULL), PS_OK);
+    blk_writer_free(w);
+}
+
 static void
 flush_of(uint64_t seed, bool packed, gen_values kind, size_t n_series, size_t len, ps_buf *out)
 {
@@ -141,6 +172,7 @@ static const struct golden {
     {"columns-floats-gaps", make_floats_gaps, true},
     {"columns-extreme-times", make_extreme_times, true},
     {"columns-zstd", make_zstd, false},
+    {"columns-coded", make_coded, true},
     {"flush-one", make_flush_one, true},
     {"flush-few", make_flush_few, true},
     {"flush-hostile", make_flush_hostile, false},

@@ -179,7 +179,7 @@ test_every_codec_is_chosen(void **unused)
     for (size_t i = 0; i < N; i++)
         v[i] = (double)(1000000 + i * 500 + gen_below(&state, 100)) / 1000;
     v[100] = ps_double_of(MDL_STALE_NAN_BITS); /* and with an exception */
-    EXPECT(BLK_CODEC_DEC_DELTA, BLK_LEVEL_SEALED);
+    EXPECT(BLK_CODEC_DEC_DELTA, BLK_LEVEL_MERGED);
     for (size_t i = 0; i < N; i++)
         v[i] = (double)(i * i * 37);
     EXPECT(BLK_CODEC_DEC_DOD, BLK_LEVEL_SEALED);
@@ -200,9 +200,20 @@ test_every_codec_is_chosen(void **unused)
     for (size_t i = 0; i < N; i++)
         v[i] = steps[gen_below(&state, 4)];
     EXPECT(BLK_CODEC_ZSTD, BLK_LEVEL_SEALED);
+    assert_true(codec_for(v, N, BLK_LEVEL_MERGED) != BLK_CODEC_ZSTD);
+    for (size_t i = 0; i < N; i++)
+        v[i] = (i == 0 ? 700 : v[i - 1]) +
+               (double)(gen_below(&state, 20) + gen_below(&state, 20) + gen_below(&state, 20)) - 28;
+    v[17] = ps_double_of(MDL_STALE_NAN_BITS);
+    EXPECT(BLK_CODEC_DEC_CODED, BLK_LEVEL_SEALED);
+    assert_true(codec_for(v, N, BLK_LEVEL_MERGED) != BLK_CODEC_DEC_CODED);
+    assert_true(codec_for(v, 200, BLK_LEVEL_SEALED) != BLK_CODEC_DEC_CODED);
+    for (size_t i = 0; i < N; i++)
+        v[i] = (i == 0 ? 1 : v[i - 1]) + (gen_unit(&state) + gen_unit(&state) + gen_unit(&state)) *
+               0x1p-40 / 3;
+    EXPECT(BLK_CODEC_BITS_CODED, BLK_LEVEL_SEALED);
     for (unsigned id = 1; id < BLK_CODEC_END; id++)
         assert_true(seen[id]);
-    assert_true(codec_for(v, N, BLK_LEVEL_MERGED) != BLK_CODEC_ZSTD);
 }
 
 int
