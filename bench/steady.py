@@ -1,0 +1,355 @@
+#!/usr/bin/python3
+"""A steady stream into a store that takes care of itself: bench_live_load -> promscale -> PostgreSQL of its own.
+
+PostgreSQL has the extension preloaded, so that the background worker folds and seals; with checksums,
+autovacuum, synchronous commit, and a checkpoint every --checkpoint seconds. Samples have the time of now. Each minute (--every)
+a line: samples a second, WAL a sample, sizes of tables, dead rows, how many merged rows hold a series in
+8 hours, the age of the oldest fresh row, CPU a million samples of each process, latencies of requests. --long-reader holds
+one snapshot open from the second line on. What is run is a private copy of PostgreSQL in a temporary folder, on
+loopback; everything stops by itself.
+
+--check fails (exit code 1) if a bound is broken that only a real regression breaks.
+"""
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "sql"))
+TICKS = os.sysconf("SC_CLK_TCK")
+CONF = """
+fsync = on
+listen_addresses = '127.0.0.1'
+shared_buffers = 512MB
+max_wal_size = 8GB
+checkpoint_timeout = {checkpoint}
+shared_preload_libraries = 'promscale'
+promscale.database = 'promscale'
+log_checkpoints = on
+"""
+# most merged rows that hold one and the same series, in the last 8 hours
+PER_SERIES = """
+SELECT coalesce(max(n), 0)::int8 FROM (
+    SELECT count(*) AS n FROM (SELECT DISTINCT tenant_id, metric_id, series_lo FROM _prom_data.merged) s
+    JOIN _prom_data.merged m ON m.tenant_id = s.tenant_id AND m.metric_id = s.metric_id
+     AND m.series_lo <= s.series_lo AND m.series_hi >= s.series_lo AND m.t_max >= now() - interval '8 hours'
+    GROUP BY s.tenant_id, s.metric_id, s.series_lo) c
+"""
+SIZES = """
+SELECT sum(pg_table_size(c.oid)) FILTER (WHERE relname = 'fresh'),
+       sum(pg_table_size(c.oid)) FILTER (WHERE relname = 'merged'),
+       coalesce(sum(pg_table_size(c.oid)) FILTER (WHERE relname ~ '^block'), 0),
+       sum(pg_indexes_size(c.oid)) FILTER (WHERE relname IN ('fresh', 'merged')),
+       sum(pg_stat_get_dead_tuples(c.oid)) FILTER (WHERE relname = 'fresh'),
+       sum(pg_stat_get_dead_tuples(c.oid)) FILTER (WHERE relname = 'merged')
+FROM pg_class c WHERE relnamespace = '_prom_data'::regnamespace AND relkind = 'r'
+"""
+FRESH = """
+SELECT coalesce(extract(epoch FROM now()) - extract(epoch FROM min(t_max)), 0)::float8, count(*),
+       coalesce(sum(n_samples), 0)::int8
+FROM _prom_data.fresh
+"""
+
+
+def processes():
+    """pid -> (ppid, command line, cpu seconds of the process, cpu seconds of its dead children)"""
+    out = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            rest = Path("/proc", pid, "stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+            cmd = Path("/proc", pid, "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+        except OSError:
+            continue
+        out[int(pid)] = (int(rest[1]), cmd, (int(rest[11]) + int(rest[12])) / TICKS,
+                         (int(rest[13]) + int(rest[14])) / TICKS)
+    return out
+
+
+class Cpu:
+    """CPU seconds by kind of process. Rounds of maintenance are processes that come and go, so are runs of autovacuum: what
+    the postmaster's dead children used is shared out by what was seen of them while they lived (four times a second)."""
+
+    def __init__(self, connector, postmaster, mine):
+        self.connector, self.postmaster, self.mine = connector, postmaster, mine
+        self.seen = {}  # pid -> (kind, cpu)
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+        self.thread.start()
+
+    def kind(self, pid, cmd):
+        if pid in self.mine:
+            return None
+        for word, name in (("promscale maintenance of", "worker"), ("promscale maintenance", "worker"),
+                           ("autovacuum", "autovacuum"), ("checkpointer", "checkpointer"), ("walwriter", "walwriter"),
+                           ("background writer", "checkpointer")):
+            if word in cmd:
+                return name
+        return "backends" if "promscale" in cmd else "other"
+
+    def look(self):
+        procs = processes()
+        for pid, (ppid, cmd, own, _dead) in procs.items():
+            if ppid == self.postmaster:
+                kind = self.kind(pid, cmd)
+                self.seen[pid] = (self.seen.get(pid, (kind, 0))[0] if kind == "other" else kind, own)
+        return procs
+
+    def watch(self):
+        while not self.stop.wait(0.25):
+            self.look()
+
+    def now(self):
+        procs = self.look()
+        out = {"connector": procs[self.connector][2], "worker": 0.0, "backends": 0.0, "checkpointer": 0.0,
+               "walwriter": 0.0, "autovacuum": 0.0, "other": 0.0}
+        dead_seen = 0.0
+        for pid, (kind, cpu) in list(self.seen.items()):
+            if kind is not None:
+                out[kind] += cpu
+            if pid not in procs:
+                dead_seen += cpu
+        # the last quarter of a second of processes that are gone: rounds, nearly always
+        out["worker"] += max(0.0, procs[self.postmaster][3] - self.dead_before - dead_seen)
+        return out
+
+    dead_before = 0.0
+
+    def begin(self):
+        procs = self.look()
+        gone = sum(cpu for pid, (_kind, cpu) in self.seen.items() if pid not in procs)
+        self.dead_before = procs[self.postmaster][3] - gone
+
+
+def wait_ready(url, proc, log):
+    deadline = time.time() + 120
+    while time.time() < deadline:
+        if proc.poll() is not None:
+            sys.exit(f"promscale ended with {proc.returncode}: {Path(log).read_text(encoding='utf-8')[-2000:]}")
+        try:
+            if urllib.request.urlopen(url + "/-/ready", timeout=1).status == 200:
+                return
+        except OSError:
+            time.sleep(0.1)
+    sys.exit("promscale did not become ready")
+
+
+def flush_histogram(url):
+    """Cumulative counts of flush durations, by upper bound in seconds."""
+    text = urllib.request.urlopen(url + "/metrics", timeout=10).read().decode()
+    found = {}
+    for line in text.splitlines():
+        if line.startswith("promscale_ingest_stage_duration_seconds_bucket") and 'stage="flush"' in line:
+            bound = line.split('le="')[1].split('"')[0]
+            found[float(bound)] = float(line.rsplit(" ", 1)[1])
+    return found
+
+
+def quantile(before, after, q):
+    """Upper bound of the bucket that holds it, in ms."""
+    counts = sorted((bound, n - before.get(bound, 0)) for bound, n in after.items())
+    total = counts[-1][1] if counts else 0
+    for bound, n in counts:
+        if total and n >= q * total:
+            return bound * 1000
+    return 0.0
+
+
+class Run:
+    COLUMNS = [("min", "{:5.1f}"), ("k/s", "{:6.0f}"), ("WAL B", "{:6.2f}"), ("fresh MB", "{:8.0f}"), ("merged", "{:7.0f}"),
+               ("block", "{:6.0f}"), ("index", "{:6.0f}"), ("dead f", "{:8.0f}"), ("dead m", "{:7.0f}"),
+               ("rows/series", "{:11.0f}"), ("age s", "{:6.1f}"), ("fold s", "{:6.2f}"), ("worker", "{:6.3f}"),
+               ("backend", "{:7.3f}"), ("chkpt", "{:6.3f}"), ("walwr", "{:6.3f}"), ("autovac", "{:7.3f}"),
+               ("connector", "{:9.3f}"), ("flush p50", "{:9.1f}"), ("p99", "{:6.1f}"), ("req p50", "{:7.1f}"),
+               ("req p99", "{:7.1f}"), ("req max", "{:7.0f}")]
+
+    def __init__(self, args, server, url, connector):
+        self.args, self.server, self.url = args, server, url
+        self.rows, self.reader, self.oldest = [], None, 0.0
+        self.db = server.connect("promscale")
+        self.watcher = server.connect("promscale")
+        self.mine = {self.backend(self.db), self.backend(self.watcher)}
+        postmaster = int((server.data / "postmaster.pid").read_text(encoding="ascii").split()[0])
+        self.cpu = Cpu(connector.pid, postmaster, self.mine)
+        self.stop = threading.Event()
+
+    @staticmethod
+    def backend(conn):
+        return conn.get_backend_pid()
+
+    def one(self, text):
+        with self.db.cursor() as cur:
+            cur.execute(text)
+            return cur.fetchone()
+
+    def watch_age(self):
+        """How old the oldest fresh row gets, looked at every second."""
+        with self.watcher.cursor() as cur:
+            while not self.stop.wait(1):
+                cur.execute(FRESH)
+                self.oldest = max(self.oldest, cur.fetchone()[0])
+
+    def look(self):
+        return {"at": time.time(), "lsn": self.one("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8")[0],
+                "cpu": self.cpu.now(), "flush": flush_histogram(self.url)}
+
+    def line(self, before, after, load, minutes):
+        size = [float(x or 0) for x in self.one(SIZES)]
+        million = max(load["samples"], 1) / 1e6
+        cpu = {k: (after["cpu"][k] - before["cpu"][k]) / million for k in after["cpu"]}
+        fold = self.one("SELECT coalesce(extract(epoch FROM last_duration), 0)::float8 FROM _prom_catalog.job WHERE name = 'fold'")
+        row = {
+            "min": minutes, "k/s": load["samples"] / (after["at"] - before["at"]) / 1000,
+            "WAL B": (after["lsn"] - before["lsn"]) / max(load["samples"], 1),
+            "fresh MB": size[0] / 1e6, "merged": size[1] / 1e6, "block": size[2] / 1e6, "index": size[3] / 1e6,
+            "dead f": size[4], "dead m": size[5], "rows/series": self.one(PER_SERIES)[0], "age s": self.oldest,
+            "fold s": fold[0] if fold else 0, "worker": cpu["worker"], "backend": cpu["backends"],
+            "chkpt": cpu["checkpointer"], "walwr": cpu["walwriter"], "autovac": cpu["autovacuum"], "connector": cpu["connector"],
+            "flush p50": quantile(before["flush"], after["flush"], 0.5),
+            "p99": quantile(before["flush"], after["flush"], 0.99), "req p50": load["p50_ms"],
+            "req p99": load["p99_ms"], "req max": load["max_ms"], "samples": load["samples"],
+            "behind_ms": load["behind_ms"], "failed": load["failed"],
+        }
+        self.oldest = 0.0
+        return row
+
+    def show(self, row):
+        print(" ".join(form.format(row[name]).rjust(len(name)) for name, form in self.COLUMNS), flush=True)
+
+    def run(self):
+        a = self.args
+        interval_ms = max(1, round(a.series * 1000 / a.rate))
+        load = [f"{ROOT}/build/bench/bench_live_load", "--url", self.url + "/api/v1/write", "--targets",
+                str(max(1, a.series // 500)), "--interval", f"{interval_ms}ms", "--duration",
+                f"{int(a.minutes * 60000)}ms", "--conns", str(a.conns), "--report", f"{int(a.every * 1000)}ms"]
+        print(f"{a.series} series, every {interval_ms} ms; {a.minutes:g} minutes; a checkpoint every {a.checkpoint} s")
+        print(" ".join(name.rjust(len(form.format(0))) for name, form in self.COLUMNS), flush=True)
+        threading.Thread(target=self.watch_age, daemon=True).start()
+        self.cpu.begin()
+        before = first = self.look()
+        total = None
+        with subprocess.Popen(load, stdout=subprocess.PIPE, text=True) as proc:
+            try:
+                for text in proc.stdout:
+                    load_now = json.loads(text)
+                    after = self.look()
+                    minutes = (after["at"] - first["at"]) / 60
+                    if "total" in load_now:
+                        total = load_now
+                        break
+                    self.rows.append(self.line(before, after, load_now, minutes))
+                    self.show(self.rows[-1])
+                    before = after
+                    if a.long_reader and self.reader is None:
+                        self.reader = self.server.connect("promscale")
+                        self.reader.autocommit = False
+                        with self.reader.cursor() as cur:
+                            cur.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                            cur.execute("SELECT count(*) FROM _prom_data.fresh")
+            finally:
+                proc.terminate()
+        self.stop.set()
+        self.cpu.stop.set()
+        self.whole = self.line(first, after, total, minutes)
+        self.whole["age s"] = max(r["age s"] for r in self.rows)
+        print("in all")
+        self.show(self.whole)
+        stored = self.one("SELECT sum(n)::int8 FROM (SELECT sum(n_samples) FROM _prom_data.fresh UNION ALL"
+                          " SELECT sum(n_samples) FROM _prom_data.merged UNION ALL SELECT sum(n_samples) FROM"
+                          " _prom_data.block) s (n)")[0]
+        self.whole["missing"] = total["samples"] - int(stored)
+        print(f"missing {self.whole['missing']}, at most {total['behind_ms']:.0f} ms behind, {total['retried']} retried, "
+              f"{self.one(CHECKPOINTS)[0]} checkpoints")
+        if self.reader is not None:
+            self.reader.rollback()
+            self.reader.close()
+        return self.whole
+
+    def verdict(self):
+        """What is wrong, with room for a machine that does other things, too."""
+        w, wrong = self.whole, []
+
+        def bound(name, value, limit):
+            if value > limit:
+                wrong.append(f"{name}: {value:g} is more than {limit:g}")
+
+        bound("missing samples", abs(w["missing"]), 0)
+        bound("refused samples", w["failed"], 0)
+        bound("age of the oldest fresh row in s", w["age s"], 60)
+        bound("merged rows per series", w["rows/series"], 64)
+        bound("WAL bytes per sample", w["WAL B"], 24)
+        bound("CPU-s of the worker per million samples", w["worker"], 0.4)
+        return wrong
+
+
+CHECKPOINTS = "SELECT checkpoints_timed + checkpoints_req FROM pg_stat_bgwriter"
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--minutes", type=float, default=10)
+    p.add_argument("--every", type=float, default=60, metavar="SECONDS", help="of a line")
+    p.add_argument("--series", type=int, default=100_000)
+    p.add_argument("--rate", type=float, default=500_000, help="samples a second")
+    p.add_argument("--conns", type=int, default=4)
+    p.add_argument("--checkpoint", type=int, default=120, metavar="SECONDS")
+    p.add_argument("--long-reader", action="store_true", help="a snapshot is held open from the second line on")
+    p.add_argument("--check", action="store_true")
+    p.add_argument("--json", help="write all lines there as well")
+    args = p.parse_args()
+
+    folder = Path(tempfile.mkdtemp(prefix="promscale-steady-"))
+    folder.chmod(0o755)
+    (folder / "tmp").mkdir()
+    (folder / "tmp").chmod(0o1777)
+    tempfile.tempdir = str(folder / "tmp")
+    server = connector = None
+    try:
+        if "PG_CONFIG" not in os.environ or not os.environ.get("PROMSCALE_INSTALLED"):
+            copy = subprocess.check_output([ROOT / "tests/tools/private-postgres", folder / "postgres"]
+                                           + ([os.environ["PG_CONFIG"]] if "PG_CONFIG" in os.environ else []),
+                                           text=True).strip()
+            subprocess.run(["make", "-s", "--no-print-directory", "-C", ROOT, "install-extension", f"PG_CONFIG={copy}"],
+                           check=True, stdout=subprocess.DEVNULL)
+            os.environ["PG_CONFIG"] = copy
+        from cluster import Cluster
+        server = Cluster(CONF.format(checkpoint=args.checkpoint))
+        server.new_database("promscale")
+        port = random.randrange(20000, 60000)
+        url = f"http://127.0.0.1:{port}"
+        with open(folder / "connector.log", "w", encoding="utf-8") as log:
+            connector = subprocess.Popen(
+                [ROOT / "build/promscale", "--db.uri", f"postgresql://postgres@127.0.0.1:{server.port}/promscale",
+                 "--web.listen-address", url[7:], "--self-scrape=false"], stdout=log, stderr=log)
+        wait_ready(url, connector, folder / "connector.log")
+        run = Run(args, server, url, connector)
+        run.run()
+        wrong = run.verdict() if args.check else []
+        if args.json:
+            Path(args.json).write_text(json.dumps(run.rows + [run.whole]), encoding="utf-8")
+    finally:
+        if connector is not None:
+            connector.send_signal(signal.SIGTERM)
+            try:
+                connector.wait(30)
+            except subprocess.TimeoutExpired:
+                connector.kill()
+        if server is not None:
+            server.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    for line in wrong:
+        print("WRONG " + line)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
