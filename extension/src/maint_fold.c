@@ -65,7 +65,8 @@ int8_result(int column, bool *ret_null)
         SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, ret_null));
 }
 
-/* The id up to which the oldest rows hold about max_bytes. False if there is no row to take. */
+/* The id up to which the oldest rows hold about max_bytes. False if there is no row to take. Mostly all of
+ * them do, which is seen without putting them in order. */
 static bool
 find_cut(Datum bad, int64 max_bytes, int64 *ret_id, int64 *ret_bytes)
 {
@@ -73,13 +74,18 @@ find_cut(Datum bad, int64 max_bytes, int64 *ret_id, int64 *ret_bytes)
     Datum values[] = {Int64GetDatum(max_bytes), bad};
     bool none;
 
-    /* A small table is taken whole. (An engine that keeps the rows elsewhere shows a size of 0.) */
-    if (SPI_execute("SELECT pg_table_size('_prom_data.fresh')", false, 1) != SPI_OK_SELECT)
-        elog(ERROR, "could not read the size of the fresh table");
-    const int64 size = int8_result(1, &none);
+    if (SPI_execute_with_args("SELECT max(m.id), sum(octet_length(m.data))::int8"
+                              " FROM _prom_data.fresh m WHERE m.id <> ALL ($2)",
+                              lengthof(types), (Oid *)types, values, NULL, false,
+                              1) != SPI_OK_SELECT)
+        elog(ERROR, "could not read how much is fresh");
+    *ret_id = int8_result(1, &none);
+    *ret_bytes = none ? 0 : int8_result(2, &none);
     SPI_freetuptable(SPI_tuptable);
-    if (size > 0 && size <= max_bytes) {
-        *ret_id = PG_INT64_MAX;
+    if (none)
+        return false;
+    if (*ret_bytes <= max_bytes) {
+        *ret_id = PG_INT64_MAX; /* also those that come meanwhile */
         *ret_bytes = 0;
         return true;
     }
@@ -91,12 +97,9 @@ find_cut(Datum bad, int64 max_bytes, int64 *ret_id, int64 *ret_bytes)
         lengthof(types), (Oid *)types, values, NULL, false, 1);
     if (rc != SPI_OK_SELECT || SPI_processed != 1)
         elog(ERROR, "could not look for fresh rows: %s", SPI_result_code_string(rc));
-    const int64 id = int8_result(1, &none);
-    if (!none) {
-        *ret_id = id;
+    *ret_id = int8_result(1, &none);
+    if (!none)
         *ret_bytes = int8_result(2, &none);
-        none = false;
-    }
     SPI_freetuptable(SPI_tuptable);
     return !none;
 }
@@ -121,33 +124,45 @@ take_fresh(fold *f, int64 max_bytes, int64 *ret_bytes)
     return SPI_processed > 0;
 }
 
+typedef struct row_key {
+    int64 id;
+    int32 bucket, tenant_id;
+    size_t at;
+} row_key;
+
 static int
 by_bucket_tenant_id(const void *a, const void *b)
 {
-    const fold_row *x = a, *y = b;
+    const row_key *x = a, *y = b;
 
     if (x->bucket != y->bucket)
         return x->bucket < y->bucket ? -1 : 1;
-    if (x->row.meta.tenant_id != y->row.meta.tenant_id)
-        return x->row.meta.tenant_id < y->row.meta.tenant_id ? -1 : 1;
-    return x->row.id < y->row.id ? -1 : x->row.id > y->row.id;
+    if (x->tenant_id != y->tenant_id)
+        return x->tenant_id < y->tenant_id ? -1 : 1;
+    return x->id < y->id ? -1 : x->id > y->id;
 }
 
 static fold_row *
 sort_rows(fold *f, maint_rows taken)
 {
-    fold_row *rows = MemoryContextAllocHuge(f->context, Max(taken.n, 1) * sizeof(fold_row));
-
+    const size_t n = Max(taken.n, 1);
+    fold_row *rows = MemoryContextAllocHuge(f->context, n * sizeof(fold_row));
+    row_key *keys = MemoryContextAllocHuge(f->context, n * sizeof(row_key));
     int64 max_id = 0;
 
     for (size_t i = 0; i < taken.n; i++) {
-        int32 metric = taken.items[i].meta.metric_id;
-        max_id = Max(max_id, taken.items[i].id);
-        rows[i] =
-            (fold_row){.row = taken.items[i], .bucket = metric < 0 ? metric : mdl_bucket(metric)};
+        const maint_row *row = &taken.items[i];
+        const int32 metric = row->meta.metric_id;
+
+        max_id = Max(max_id, row->id);
+        keys[i] =
+            (row_key){row->id, metric < 0 ? metric : mdl_bucket(metric), row->meta.tenant_id, i};
     }
     maint_check_ids(max_id);
-    qsort(rows, taken.n, sizeof(fold_row), by_bucket_tenant_id);
+    qsort(keys, taken.n, sizeof(row_key), by_bucket_tenant_id);
+    for (size_t i = 0; i < taken.n; i++)
+        rows[i] = (fold_row){.row = taken.items[keys[i].at], .bucket = keys[i].bucket};
+    pfree(keys);
     return rows;
 }
 

@@ -105,8 +105,19 @@ void fold_give_up(fold_bucket *b, fold_unit *u, const char *text);
 
 /* In the step's context. */
 maint_presence *fold_presence_new(fold *f);
-/* The fresh rows of a unit that was merged. */
-void fold_presence_note(fold_bucket *b, const fold_unit *u);
+/* What a unit writes while it is merged; thrown away if the unit fails. */
+typedef struct fold_presence_run {
+    int64 lo, hi, window_ms; /* series ids */
+} fold_presence_run;
+typedef struct fold_presence_note {
+    const ps_alloc *alloc;
+    fold_presence_run *runs;
+    size_t n, cap;
+    bool failed; /* no memory */
+} fold_presence_note;
+void fold_presence_series(fold_presence_note *note, int64 series_id, const int64 *t_ms, size_t n);
+/* The unit was merged. */
+void fold_presence_add(fold *f, int32 tenant_id, int32 metric_id, const fold_presence_note *note);
 /* Adds what was noted of a bucket to the sets in the database, where it is not in them yet. */
 void fold_presence_write(fold *f);
 

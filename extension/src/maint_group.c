@@ -26,6 +26,7 @@ typedef struct output {
 typedef struct outputs {
     const ps_alloc *alloc;
     output *first, **last;
+    fold_presence_note note;
 } outputs;
 
 /* ---- pass 2: merged rows to take along ---------------------------------------------------- */
@@ -179,6 +180,14 @@ keep_output(void *self, ps_str data, const blk_meta *meta, ps_err *err)
     return PS_OK;
 }
 
+static void
+note_series(void *self, int64_t series_id, const int64_t *t_ms, size_t n)
+{
+    outputs *o = self;
+
+    fold_presence_series(&o->note, series_id, t_ms, n);
+}
+
 /* Merges the cells [first, last) of u, which lie close together and have one width. */
 static ps_status
 merge_cells(const fold_unit *u, blk_reader *const *inputs, size_t n_inputs, const maint_cell *first,
@@ -195,6 +204,7 @@ merge_cells(const fold_unit *u, blk_reader *const *inputs, size_t n_inputs, cons
         .cut_hi_ms = last->to_ms,
         .target_bytes = MAINT_TARGET_BYTES,
         .target_samples = MAINT_TARGET_SAMPLES,
+        .on_series = note_series,
     };
 
     return blk_merge(out->alloc, inputs, n_inputs, &opts, keep_output, out, bridge_interrupted,
@@ -267,7 +277,7 @@ try_unit(fold_bucket *g, const fold_unit *u, const ps_alloc *alloc, outputs *out
                 maint_note_error("merge", merged[i].id, &merged[i].meta, err->text);
         }
         *ret_took = false;
-        *out = (outputs){.alloc = alloc, .last = &out->first};
+        *out = (outputs){.alloc = alloc, .last = &out->first, .note.alloc = alloc};
         dups = (blk_dup_stats){0};
         status = merge_unit(g, u, NULL, 0, out, &dups, err);
     }
@@ -365,7 +375,7 @@ static void
 run_unit(fold_bucket *g, fold_unit *u)
 {
     bridge_alloc alloc;
-    outputs out = {.alloc = &alloc.alloc, .last = &out.first};
+    outputs out = {.alloc = &alloc.alloc, .last = &out.first, .note.alloc = &alloc.alloc};
     ps_err err;
 
     MemoryContext old = MemoryContextSwitchTo(g->unit_context);
@@ -376,7 +386,7 @@ run_unit(fold_bucket *g, fold_unit *u)
         bridge_raise(status, &err, NULL, NULL);
     if (status == PS_OK) {
         note_figures(g, u, &out, took);
-        fold_presence_note(g, u);
+        fold_presence_add(g->f, u->stream.tenant_id, u->stream.metric_id, &out.note);
         if (u->stream.kind == BLK_KIND_HISTOGRAM)
             note_histograms(g->f, u->stream.metric_id);
     } else {

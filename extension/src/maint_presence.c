@@ -2,8 +2,8 @@
  * maint_presence.c - keeps _prom_data.presence: the set of series that have samples in a window, of each
  * tenant and metric.
  *
- * A fold notes the series of the fresh rows that it has merged, window by window, and then adds what is
- * new to the sets: one statement reads the sets of a bucket, and where nothing is new, as nearly always,
+ * A fold notes the series of which it has written samples, window by window, and then adds what is new
+ * to the sets: one statement reads the sets of a bucket, and where nothing is new, as nearly always,
  * that was all. recount_presence() makes the sets of a metric and day anew out of what is stored: after
  * rows were erased, or where a set is damaged.
  *
@@ -94,7 +94,8 @@ set_of(maint_presence *p, int32 tenant_id, int32 metric_id, int64 window_ms)
                           : repalloc_huge(p->sets, p->cap * sizeof(*p->sets));
         }
         memmove(p->sets + lo + 1, p->sets + lo, (p->n - lo) * sizeof(*p->sets));
-        p->sets[lo] = (window_set){.tenant_id = tenant_id, .metric_id = metric_id, .window_ms = window_ms};
+        p->sets[lo] =
+            (window_set){.tenant_id = tenant_id, .metric_id = metric_id, .window_ms = window_ms};
         mdl_ids_init(&p->sets[lo].ids, &p->alloc.alloc);
         p->n++;
     }
@@ -124,19 +125,56 @@ note_run(void *self, int64 lo, int64 hi, int64 window_ms)
     return mdl_ids_add(set_of(n->presence, n->tenant_id, n->metric_id, window_ms), lo, hi) == PS_OK;
 }
 
-void
-fold_presence_note(fold_bucket *b, const fold_unit *u)
+static bool
+grow_note(fold_presence_note *note)
 {
-    noting n = {b->f->presence, u->stream.tenant_id, u->stream.metric_id};
-    presence_scratch scratch = {0};
-    ps_err err;
+    const size_t cap = Max(64, note->cap * 2);
+    fold_presence_run *runs = note->alloc->realloc(note->alloc->self, note->runs,
+                                                   note->cap * sizeof(*runs), cap * sizeof(*runs));
 
-    for (size_t i = 0; i < u->n_pairs; i++) {
-        const fold_pair *p = &u->pairs[i];
-        const presence_range g = {b->readers[p->row], p->series,    p->series_end, p->t_min_ms,
-                                  p->t_max_ms,        PG_INT64_MIN, PG_INT64_MAX};
+    if (runs == NULL)
+        return false;
+    note->runs = runs;
+    note->cap = cap;
+    return true;
+}
 
-        bridge_check(presence_of_range(&g, &scratch, note_run, &n, &err), &err);
+/* Called by the library, hence nothing is raised here. Times ascend; nearly always all of them lie in
+ * one window. */
+void
+fold_presence_series(fold_presence_note *note, int64 series_id, const int64 *t_ms, size_t n)
+{
+    for (size_t i = 0; i < n;) {
+        const int64 window_ms = mdl_window_start_ms(t_ms[i]);
+        fold_presence_run *last = note->n > 0 ? &note->runs[note->n - 1] : NULL;
+
+        if (last != NULL && last->window_ms == window_ms && last->hi + 1 == series_id) {
+            last->hi = series_id;
+        } else {
+            if (note->n == note->cap && !grow_note(note)) {
+                note->failed = true;
+                return;
+            }
+            note->runs[note->n++] = (fold_presence_run){series_id, series_id, window_ms};
+        }
+        if (mdl_window_start_ms(t_ms[n - 1]) == window_ms)
+            return;
+        while (i < n && mdl_window_start_ms(t_ms[i]) == window_ms)
+            i++;
+    }
+}
+
+void
+fold_presence_add(fold *f, int32 tenant_id, int32 metric_id, const fold_presence_note *note)
+{
+    noting n = {f->presence, tenant_id, metric_id};
+
+    if (note->failed)
+        presence_no_memory();
+    for (size_t i = 0; i < note->n; i++) {
+        const fold_presence_run *r = &note->runs[i];
+        if (!note_run(&n, r->lo, r->hi, r->window_ms))
+            presence_no_memory();
     }
 }
 
@@ -210,8 +248,7 @@ put_ids(maint_presence *p, const window_set *s, int64 part_lo, const int64 *ids,
     const size_t step = n <= PART_IDS ? n : PART_IDS / 2;
 
     for (size_t at = 0; at < n; at += step) {
-        put_part(p, s, at == 0 ? part_lo : ids[at], ids + at, Min(step, n - at),
-                 exists && at == 0);
+        put_part(p, s, at == 0 ? part_lo : ids[at], ids + at, Min(step, n - at), exists && at == 0);
         CHECK_FOR_INTERRUPTS();
     }
 }
@@ -267,17 +304,17 @@ static void
 prepare(maint_presence *p)
 {
     static const Oid keys[] = {INT4ARRAYOID, INT4ARRAYOID, TIMESTAMPTZARRAYOID, INT8ARRAYOID};
-    static const Oid row[] = {INT4OID, INT4OID, INT8OID, TIMESTAMPTZOID, INT8OID, INT4OID, BYTEAOID};
+    static const Oid row[] = {INT4OID, INT4OID, INT8OID, TIMESTAMPTZOID,
+                              INT8OID, INT4OID, BYTEAOID};
 
     if (p->read != NULL)
         return;
-    p->read = maint_prepare(
-        "SELECT u.i, p.part_lo, p.series_ids FROM unnest($1, $2, $3, $4)"
-        " WITH ORDINALITY u (tenant_id, metric_id, window_start, dist_key, i)"
-        " JOIN _prom_data.presence p ON p.metric_id = u.metric_id"
-        " AND p.window_start = u.window_start AND p.dist_key = u.dist_key"
-        " AND p.tenant_id = u.tenant_id ORDER BY u.i, p.part_lo",
-        lengthof(keys), keys);
+    p->read = maint_prepare("SELECT u.i, p.part_lo, p.series_ids FROM unnest($1, $2, $3, $4)"
+                            " WITH ORDINALITY u (tenant_id, metric_id, window_start, dist_key, i)"
+                            " JOIN _prom_data.presence p ON p.metric_id = u.metric_id"
+                            " AND p.window_start = u.window_start AND p.dist_key = u.dist_key"
+                            " AND p.tenant_id = u.tenant_id ORDER BY u.i, p.part_lo",
+                            lengthof(keys), keys);
     p->insert = maint_prepare("INSERT INTO _prom_data.presence (tenant_id, metric_id, dist_key,"
                               " window_start, part_lo, n_series, series_ids)"
                               " VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -437,14 +474,14 @@ note_block(maint_presence *p, HeapTuple tuple, TupleDesc desc)
     ps_str bytes = {VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data)};
     noting n = {p, meta.tenant_id, meta.metric_id};
     bridge_alloc_init(&alloc, CurrentMemoryContext, PRESENCE_BUDGET);
-    ps_status status =
-        mdl_window_start_ms(meta.t_min_ms) == mdl_window_start_ms(meta.t_max_ms)
-            ? blk_reader_open_head(&alloc.alloc, bytes, &meta, &reader, &err)
-            : blk_reader_open(&alloc.alloc, bytes, &meta, &reader, &err);
+    ps_status status = mdl_window_start_ms(meta.t_min_ms) == mdl_window_start_ms(meta.t_max_ms)
+                           ? blk_reader_open_head(&alloc.alloc, bytes, &meta, &reader, &err)
+                           : blk_reader_open(&alloc.alloc, bytes, &meta, &reader, &err);
     if (status != PS_OK)
         return false;
-    const presence_range g = {reader,        0,            blk_reader_n_series(reader), meta.t_min_ms,
-                              meta.t_max_ms, PG_INT64_MIN, PG_INT64_MAX};
+    const presence_range g = {
+        reader,       0,           blk_reader_n_series(reader), meta.t_min_ms, meta.t_max_ms,
+        PG_INT64_MIN, PG_INT64_MAX};
     return presence_of_range(&g, &scratch, note_run, &n, &err) == PS_OK;
 }
 
@@ -452,10 +489,9 @@ static void
 note_blocks(maint_presence *p, Datum *values, bool *ret_damaged)
 {
     static const Oid types[] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
-    static const char head[] =
-        "CASE WHEN date_bin('8 hours', t_min, '2000-01-01 00:00:00+00') ="
-        " date_bin('8 hours', t_max, '2000-01-01 00:00:00+00')"
-        " THEN _prom_ext.block_head(data) ELSE data END";
+    static const char head[] = "CASE WHEN date_bin('8 hours', t_min, '2000-01-01 00:00:00+00') ="
+                               " date_bin('8 hours', t_max, '2000-01-01 00:00:00+00')"
+                               " THEN _prom_ext.block_head(data) ELSE data END";
     static const char where[] = "WHERE metric_id = $1 AND t_min >= $2 AND t_min < $3";
     Portal portal = SPI_cursor_open_with_args(
         NULL,

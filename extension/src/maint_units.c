@@ -25,18 +25,13 @@ add_pairs(fold_bucket *g, uint32 row)
     blk_reader *r = g->readers[row];
     const blk_meta *m = &g->rows[row].row.meta;
     const uint32 n = blk_reader_n_series(r);
-    blk_series s;
 
     for (uint32 a = 0, b; a < n; a = b) {
-        blk_reader_series(r, a, &s);
-        fold_pair p = {.stream = {m->tenant_id, s.metric_id, m->kind},
+        fold_pair p = {.stream = {m->tenant_id, blk_reader_metric(r, a, &b), m->kind},
                        .row = row,
                        .series = a,
                        .t_min_ms = m->t_min_ms,
                        .t_max_ms = m->t_max_ms};
-        b = m->metric_id > 0 || s.metric_id == INT32_MAX
-                ? n
-                : blk_reader_seek(r, s.metric_id + 1, INT64_MIN);
         p.series_end = b;
         p.samples = 1 + (uint64)m->n_samples * (b - a) / n;
         add_pair(g, &p);

@@ -175,6 +175,8 @@ const blk_meta *blk_reader_meta(const blk_reader *r);
 uint32_t blk_reader_n_series(const blk_reader *r);
 /* i < n_series; ascending by (metric_id, series_id). */
 void blk_reader_series(const blk_reader *r, uint32_t i, blk_series *ret);
+/* The metric of series i; *ret_end is the first series behind those of it. */
+int32_t blk_reader_metric(const blk_reader *r, uint32_t i, uint32_t *ret_end);
 /* Index of the first series >= (metric_id, series_id); n_series if there is none. */
 uint32_t blk_reader_seek(const blk_reader *r, int32_t metric_id, int64_t series_id);
 /*
@@ -270,6 +272,12 @@ typedef struct blk_merge_opts {
     int64_t cut_lo_ms, cut_hi_ms;
     size_t target_bytes; /* finish an output block when its estimate reaches this */
     size_t target_samples;
+    /* most samples of different series that are held at once where many flush blocks come together,
+     * 16 bytes each; 0 = a million */
+    size_t at_once;
+    /* NULL, or told each series as it is written, ascending, with the times of its samples; self is
+     * emit's */
+    void (*on_series)(void *self, int64_t series_id, const int64_t *t_ms, size_t n);
 } blk_merge_opts;
 
 typedef struct blk_merge_stats {
@@ -288,8 +296,9 @@ typedef ps_status (*blk_emit_fn)(void *self, ps_str data, const blk_meta *meta, 
  * (series, time). Outputs are COLUMNS blocks; within a cut series ascend from block to block (the
  * cuts take turns when a block fills up before the end). A series with more than target_samples
  * samples in a cut goes on in the next block. Memory: about one series' samples over all inputs
- * (twice when they are not in time order) plus one output block per open cut; should_stop (may be
- * NULL) is polled per series and ends it with PS_ECANCELED.
+ * (twice when they are not in time order; of flush blocks also at_once samples, and 4 bytes for each series
+ * of each) plus one output block per open cut; should_stop (may be NULL) is polled per series and
+ * input and ends it with PS_ECANCELED.
  */
 ps_status blk_merge(const ps_alloc *alloc, blk_reader *const *inputs, size_t n_inputs,
                     const blk_merge_opts *opts, blk_emit_fn emit, void *self,

@@ -4,7 +4,8 @@
  * Each input has a cursor on its next series. One pass over all cursors serves the smallest id and
  * finds the next one: inputs mostly hold the same series, and then a pass costs less per input
  * than keeping a heap. When most cursors are looked at in vain, a heap takes over. Either way the
- * inputs of a series come by precedence. Their samples are decoded behind each other; usually that
+ * inputs of a series come by precedence. (Where most inputs are flush blocks, merge_scatter.c goes
+ * through them another way.) Their samples are decoded behind each other; usually that
  * is already in time order, otherwise the sorted runs are merged, stable, so that of equal times
  * the first input's comes first and stays. The result is cut at the given boundaries, each slot
  * between two cuts having a writer of its own.
@@ -181,7 +182,7 @@ piece_len(const blk_merging *m, size_t at, size_t hi)
     n = hi - at < n ? hi - at : n;
     if (m->kind != BLK_KIND_HISTOGRAM)
         return n;
-    const hst_hist *const *h = m->v[0].ptr;
+    const hst_hist *const *h = m->series_v;
     for (size_t i = 0; i < n; i++) {
         const hst_hist *p = h[at + i];
         numbers += 3 + (size_t)p->positive.n_counts + p->negative.n_counts + p->n_bounds;
@@ -194,13 +195,14 @@ piece_len(const blk_merging *m, size_t at, size_t hi)
 static ps_status
 add_piece(const blk_merging *m, blk_writer *w, int64_t series_id, size_t at, size_t n, ps_err *err)
 {
-    const int64_t *t = (int64_t *)m->t[0].ptr + at;
+    const int64_t *t = m->series_t + at;
     const int64_t *starts = m->started ? (int64_t *)m->starts[0].ptr + at : NULL;
 
     if (m->kind == BLK_KIND_HISTOGRAM)
         return blk_writer_add_histograms(w, series_id, t, starts,
-                                         (const hst_hist *const *)m->v[0].ptr + at, n, err);
-    return blk_writer_add_started(w, series_id, t, starts, (double *)m->v[0].ptr + at, n, err);
+                                         (const hst_hist *const *)m->series_v + at, n, err);
+    return blk_writer_add_started(w, series_id, t, starts, (const double *)m->series_v + at, n,
+                                  err);
 }
 
 /* Samples lo..hi of the current series, all of one slot. */
@@ -228,18 +230,21 @@ write_slot(blk_merging *m, blk_writer *w, int64_t series_id, size_t lo, size_t h
     return PS_OK;
 }
 
-static ps_status
-write_series(blk_merging *m, int64_t series_id, ps_err *err)
+ps_status
+blk_merge_write(blk_merging *m, int64_t series_id, const int64_t *t, const void *v, size_t n,
+                ps_err *err)
 {
-    const int64_t *t = m->t[0].ptr;
-
-    for (size_t lo = 0, hi; lo < m->n; lo = hi) {
+    m->series_t = t;
+    m->series_v = v;
+    if (m->opts->on_series != NULL)
+        m->opts->on_series(m->self, series_id, t, n);
+    for (size_t lo = 0, hi; lo < n; lo = hi) {
         int64_t end;
         int64_t key = slot_key(m->opts, t[lo], &end);
         /* first sample not before `end`; mostly all of them are */
-        hi = m->n;
-        if (end != INT64_MAX && t[m->n - 1] >= end) {
-            for (hi = lo + 1; hi < m->n && t[hi] < end;)
+        hi = n;
+        if (end != INT64_MAX && t[n - 1] >= end) {
+            for (hi = lo + 1; hi < n && t[hi] < end;)
                 hi++;
         }
         blk_writer *w = slot_writer(m, key);
@@ -260,7 +265,7 @@ finish_series(blk_merging *m, int64_t series_id, ps_err *err)
         return PS_OK;
     if (m->n_runs > 1)
         PS_TRY(blk_merge_sort(m, err));
-    return write_series(m, series_id, err);
+    return blk_merge_write(m, series_id, m->t[0].ptr, m->v[0].ptr, m->n, err);
 }
 
 static void
@@ -325,6 +330,10 @@ merge_all(blk_merging *m, size_t n_inputs, bool (*should_stop)(void *self), ps_e
     if (m->cursors == NULL || m->runs == NULL)
         return no_memory(err);
     cursors_open(m, n_inputs);
+    if (blk_merge_scatters(m)) {
+        PS_TRY(blk_merge_scatter(m, should_stop, err));
+        m->n_cursors = 0;
+    }
     for (size_t i = 0; i < m->n_cursors; i++)
         next = m->cursors[i].series_id < next ? m->cursors[i].series_id : next;
     while (m->n_cursors > 0) {

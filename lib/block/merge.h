@@ -1,5 +1,5 @@
-/* merge.h - the state of a merge, for merge.c (inputs and outputs) and merge_samples.c (the samples of
- * one series). */
+/* merge.h - the state of a merge, for merge.c (inputs and outputs), merge_samples.c (the samples of one
+ * series) and merge_scatter.c (all series at once, where that is cheaper). */
 #ifndef PROMSCALE_BLOCK_MERGE_H
 #define PROMSCALE_BLOCK_MERGE_H
 
@@ -34,6 +34,8 @@ typedef struct blk_merging {
     size_t n;
     size_t *runs; /* starts of ascending runs; room for one per input and the end */
     size_t n_runs;
+    const int64_t *series_t; /* what is being written */
+    const void *series_v;
     blk_slot *slots; /* by key */
     size_t n_slots, slots_cap;
     ps_buf out;
@@ -44,5 +46,15 @@ typedef struct blk_merging {
 ps_status blk_merge_gather(blk_merging *m, const blk_cursor *c, ps_err *err) PS_MUST_CHECK;
 /* Ascending times, the first of equal ones. Needed where more than one run was gathered. */
 ps_status blk_merge_sort(blk_merging *m, ps_err *err) PS_MUST_CHECK;
+
+/* Writes a series: ids ascend from call to call, times inside each. */
+ps_status blk_merge_write(blk_merging *m, int64_t series_id, const int64_t *t, const void *v,
+                          size_t n, ps_err *err) PS_MUST_CHECK;
+
+/* Is merge_scatter.c the cheaper way for what the cursors stand before? They are in the order of the
+ * inputs; afterwards they are spent. */
+bool blk_merge_scatters(const blk_merging *m);
+ps_status blk_merge_scatter(blk_merging *m, bool (*should_stop)(void *self),
+                            ps_err *err) PS_MUST_CHECK;
 
 #endif

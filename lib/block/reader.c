@@ -117,6 +117,16 @@ blk_reader_series(const blk_reader *r, uint32_t i, blk_series *ret)
                         .times_id = s->vec};
 }
 
+int32_t
+blk_reader_metric(const blk_reader *r, uint32_t i, uint32_t *ret_end)
+{
+    *ret_end = r->n_series;
+    if (r->meta.format == BLK_FORMAT_COLUMNS)
+        return r->meta.metric_id;
+    *ret_end = r->groups[r->fseries[i].group].hi;
+    return r->fseries[i].metric_id;
+}
+
 uint32_t
 blk_reader_seek(const blk_reader *r, int32_t metric_id, int64_t series_id)
 {

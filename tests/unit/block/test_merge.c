@@ -25,6 +25,8 @@ typedef struct result {
     size_t stop_after; /* polls until should_stop says yes; 0 = never */
     size_t polls;
     ps_status emit_status;
+    int64_t told_series; /* by on_series */
+    size_t n_told;
 } result;
 
 static int64_t
@@ -81,6 +83,18 @@ collect(void *self, ps_str data, const blk_meta *meta, ps_err *err)
     res->blocks++;
     blk_reader_free(r);
     return PS_OK;
+}
+
+static void
+told(void *self, int64_t series_id, const int64_t *t_ms, size_t n)
+{
+    result *res = self;
+
+    assert_true(res->n_told == 0 || series_id > res->told_series);
+    for (size_t i = 1; i < n; i++)
+        assert_true(t_ms[i] > t_ms[i - 1]);
+    res->told_series = series_id;
+    res->n_told += n;
 }
 
 static bool
@@ -176,6 +190,7 @@ one_round(uint64_t *state, blk_merge_opts *o, int64_t base, int64_t spread)
     assert_int_equal(stats.blocks_out, res.blocks);
     assert_memory_equal(&stats.dups, &want_dups, sizeof want_dups);
     assert_int_equal(res.n, n_all);
+    assert_int_equal(res.n_told, n_all);
     blk_points_sort_unique(res.points, scratch, res.n, &ignored);
     for (size_t i = 0; i < n_all; i++) {
         assert_int_equal(res.points[i].series_id, all[i].series_id);
@@ -205,7 +220,10 @@ test_against_oracle(void **unused)
                             .metric_id = METRIC,
                             .out_level = gen_below(&state, 2) ? BLK_LEVEL_MERGED : BLK_LEVEL_SEALED,
                             .from_ms = INT64_MIN,
-                            .to_ms = INT64_MAX};
+                            .to_ms = INT64_MAX,
+                            .on_series = told};
+        if (gen_below(&state, 2)) /* the series of flush blocks in several parts */
+            o.at_once = 1 + gen_below(&state, 300);
         if (gen_below(&state, 2)) { /* window */
             o.from_ms = base + (int64_t)gen_below(&state, (uint64_t)spread) * 1000;
             o.to_ms = o.from_ms + (int64_t)gen_below(&state, (uint64_t)spread) * 1000;
