@@ -16,6 +16,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -141,6 +142,18 @@ def wait_ready(url, proc, log):
         except OSError:
             time.sleep(0.1)
     sys.exit("promscale did not become ready")
+
+
+def free_port():
+    for _ in range(100):
+        port = random.randrange(20000, 60000)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    sys.exit("no free port")
 
 
 def flush_histogram(url):
@@ -324,7 +337,7 @@ def main():
         from cluster import Cluster
         server = Cluster(CONF.format(checkpoint=args.checkpoint))
         server.new_database("promscale")
-        port = random.randrange(20000, 60000)
+        port = free_port()
         url = f"http://127.0.0.1:{port}"
         with open(folder / "connector.log", "w", encoding="utf-8") as log:
             connector = subprocess.Popen(

@@ -49,7 +49,7 @@ CREATE TABLE _prom_catalog.vacuum_queue (
 -- ---- the two steps in C ------------------------------------------------------------------------
 
 -- Folds the oldest fresh rows, about p_max_bytes of them, into merged. busy: somebody else is at work.
-CREATE FUNCTION _prom_ext.merge_step(p_max_bytes int8 DEFAULT 33554432,
+CREATE FUNCTION _prom_ext.merge_step(p_max_bytes int8 DEFAULT 67108864,
     OUT did bool, OUT busy bool, OUT more bool, OUT samples int8, OUT rows_in int8,
     OUT rows_taken int8, OUT rows_out int8, OUT duplicates int8, OUT conflicts int8)
     AS 'MODULE_PATHNAME', 'merge_step' LANGUAGE C VOLATILE STRICT
@@ -69,9 +69,9 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     SELECT pg_try_advisory_xact_lock(x'50524f4d00000002'::int8)
 $$;
 
--- The two steps as 076 calls them. Folding waits until rows or minutes have gathered: its cost is per series
--- and fold, and a merged block with few samples a series is large; readers pay for waiting with more
--- fresh rows.
+-- The two steps as 076 calls them. Folding waits until rows or half a minute have gathered (24 seconds, since
+-- rounds come every 5): its cost is per series and fold, and a merged block with few samples a series is
+-- large; readers pay for waiting with more fresh rows.
 CREATE FUNCTION _prom_catalog.step_fold(p_force bool, OUT outcome text, OUT detail text, OUT next_in interval,
                                         OUT left_over int8)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -84,10 +84,10 @@ BEGIN
                      r.rows_out, r.rows_taken);
 END $$;
 
--- True if so much is fresh that a fold should not wait for its time.
+-- True if so much is fresh that a fold should not wait for its time: at some 1.5 million samples a second.
 CREATE FUNCTION _prom_catalog.fold_presses() RETURNS bool
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT pg_stat_get_live_tuples('_prom_data.fresh'::regclass) >= 20000
+    SELECT pg_stat_get_live_tuples('_prom_data.fresh'::regclass) >= 150000
 $$;
 
 CREATE FUNCTION _prom_catalog.step_seal(p_force bool, OUT outcome text, OUT detail text, OUT next_in interval,

@@ -3,8 +3,8 @@
  *
  * The oldest fresh rows, by id and up to a number of bytes, are deleted and thereby read. They are
  * handled bucket by bucket (packed rows hold all small metrics of a bucket, so a bucket is what can
- * be merged without looking elsewhere), in at most MDL_BUCKETS groups; each group reads the heads of
- * the merged rows concerned, takes some of them along and writes COLUMNS blocks to merged.
+ * be merged without looking elsewhere), in groups; each group reads the heads of the merged rows
+ * concerned, takes some of them along and writes COLUMNS blocks to merged.
  *
  * A row that cannot be read (damaged, of a kind that this version does not know) goes back to fresh
  * under its old id and is remembered, so that it neither gets lost nor stops the others.
@@ -23,7 +23,8 @@
 
 PG_FUNCTION_INFO_V1(merge_step);
 
-enum { RESULT_COLUMNS = 9 };
+/* Samples of a bucket that are merged at once. What is more follows in id order, as in a step of its own. */
+enum { RESULT_COLUMNS = 9, GROUP_MAX_SAMPLES = 4 << 20 };
 
 static void
 read_bad(fold *f)
@@ -209,8 +210,12 @@ fold_all(fold *f, fold_row *rows, size_t n)
     SPIPlanPtr put_back = NULL;
 
     for (size_t a = 0, b; a < n; a = b) {
-        for (b = a + 1; b < n && rows[b].bucket == rows[a].bucket; b++) {
-        }
+        int64 samples = rows[a].row.meta.n_samples;
+
+        for (b = a + 1; b < n && rows[b].bucket == rows[a].bucket &&
+                        samples + rows[b].row.meta.n_samples <= GROUP_MAX_SAMPLES;
+             b++)
+            samples += rows[b].row.meta.n_samples;
         MemoryContext old = MemoryContextSwitchTo(f->group_context);
         fold_group(f, rows + a, b - a);
         MemoryContextSwitchTo(old);

@@ -273,7 +273,7 @@ typedef struct blk_merge_opts {
     size_t target_bytes; /* finish an output block when its estimate reaches this */
     size_t target_samples;
     /* most samples of different series that are held at once where many flush blocks come together,
-     * 16 bytes each; 0 = a million */
+     * 16 bytes each; 0 = 131072 */
     size_t at_once;
     /* NULL, or told each series as it is written, ascending, with the times of its samples; self is
      * emit's */

@@ -18,7 +18,13 @@
 #include "lib/block/merge.h"
 
 enum { NO_SLOT = 0xffffffff };
-#define PART_SAMPLES ((size_t)1 << 20)
+/* A part stays in the processor's cache: samples go to a different series each. */
+#define PART_SAMPLES ((size_t)128 << 10)
+
+typedef struct sample {
+    int64_t t;
+    double v;
+} sample;
 
 typedef struct slot {
     int64_t series_id;
@@ -37,8 +43,7 @@ typedef struct scatter {
     size_t n_entries;
     size_t *entry;      /* by cursor: the entry of its next series */
     uint32_t *order[2]; /* slots by series id; the second is for sorting */
-    int64_t *t;         /* samples of a part */
-    double *v;
+    sample *samples;    /* of a part, by series */
     size_t cap_part;
 } scatter;
 
@@ -216,8 +221,8 @@ sort_slots(scatter *s, ps_err *err)
 /* ---- putting ------------------------------------------------------------------------------- */
 
 /* A series of a flush block. Its group is decoded. */
-static void
-put_flush(scatter *s, const blk_reader *r, uint32_t i, slot *k, bool whole)
+static inline void
+put_flush(const scatter *s, const blk_reader *r, uint32_t i, slot *k, bool whole)
 {
     const blk_flush_series *f = &r->fseries[i];
     const uint32_t lo = r->vec_start[f->vec], n = r->vec_start[f->vec + 1] - lo;
@@ -227,20 +232,25 @@ put_flush(scatter *s, const blk_reader *r, uint32_t i, slot *k, bool whole)
         const int64_t t = r->vec_times[lo + j];
         if (!whole && (t < from || t >= to))
             continue;
-        s->t[k->at] = t;
-        s->v[k->at++] = r->values[f->first_value + j];
+        s->samples[k->at++] = (sample){t, r->values[f->first_value + j]};
     }
 }
 
 static ps_status
-put_columns(scatter *s, blk_reader *r, uint32_t i, slot *k, ps_err *err)
+put_columns(const scatter *s, blk_reader *r, uint32_t i, slot *k, ps_err *err)
 {
-    const blk_merge_opts *o = s->m->opts;
+    blk_merging *m = s->m;
+    const uint32_t n = samples_at(r, i);
+    int64_t *t = blk_scratch_get(m->alloc, &m->t[0], n, sizeof *t);
+    double *v = blk_scratch_get(m->alloc, &m->v[0], n, sizeof *v);
     size_t lo, got;
 
-    PS_TRY(blk_reader_times(r, i, o->from_ms, o->to_ms - 1, s->t + k->at, &lo, &got, err));
-    PS_TRY(blk_reader_values(r, i, lo, got, s->v + k->at, err));
-    k->at += got;
+    if (t == NULL || v == NULL)
+        return no_memory(err);
+    PS_TRY(blk_reader_times(r, i, m->opts->from_ms, m->opts->to_ms - 1, t, &lo, &got, err));
+    PS_TRY(blk_reader_values(r, i, lo, got, v, err));
+    for (size_t j = 0; j < got; j++)
+        s->samples[k->at++] = (sample){t[j], v[j]};
     return PS_OK;
 }
 
@@ -272,40 +282,31 @@ put_input(scatter *s, size_t cursor, int64_t last_id, ps_err *err)
 
 /* ---- writing ------------------------------------------------------------------------------- */
 
-static bool
-ascends(const int64_t *t, size_t n)
-{
-    bool falls = false;
-
-    for (size_t i = 1; i < n; i++)
-        falls |= t[i] <= t[i - 1];
-    return !falls;
-}
-
-/* One series whose samples are t[0..n): as they are, or put in order as merge.c does it. */
+/* One series: nearly always its samples ascend in time as they are. */
 static ps_status
-write_slot(blk_merging *m, int64_t series_id, const int64_t *t, const double *v, size_t n,
-           ps_err *err)
+write_slot(blk_merging *m, int64_t series_id, const sample *from, size_t n, ps_err *err)
 {
-    m->stats.samples_in += n;
-    if (n == 0)
-        return PS_OK;
-    if (ascends(t, n))
-        return blk_merge_write(m, series_id, t, v, n, err);
-    int64_t *to_t = blk_scratch_get(m->alloc, &m->t[0], n, sizeof *to_t);
-    double *to_v = blk_scratch_get(m->alloc, &m->v[0], n, sizeof *to_v);
-    if (to_t == NULL || to_v == NULL)
+    int64_t *t = blk_scratch_get(m->alloc, &m->t[0], n, sizeof *t);
+    double *v = blk_scratch_get(m->alloc, &m->v[0], n, sizeof *v);
+
+    if (t == NULL || v == NULL)
         return no_memory(err);
-    memcpy(to_t, t, n * sizeof *t);
-    memcpy(to_v, v, n * sizeof *v);
-    /* what an input brought ascends, so there are no more runs than inputs */
+    for (size_t i = 0; i < n; i++) {
+        t[i] = from[i].t;
+        v[i] = from[i].v;
+    }
+    m->stats.samples_in += n;
     m->n = n;
     m->n_runs = 0;
+    /* what an input brought ascends, so there are no more runs than inputs */
     for (size_t i = 0; i < n; i++) {
         if (i == 0 || t[i] <= t[i - 1])
             m->runs[m->n_runs++] = i;
     }
-    PS_TRY(blk_merge_sort(m, err));
+    if (n == 0)
+        return PS_OK;
+    if (m->n_runs > 1)
+        PS_TRY(blk_merge_sort(m, err));
     return blk_merge_write(m, series_id, m->t[0].ptr, m->v[0].ptr, m->n, err);
 }
 
@@ -317,12 +318,10 @@ write_part(scatter *s, size_t a, size_t b, size_t n, bool (*should_stop)(void *s
     size_t at = 0;
 
     if (n > s->cap_part) {
-        ps_alloc_free(m->alloc, s->t, s->cap_part * sizeof *s->t);
-        ps_alloc_free(m->alloc, s->v, s->cap_part * sizeof *s->v);
+        ps_alloc_free(m->alloc, s->samples, s->cap_part * sizeof *s->samples);
         s->cap_part = n;
-        s->t = ps_alloc_new(m->alloc, n * sizeof *s->t);
-        s->v = ps_alloc_new(m->alloc, n * sizeof *s->v);
-        if (s->t == NULL || s->v == NULL)
+        s->samples = ps_alloc_new(m->alloc, n * sizeof *s->samples);
+        if (s->samples == NULL)
             return no_memory(err);
     }
     for (size_t i = a; i < b; i++) {
@@ -340,7 +339,7 @@ write_part(scatter *s, size_t a, size_t b, size_t n, bool (*should_stop)(void *s
         const slot *k = &s->slots[s->order[0][i]];
         if (should_stop != NULL && should_stop(m->self))
             return ps_fail(err, PS_ECANCELED, "canceled");
-        PS_TRY(write_slot(m, k->series_id, s->t + at, s->v + at, k->at - at, err));
+        PS_TRY(write_slot(m, k->series_id, s->samples + at, k->at - at, err));
         at += k->samples;
     }
     return PS_OK;
@@ -376,7 +375,6 @@ blk_merge_scatter(blk_merging *m, bool (*should_stop)(void *self), ps_err *err)
     ps_alloc_free(m->alloc, s.table, s.table_size * sizeof *s.table);
     ps_alloc_free(m->alloc, s.slot_of, s.n_entries * sizeof *s.slot_of);
     ps_alloc_free(m->alloc, s.entry, m->n_cursors * sizeof *s.entry);
-    ps_alloc_free(m->alloc, s.t, s.cap_part * sizeof *s.t);
-    ps_alloc_free(m->alloc, s.v, s.cap_part * sizeof *s.v);
+    ps_alloc_free(m->alloc, s.samples, s.cap_part * sizeof *s.samples);
     return status;
 }

@@ -127,10 +127,33 @@ blk_reader_metric(const blk_reader *r, uint32_t i, uint32_t *ret_end)
     return r->fseries[i].metric_id;
 }
 
+/* The series of a metric in a flush block: a group's, or none where the metric would be. */
+static void
+narrow_to_metric(const blk_reader *r, int32_t metric_id, uint32_t *lo, uint32_t *hi)
+{
+    uint32_t a = 0, b = r->n_groups;
+
+    while (a < b) {
+        uint32_t mid = a + (b - a) / 2;
+        if (r->groups[mid].metric_id < metric_id)
+            a = mid + 1;
+        else
+            b = mid;
+    }
+    *lo = a < r->n_groups ? r->groups[a].lo : r->n_series;
+    *hi = a < r->n_groups && r->groups[a].metric_id == metric_id ? r->groups[a].hi : *lo;
+}
+
 uint32_t
 blk_reader_seek(const blk_reader *r, int32_t metric_id, int64_t series_id)
 {
     uint32_t lo = 0, hi = r->n_series;
+
+    if (r->meta.format == BLK_FORMAT_FLUSH) {
+        narrow_to_metric(r, metric_id, &lo, &hi);
+        if (series_id == INT64_MIN)
+            return lo;
+    }
 
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo) / 2;
