@@ -42,9 +42,10 @@ CREATE TABLE _prom_data.block_far (LIKE _prom_data.fresh INCLUDING DEFAULTS INCL
 CREATE TABLE _prom_data.block (LIKE _prom_data.fresh INCLUDING DEFAULTS INCLUDING STORAGE)
     PARTITION BY RANGE (t_min);
 
--- The maintenance worker vacuums right after each fold; these are the net below it.
+-- The maintenance worker vacuums right after each fold; these are the net below it. (Rows that were inserted into
+-- fresh are no reason for a VACUUM: they are gone in half a minute.)
 ALTER TABLE _prom_data.fresh SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
-    autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off,
+    autovacuum_vacuum_insert_threshold = -1, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off,
     toast.vacuum_truncate = off, toast_tuple_target = 8160);
 ALTER TABLE _prom_data.merged SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200,
     autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off,

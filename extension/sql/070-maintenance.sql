@@ -46,13 +46,20 @@ CREATE TABLE _prom_catalog.vacuum_queue (
     shrink     bool NOT NULL DEFAULT false        -- give free space at the end back to the system
 );
 
--- ---- the two steps in C ------------------------------------------------------------------------
+-- ---- the steps in C ------------------------------------------------------------------------
 
 -- Folds the oldest fresh rows, about p_max_bytes of them, into merged. busy: somebody else is at work.
 CREATE FUNCTION _prom_ext.merge_step(p_max_bytes int8 DEFAULT 67108864,
     OUT did bool, OUT busy bool, OUT more bool, OUT samples int8, OUT rows_in int8,
     OUT rows_taken int8, OUT rows_out int8, OUT duplicates int8, OUT conflicts int8)
     AS 'MODULE_PATHNAME', 'merge_step' LANGUAGE C VOLATILE STRICT
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+
+-- Joins the merged rows of hours that ended before p_until, about p_max_bytes of them.
+CREATE FUNCTION _prom_ext.join_step(p_until timestamptz, p_max_bytes int8 DEFAULT 67108864,
+    OUT busy bool, OUT hours int8, OUT failed int8, OUT hours_left int8, OUT samples int8,
+    OUT bytes_in int8, OUT rows_in int8, OUT rows_out int8)
+    AS 'MODULE_PATHNAME', 'join_step' LANGUAGE C VOLATILE STRICT
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 
 -- Seals some windows that are over (p_force: any window), about p_max_bytes of merged rows; also the most
@@ -69,7 +76,7 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     SELECT pg_try_advisory_xact_lock(x'50524f4d00000002'::int8)
 $$;
 
--- The two steps as 076 calls them. Folding waits until rows or half a minute have gathered (24 seconds, since
+-- These steps as 076 calls them. Folding waits until rows or half a minute have gathered (24 seconds, since
 -- rounds come every 5): its cost is per series and fold, and a merged block with few samples a series is
 -- large; readers pay for waiting with more fresh rows.
 CREATE FUNCTION _prom_catalog.step_fold(p_force bool, OUT outcome text, OUT detail text, OUT next_in interval,
@@ -89,6 +96,23 @@ CREATE FUNCTION _prom_catalog.fold_presses() RETURNS bool
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     SELECT pg_stat_get_live_tuples('_prom_data.fresh'::regclass) >= 150000
 $$;
+
+-- Two minutes after an hour, when nearly all of its samples are there.
+CREATE FUNCTION _prom_catalog.step_join(p_force bool, OUT outcome text, OUT detail text, OUT next_in interval,
+                                        OUT left_over int8)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    late CONSTANT interval := '2 min';
+    r record;
+BEGIN
+    SELECT * INTO r FROM _prom_ext.join_step(now() - late);
+    outcome := CASE WHEN r.hours_left > 0 THEN 'more' WHEN r.hours > 0 THEN 'done' ELSE 'idle' END;
+    detail := format('%s samples of %s hours, %s rows became %s, %s hours failed', r.samples, r.hours, r.rows_in,
+                     r.rows_out, r.failed);
+    left_over := r.hours_left;
+    next_in := CASE WHEN r.hours_left > 0 THEN '0'
+               ELSE date_bin('1 hour', now() - late, '2000-01-01 00:00:00+00') + '1 hour' + late - now() END;
+END $$;
 
 CREATE FUNCTION _prom_catalog.step_seal(p_force bool, OUT outcome text, OUT detail text, OUT next_in interval,
                                         OUT left_over int8)
@@ -136,8 +160,8 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
 $$;
 
 -- Maintenance is for prom_maintenance.
-REVOKE ALL ON FUNCTION _prom_ext.merge_step, _prom_ext.seal_step, _prom_catalog.maintenance_lock,
-    _prom_catalog.step_fold, _prom_catalog.fold_presses, _prom_catalog.step_seal, _prom_catalog.step_errors,
+REVOKE ALL ON FUNCTION _prom_ext.merge_step, _prom_ext.join_step, _prom_ext.seal_step, _prom_catalog.maintenance_lock,
+    _prom_catalog.step_fold, _prom_catalog.fold_presses, _prom_catalog.step_join, _prom_catalog.step_seal, _prom_catalog.step_errors,
     _prom_catalog.want_shrink, _prom_catalog.take_vacuums FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION _prom_ext.merge_step, _prom_ext.seal_step, _prom_catalog.want_shrink,
+GRANT EXECUTE ON FUNCTION _prom_ext.merge_step, _prom_ext.join_step, _prom_ext.seal_step, _prom_catalog.want_shrink,
     _prom_catalog.take_vacuums TO prom_maintenance;

@@ -16,6 +16,7 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
     -- what erases begins an hour after the installation; views take a lock of their own
     VALUES (10, 'errors',         '1 hour'::interval, '1 hour'::interval, true),
            (20, 'fold',           '24 s',   '0',      true),
+           (25, 'join',           '1 hour', '0',      true),
            (30, 'views',          '0',      '0',      false),
            (40, 'partitions',     '5 min',  '0',      true),
            (50, 'seal',           '5 min',  '0',      true),

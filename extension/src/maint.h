@@ -5,6 +5,7 @@
  *   maint_rows.c   rows in and out by SPI; the lock; errors that are remembered
  *   maint_cells.c  cells of time; which merged rows a fold takes along
  *   maint_fold.c   fresh -> merged      maint_units.c, maint_group.c    one bucket inside a fold
+ *   maint_join.c   hours that are over: merged -> merged
  *   maint_seal.c   merged -> block      maint_window.c    one metric and window inside a seal
  *   maint_figures.c  what a step changes in the figures of its metrics
  *
@@ -24,6 +25,7 @@
  *    the merged rows taken are a suffix, by id, of the stream's rows that touch the cell.
  * 4. No merged row leaves its cell. So rows of different cells never overlap, the suffix rule can be
  *    checked cell by cell, and a window to seal (a union of cells) cuts no row.
+ *    A join takes all rows of the metric in the cell.
  * 5. A seal takes all merged rows of a metric and window. What was sealed before has lower ids.
  */
 #ifndef PROMSCALE_MAINT_H

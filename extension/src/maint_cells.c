@@ -5,7 +5,8 @@
  * the youngest run to the older ones, the fold takes everything down to the oldest run R for which
  *     FAN_IN * samples(R) <= samples(R and all younger ones) + new samples
  * that is, it waits until FAN_IN runs of like size have gathered and then makes one of them. A sample
- * is rewritten about log(n) / log(FAN_IN) times, and at most some FAN_IN runs of each size wait.
+ * is rewritten about log(n) / log(FAN_IN) times, and at most some FAN_IN runs of each size wait. Of a metric
+ * so large that FAN_IN runs are too much at once, fewer are taken.
  */
 #include "maint.h"
 
@@ -92,6 +93,8 @@ maint_pick(const maint_row *rows, size_t n, const maint_cell *cell, const int64 
     int64 bytes = 0;
     size_t take_from = n; /* everything from here on that touches the cell is taken */
     size_t oldest = n;    /* oldest row walked over; the run under the eye begins there */
+    size_t complete = n;  /* the oldest run that was walked over as a whole begins there */
+    int64 complete_bytes = 0;
     uint64 run_samples = 0;
     size_t n_taken = 0;
 
@@ -105,12 +108,18 @@ maint_pick(const maint_row *rows, size_t n, const maint_cell *cell, const int64 
             if (run_samples * FAN_IN <= total)
                 take_from = oldest;
             run_samples = 0;
+            complete = oldest;
+            complete_bytes = bytes;
         }
         if (!inside(row, cell) || listed(stop_at, n_stop, row->id))
             break;
         bytes += row->data_bytes;
-        if (bytes > TAKE_MAX_BYTES)
-            goto chosen; /* in the middle of a run: that run stays */
+        if (bytes > TAKE_MAX_BYTES) {
+            /* in the middle of a run: that run stays, and what is younger will not wait for more */
+            if (take_from == n && complete_bytes >= TAKE_MAX_BYTES / 2)
+                take_from = complete;
+            goto chosen;
+        }
         oldest = i;
         run_samples += (uint64)row->meta.n_samples;
         total += (uint64)row->meta.n_samples;
