@@ -244,13 +244,13 @@ bench: ## samples/s, CPU, WAL and disk for the standard load; SQL against a heap
 	@echo "== bench/promql.py"
 	@/usr/bin/python3 bench/promql.py
 
-SOAK_ROUNDS ?= 200
+SOAK_MINUTES ?= 10
 .PHONY: soak
-soak: ## the kill -9 tests for SOAK_ROUNDS (200) rounds
+soak: ## faults at random for SOAK_MINUTES (10): kill -9, outages, everything at once
 	@tools/setup test
 	$(AGAIN) build
 	@tools/install-extension "$(PG_CONFIG)"
-	@SOAK_ROUNDS=$(SOAK_ROUNDS) tests/run soak
+	@SOAK_MINUTES=$(SOAK_MINUTES) tests/run soak
 
 .PHONY: format
 format: ## clang-format what changed by hand
