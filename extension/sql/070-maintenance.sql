@@ -46,6 +46,15 @@ CREATE TABLE _prom_catalog.vacuum_queue (
     shrink     bool NOT NULL DEFAULT false        -- give free space at the end back to the system
 );
 
+-- Days of a metric in which sealed rows lie on each other, since samples came late. Dumped: these rows are, too.
+CREATE TABLE _prom_catalog.reseal_queue (
+    metric_id int4 NOT NULL,
+    day       timestamptz NOT NULL,               -- its start in UTC
+    dist_key  int8 NOT NULL,
+    since     timestamptz NOT NULL DEFAULT now(), -- the last of them was sealed
+    PRIMARY KEY (metric_id, day, dist_key)
+);
+
 -- ---- the steps in C ------------------------------------------------------------------------
 
 -- Folds the oldest fresh rows, about p_max_bytes of them, into merged. busy: somebody else is at work.
@@ -68,6 +77,14 @@ CREATE FUNCTION _prom_ext.seal_step(p_force bool DEFAULT false, p_max_bytes int8
     OUT did bool, OUT busy bool, OUT more bool, OUT samples int8, OUT windows int8, OUT failed int8,
     OUT rows_in int8, OUT rows_out int8, OUT duplicates int8, OUT conflicts int8)
     AS 'MODULE_PATHNAME', 'seal_step' LANGUAGE C VOLATILE STRICT
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+
+-- Writes days of reseal_queue anew to which nothing has come for an hour (p_force: any), where that makes
+-- them smaller (p_force: in any case).
+CREATE FUNCTION _prom_ext.reseal_step(p_force bool DEFAULT false, p_max_bytes int8 DEFAULT 67108864,
+    OUT did bool, OUT busy bool, OUT more bool, OUT samples int8, OUT windows int8, OUT failed int8,
+    OUT rows_in int8, OUT rows_out int8, OUT duplicates int8, OUT conflicts int8)
+    AS 'MODULE_PATHNAME', 'reseal_step' LANGUAGE C VOLATILE STRICT
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 
 -- True if this transaction now holds the maintenance lock (0x50524f4d00000002).
@@ -127,6 +144,19 @@ BEGIN
     next_in := CASE WHEN r.more THEN '0'::interval END;
 END $$;
 
+CREATE FUNCTION _prom_catalog.step_reseal(p_force bool, OUT outcome text, OUT detail text, OUT next_in interval,
+                                          OUT left_over int8)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    r record;
+BEGIN
+    SELECT * INTO r FROM _prom_ext.reseal_step(p_force);
+    outcome := CASE WHEN r.more THEN 'more' WHEN r.did THEN 'done' ELSE 'idle' END;
+    detail := format('%s days, %s rows became %s, %s days failed', r.windows, r.rows_in, r.rows_out, r.failed);
+    next_in := CASE WHEN r.more THEN '0'::interval END;
+    left_over := CASE WHEN r.more THEN (SELECT count(*) FROM _prom_catalog.reseal_queue) END;
+END $$;
+
 -- Blocks that could not be read are tried again every hour.
 CREATE FUNCTION _prom_catalog.step_errors(p_force bool, OUT outcome text, OUT detail text, OUT next_in interval,
                                           OUT left_over int8)
@@ -158,6 +188,9 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
     FROM taken WHERE to_regclass(format('_prom_data.%I', table_name)) IS NOT NULL
     ORDER BY frozen, table_name
 $$;
+
+REVOKE ALL ON FUNCTION _prom_ext.reseal_step, _prom_catalog.step_reseal FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION _prom_ext.reseal_step TO prom_maintenance;
 
 -- Maintenance is for prom_maintenance.
 REVOKE ALL ON FUNCTION _prom_ext.merge_step, _prom_ext.join_step, _prom_ext.seal_step, _prom_catalog.maintenance_lock,

@@ -7,6 +7,7 @@
  *   maint_fold.c   fresh -> merged      maint_units.c, maint_group.c    one bucket inside a fold
  *   maint_join.c   hours that are over: merged -> merged
  *   maint_seal.c   merged -> block      maint_window.c    one metric and window inside a seal
+ *   maint_layers.c   which sealed rows are written anew with what came late
  *   maint_figures.c  what a step changes in the figures of its metrics
  *
  * The rules that all of them keep, so that an answer never changes by maintenance:
@@ -26,7 +27,9 @@
  * 4. No merged row leaves its cell. So rows of different cells never overlap, the suffix rule can be
  *    checked cell by cell, and a window to seal (a union of cells) cuts no row.
  *    A join takes all rows of the metric in the cell.
- * 5. A seal takes all merged rows of a metric and window. What was sealed before has lower ids.
+ * 5. A seal takes all merged rows of a metric and window, and may take sealed rows along. Again new rows
+ *    have higher ids than all that exist: of the sealed rows that overlap with one that is taken, all with
+ *    higher ids are taken, too. No sealed row leaves its day.
  */
 #ifndef PROMSCALE_MAINT_H
 #define PROMSCALE_MAINT_H
@@ -121,7 +124,8 @@ size_t maint_pick(const maint_row *rows, size_t n, const maint_cell *cell, const
 typedef struct maint_figure {
     int32 tenant_id, metric_id;
     int32 day; /* since 1970 */
-    int32 merged_clear, merged_set, sealed_set;
+    int32 merged_clear, merged_set, sealed_clear, sealed_set;
+    uint32 order; /* in which they were added */
     int64 merged_rows, merged_samples, merged_bytes;
     int64 sealed_rows, sealed_samples, sealed_bytes;
 } maint_figure;
@@ -158,11 +162,13 @@ maint_figures_take_back(maint_figures *f)
 
 /* A merged or sealed row comes (sign 1, bytes of data) or goes (-1). */
 void maint_figures_row(maint_figures *f, const blk_meta *m, int64 bytes, int sign);
-/* A merged row that stays where hours are cleared. */
+/* A merged or sealed row that stays where hours are cleared. */
 void maint_figures_stays(maint_figures *f, const blk_meta *m);
 /* No merged row is left in [from, to), which lies in one day, but those named in this step. */
 void maint_figures_clear(maint_figures *f, int32 tenant_id, int32 metric_id, int64 from_ms,
                          int64 to_ms);
+/* Likewise of sealed rows: none is left of this day but those named from here on. */
+void maint_figures_clear_sealed(maint_figures *f, int32 tenant_id, int32 metric_id, int64 day_ms);
 void maint_figures_dups(maint_figures *f, int32 tenant_id, int32 metric_id, int64 duplicates,
                         int64 conflicts);
 /* Writes all of it, inside SPI, and empties the list. */

@@ -5,7 +5,8 @@
  * Sums are kept as differences. Hours cannot be (a bit does not know how many rows stand behind it), so
  * a step that looks at a cell of time clears the cell's hours and sets those of all rows that are in it
  * afterwards. Within a step nobody sets for one metric and tenant what somebody else clears: cells and
- * windows do not overlap (and what of other kinds lies in a cell is set by each that clears).
+ * windows do not overlap (and what of other kinds lies in a cell is set by each that clears). Only hours of
+ * sealed rows are cleared by the day, maybe by several windows of it: there the last one is right.
  */
 #include "maint.h"
 
@@ -40,7 +41,10 @@ entry(maint_figures *f, int32 tenant_id, int32 metric_id, int32 day)
             return last;
     }
     f->items = grown(f, f->items, f->n, &f->cap, sizeof(maint_figure));
-    f->items[f->n] = (maint_figure){.tenant_id = tenant_id, .metric_id = metric_id, .day = day};
+    f->items[f->n] = (maint_figure){.tenant_id = tenant_id,
+                                    .metric_id = metric_id,
+                                    .day = day,
+                                    .order = (uint32)f->n};
     return &f->items[f->n++];
 }
 
@@ -78,8 +82,12 @@ void
 maint_figures_stays(maint_figures *f, const blk_meta *m)
 {
     maint_figure *e = entry(f, m->tenant_id, m->metric_id, day_of(m->t_min_ms));
+    const int32 hours = hours_of(e->day, m->t_min_ms, m->t_max_ms);
 
-    e->merged_set |= hours_of(e->day, m->t_min_ms, m->t_max_ms);
+    if (m->level == BLK_LEVEL_MERGED)
+        e->merged_set |= hours;
+    else
+        e->sealed_set |= hours;
 }
 
 void
@@ -88,6 +96,15 @@ maint_figures_clear(maint_figures *f, int32 tenant_id, int32 metric_id, int64 fr
     maint_figure *e = entry(f, tenant_id, metric_id, day_of(from_ms));
 
     e->merged_clear |= hours_of(e->day, from_ms, to_ms - 1);
+}
+
+void
+maint_figures_clear_sealed(maint_figures *f, int32 tenant_id, int32 metric_id, int64 day_ms)
+{
+    maint_figure *e = entry(f, tenant_id, metric_id, day_of(day_ms));
+
+    e->sealed_clear = hours_of(e->day, day_ms, day_ms + MDL_DAY_MS - 1);
+    e->sealed_set = 0;
 }
 
 void
@@ -114,12 +131,21 @@ cmp_figures(const void *a, const void *b)
     return x->tenant_id < y->tenant_id ? -1 : x->tenant_id > y->tenant_id;
 }
 
+static int
+cmp_figures_in_order(const void *a, const void *b)
+{
+    const maint_figure *x = a, *y = b;
+    const int diff = cmp_figures(a, b);
+
+    return diff != 0 ? diff : x->order < y->order ? -1 : x->order > y->order;
+}
+
 static void
 combine(maint_figures *f)
 {
     size_t out = 0;
 
-    qsort(f->items, f->n, sizeof(maint_figure), cmp_figures);
+    qsort(f->items, f->n, sizeof(maint_figure), cmp_figures_in_order);
     for (size_t i = 0; i < f->n; i++) {
         const maint_figure *e = &f->items[i];
         maint_figure *o = &f->items[Max(out, 1) - 1];
@@ -136,12 +162,13 @@ combine(maint_figures *f)
         o->sealed_bytes += e->sealed_bytes;
         o->merged_clear |= e->merged_clear;
         o->merged_set |= e->merged_set;
-        o->sealed_set |= e->sealed_set;
+        o->sealed_clear |= e->sealed_clear;
+        o->sealed_set = (o->sealed_set & ~e->sealed_clear) | e->sealed_set;
     }
     f->n = out;
 }
 
-enum { N_INTS = 8, N_LONGS = 4, N_ARRAYS = N_INTS + N_LONGS };
+enum { N_INTS = 9, N_LONGS = 4, N_ARRAYS = N_INTS + N_LONGS };
 
 static void
 make_arrays(const maint_figures *f, Datum values[N_ARRAYS])
@@ -155,7 +182,8 @@ make_arrays(const maint_figures *f, Datum values[N_ARRAYS])
             const int32 row[N_INTS] = {e->metric_id,          e->day,
                                        e->tenant_id,          (int32)e->merged_rows,
                                        (int32)e->sealed_rows, e->merged_clear,
-                                       e->merged_set,         e->sealed_set};
+                                       e->merged_set,         e->sealed_clear,
+                                       e->sealed_set};
             ints[i] = row[c];
         }
         values[c] = maint_int4_array(ints, f->n);
@@ -174,16 +202,17 @@ make_arrays(const maint_figures *f, Datum values[N_ARRAYS])
 }
 
 #define FIGURES                                                                                    \
-    "unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) u (metric_id, day, tenant_id, "     \
-    "merged_rows, sealed_rows, clear, merged_hours, sealed_hours, merged_samples, "                \
-    "sealed_samples, merged_bytes, sealed_bytes) "
+    "unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) u (metric_id, day, "           \
+    "tenant_id, merged_rows, sealed_rows, clear, merged_hours, clear_sealed, sealed_hours, "       \
+    "merged_samples, sealed_samples, merged_bytes, sealed_bytes) "
 
 static void
 write_days(maint_figures *f)
 {
     static const Oid types[N_ARRAYS] = {
-        INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID,
-        INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
+        INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID,
+        INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT8ARRAYOID,
+        INT8ARRAYOID, INT8ARRAYOID, INT8ARRAYOID,
     };
     Datum values[N_ARRAYS];
 
@@ -194,7 +223,7 @@ write_days(maint_figures *f)
         "UPDATE _prom_catalog.metric_day d SET merged_rows = d.merged_rows + u.merged_rows, "
         "sealed_rows = d.sealed_rows + u.sealed_rows, "
         "merged_hours = (d.merged_hours & ~u.clear) | u.merged_hours, "
-        "sealed_hours = d.sealed_hours | u.sealed_hours, "
+        "sealed_hours = (d.sealed_hours & ~u.clear_sealed) | u.sealed_hours, "
         "merged_samples = d.merged_samples + u.merged_samples, "
         "sealed_samples = d.sealed_samples + u.sealed_samples, "
         "merged_bytes = d.merged_bytes + u.merged_bytes, "

@@ -1,10 +1,13 @@
 /*
- * maint_seal.c - one step of merged -> block: some windows of some metrics, oldest first.
+ * maint_seal.c - one step of merged -> block: some windows of some metrics, oldest first; and one step of
+ * what comes after it where samples were late.
  *
  * A window is a span of a metric's time that is sealed as a whole: chunk_interval long (rounded down
  * to a divisor of the day, at least an hour), aligned to the epoch in UTC; of old days, the whole
- * day. It is due an hour after its end. Rows that come later are sealed again, as further rows with
- * higher ids, so what was sealed first stays the answer.
+ * day. It is due an hour after its end. Rows that come later are sealed at once, together with as much of
+ * what was sealed before as is worth it (maint_layers.c). Where rows are left that lie on each other
+ * the day is noted in _prom_catalog.reseal_queue, and looked at again by the other step when nothing has
+ * come for an hour.
  *
  * Each window has a subtransaction of its own: one that fails is remembered and skipped, the others
  * go on. A step ends after a number of windows or bytes, so that transactions stay short.
@@ -25,6 +28,7 @@
 #include "pgtime.h"
 
 PG_FUNCTION_INFO_V1(seal_step);
+PG_FUNCTION_INFO_V1(reseal_step);
 
 /* Subtransactions above this number make snapshots of other sessions slower. */
 enum { WINDOWS_PER_STEP = 60, RESULT_COLUMNS = 10 };
@@ -66,7 +70,8 @@ window_of(const candidate *c, int64 boundary_ms)
     return (seal_window){.metric_id = c->metric_id,
                          .dist_key = c->dist_key,
                          .from_ms = from,
-                         .to_ms = from + length};
+                         .to_ms = from + length,
+                         .width_ms = window_length(c->chunk_ms)};
 }
 
 static int64
@@ -76,6 +81,26 @@ int8_column(uint64 row, int column)
 
     return DatumGetInt64(
         SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull));
+}
+
+static candidate *
+take_candidates(size_t *ret_n)
+{
+    candidate *list = palloc_extended(Max(SPI_processed, 1) * sizeof(candidate), MCXT_ALLOC_HUGE);
+
+    *ret_n = SPI_processed;
+    for (uint64 i = 0; i < SPI_processed; i++) {
+        bool isnull;
+        list[i] = (candidate){
+            .metric_id = DatumGetInt32(
+                SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)),
+            .dist_key = int8_column(i, 2),
+            .hour_ms = int8_column(i, 3),
+            .chunk_ms = int8_column(i, 4),
+        };
+    }
+    SPI_freetuptable(SPI_tuptable);
+    return list;
 }
 
 /* Where merged rows lie that may be sealed, except in windows with a block that cannot be read. */
@@ -97,20 +122,28 @@ read_candidates(size_t *ret_n)
         false, 0);
     if (rc != SPI_OK_SELECT)
         elog(ERROR, "could not look for windows to seal: %s", SPI_result_code_string(rc));
-    candidate *list = palloc_extended(Max(SPI_processed, 1) * sizeof(candidate), MCXT_ALLOC_HUGE);
-    *ret_n = SPI_processed;
-    for (uint64 i = 0; i < SPI_processed; i++) {
-        bool isnull;
-        list[i] = (candidate){
-            .metric_id = DatumGetInt32(
-                SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)),
-            .dist_key = int8_column(i, 2),
-            .hour_ms = int8_column(i, 3),
-            .chunk_ms = int8_column(i, 4),
-        };
-    }
-    SPI_freetuptable(SPI_tuptable);
-    return list;
+    return take_candidates(ret_n);
+}
+
+/* Days in which sealed rows lie on each other, and have done so for a while. */
+static candidate *
+read_queue(bool force, size_t *ret_n)
+{
+    int rc = SPI_execute(
+        psprintf(
+            "SELECT q.metric_id, q.dist_key, (extract(epoch FROM q.day) * 1000)::int8, "
+            "       (extract(epoch FROM coalesce(c.chunk_interval, d.chunk)) * 1000)::int8 "
+            "FROM _prom_catalog.reseal_queue q "
+            "LEFT JOIN _prom_catalog.metric c ON c.id = q.metric_id, "
+            "LATERAL (SELECT _prom_catalog.setting('chunk_interval')::interval AS chunk, "
+            "                _prom_catalog.setting('compression')::bool AS compression OFFSET 0) d "
+            "WHERE coalesce(c.compression, d.compression) AND (%s OR q.since <= now() - '1 hour'::interval) "
+            "ORDER BY q.day, q.metric_id LIMIT %d",
+            force ? "true" : "false", WINDOWS_PER_STEP + 1),
+        false, 0);
+    if (rc != SPI_OK_SELECT)
+        elog(ERROR, "could not look for windows to seal again: %s", SPI_result_code_string(rc));
+    return take_candidates(ret_n);
 }
 
 static days
@@ -188,6 +221,27 @@ due_windows(bool force, size_t *ret_n)
     return windows;
 }
 
+/* Days from the queue. What is merged of them is left to the other step. */
+static seal_window *
+queued_windows(bool force, size_t *ret_n)
+{
+    candidate *list = read_queue(force, ret_n);
+    days d = read_days();
+    seal_window *windows = palloc_array(seal_window, Max(*ret_n, 1));
+
+    for (size_t i = 0; i < *ret_n; i++) {
+        const int64 day = mdl_day_start_ms(list[i].hour_ms);
+        /* no rows are merged of an empty span */
+        windows[i] = (seal_window){.metric_id = list[i].metric_id,
+                                   .dist_key = list[i].dist_key,
+                                   .from_ms = day,
+                                   .to_ms = day,
+                                   .width_ms = window_length(list[i].chunk_ms)};
+        (void)choose_table(&d, &windows[i]);
+    }
+    return windows;
+}
+
 /* Errors that are about this moment or this session, not about the data of one window. */
 static bool
 is_passing(int sqlstate)
@@ -202,13 +256,35 @@ is_passing(int sqlstate)
     return sqlstate != ERRCODE_OUT_OF_MEMORY;
 }
 
-/* True if the window was sealed, false if it failed and that was noted. */
+/* What is left for later in this day, or that nothing is. */
+static void
+note_queue(const seal_window *w, bool wanted)
+{
+    static const Oid types[] = {INT4OID, INT8OID, TIMESTAMPTZOID};
+    Datum values[] = {Int32GetDatum(w->metric_id), Int64GetDatum(w->dist_key),
+                      maint_time(mdl_day_start_ms(w->from_ms))};
+    MemoryContext old = CurrentMemoryContext;
+    int rc = SPI_execute_with_args(
+        wanted ? "INSERT INTO _prom_catalog.reseal_queue AS q (metric_id, dist_key, day) "
+                 "VALUES ($1, $2, $3) ON CONFLICT (metric_id, day, dist_key) DO UPDATE "
+                 "SET since = EXCLUDED.since"
+               : "DELETE FROM _prom_catalog.reseal_queue "
+                 "WHERE metric_id = $1 AND dist_key = $2 AND day = $3",
+        lengthof(types), (Oid *)types, values, NULL, false, 0);
+
+    MemoryContextSwitchTo(old);
+    if (rc != (wanted ? SPI_OK_INSERT : SPI_OK_DELETE))
+        elog(ERROR, "could not note a window to seal again: %s", SPI_result_code_string(rc));
+}
+
+/* True if the window was sealed, false if it failed. *ret_error then lives in s->context. */
 static bool
-try_window(seal *s, const seal_window *w)
+try_window(seal *s, const seal_window *w, ErrorData **ret_error)
 {
     MemoryContext old_context = CurrentMemoryContext;
     ResourceOwner old_owner = CurrentResourceOwner;
     const seal_stats before = s->stats;
+    bool fragmented = false;
     volatile bool ok = true;
 
     s->guilty = NULL;
@@ -217,26 +293,21 @@ try_window(seal *s, const seal_window *w)
     MemoryContextSwitchTo(s->window_context);
     PG_TRY();
     {
-        seal_one(s, w);
+        seal_one(s, w, &fragmented);
+        if (s->zeal == SEAL_QUIET || s->zeal == SEAL_ALL)
+            note_queue(w, false);
+        else if (fragmented)
+            note_queue(w, true);
         ReleaseCurrentSubTransaction();
     }
     PG_CATCH();
     {
         MemoryContextSwitchTo(s->context);
-        ErrorData *error = CopyErrorData();
-
+        *ret_error = CopyErrorData();
         FlushErrorState();
         RollbackAndReleaseCurrentSubTransaction();
-        if (is_passing(error->sqlerrcode))
-            ReThrowError(error);
-        MemoryContextSwitchTo(old_context);
-        CurrentResourceOwner = old_owner;
-        blk_meta meta = {.metric_id = w->metric_id,
-                         .t_min_ms = w->from_ms,
-                         .level = BLK_LEVEL_MERGED};
-        /* without a guilty row the window itself is noted, under an id that no row has */
-        maint_note_error("seal", s->guilty != NULL ? s->guilty->id : -w->metric_id,
-                         s->guilty != NULL ? &s->guilty->meta : &meta, error->message);
+        if (is_passing((*ret_error)->sqlerrcode))
+            ReThrowError(*ret_error);
         s->stats = before;
         maint_figures_take_back(&s->figures);
         ok = false;
@@ -244,6 +315,44 @@ try_window(seal *s, const seal_window *w)
     PG_END_TRY();
     MemoryContextSwitchTo(old_context);
     CurrentResourceOwner = old_owner;
+    return ok;
+}
+
+/* The window after it has failed: what is to blame is noted. */
+static void
+note_failure(seal *s, const seal_window *w, const ErrorData *error)
+{
+    const bool again = w->from_ms == w->to_ms;
+    blk_meta meta = {.metric_id = w->metric_id,
+                     .t_min_ms = w->from_ms,
+                     .level = again ? BLK_LEVEL_SEALED : BLK_LEVEL_MERGED};
+
+    /* without a guilty row the window itself is noted, under an id that no row has */
+    maint_note_error(again ? "reseal" : "seal", s->guilty != NULL ? s->guilty->id : -w->metric_id,
+                     s->guilty != NULL ? &s->guilty->meta : &meta, error->message);
+    if (again)
+        note_queue(w, true); /* in an hour again */
+}
+
+/* True if the window was sealed, false if it failed and that was noted. */
+static bool
+seal_window_or_note(seal *s, const seal_window *w)
+{
+    const seal_zeal zeal = s->zeal;
+    ErrorData *error = NULL;
+    bool ok = try_window(s, w, &error);
+
+    if (!ok && s->guilty != NULL && s->guilty->meta.level == BLK_LEVEL_SEALED &&
+        w->from_ms < w->to_ms) {
+        /* what came late does not wait for what it lies upon */
+        note_failure(s, w, error);
+        MemoryContextReset(s->window_context);
+        s->zeal = SEAL_PLAIN;
+        ok = try_window(s, w, &error);
+        s->zeal = zeal;
+    }
+    if (!ok)
+        note_failure(s, w, error);
     MemoryContextReset(s->window_context);
     return ok;
 }
@@ -255,14 +364,15 @@ prepare_plans(seal *s)
 #define WINDOW_OF_METRIC                                                                           \
     "_prom_data.merged m WHERE m.metric_id = $1 AND m.dist_key = $2 AND m.t_min >= $3 AND m.t_min < $4"
 
-    s->heads =
+    s->merged.heads =
         maint_prepare("SELECT " MAINT_HEAD_COLUMNS " FROM " WINDOW_OF_METRIC " ORDER BY m.id", 4,
                       types);
     /* id + 0: a filter; as an index condition each id would walk the whole range again */
-    s->rows = maint_prepare("SELECT " MAINT_ROW_COLUMNS " FROM " WINDOW_OF_METRIC
-                            " AND m.id + 0 = ANY ($5) ORDER BY m.id",
-                            5, types);
-    s->erase = maint_prepare("DELETE FROM " WINDOW_OF_METRIC " AND m.id + 0 = ANY ($5)", 5, types);
+    s->merged.rows = maint_prepare("SELECT " MAINT_ROW_COLUMNS " FROM " WINDOW_OF_METRIC
+                                   " AND m.id + 0 = ANY ($5) ORDER BY m.id",
+                                   5, types);
+    s->merged.erase =
+        maint_prepare("DELETE FROM " WINDOW_OF_METRIC " AND m.id + 0 = ANY ($5)", 5, types);
     s->insert = maint_prepare_insert("block", false);
     s->insert_far = maint_prepare_insert("block_far", false);
 }
@@ -287,10 +397,10 @@ want_vacuum(const seal_window *w, const seal_window *before)
 
 /* Returns how many windows were tried; adds failures to *failed. */
 static size_t
-seal_some(seal *s, bool force, int64 max_bytes, bool *more, int64 *failed)
+seal_some(seal *s, bool again, bool force, int64 max_bytes, bool *more, int64 *failed)
 {
     size_t n, i;
-    seal_window *windows = due_windows(force, &n);
+    seal_window *windows = again ? queued_windows(force, &n) : due_windows(force, &n);
 
     if (n == 0)
         return 0;
@@ -298,26 +408,30 @@ seal_some(seal *s, bool force, int64 max_bytes, bool *more, int64 *failed)
     prepare_plans(s);
     s->slice_bytes = Min(max_bytes, SLICE_MAX_BYTES);
     for (i = 0; i < n && i < WINDOWS_PER_STEP && s->stats.bytes_in < max_bytes; i++) {
-        if (!try_window(s, &windows[i]))
+        if (!seal_window_or_note(s, &windows[i]))
             (*failed)++;
         else
             want_vacuum(&windows[i], i == 0 ? NULL : &windows[i - 1]);
         CHECK_FOR_INTERRUPTS();
     }
     maint_figures_write(&s->figures);
-    maint_want_vacuum("merged", false);
+    if (!again)
+        maint_want_vacuum("merged", false);
     *more = i < n;
     return i;
 }
 
 /* seal_step(p_force, p_max_bytes, OUT did, OUT busy, OUT more, OUT samples, ...) */
-Datum
-seal_step(PG_FUNCTION_ARGS)
+static Datum
+run(FunctionCallInfo fcinfo, bool again)
 {
     const bool force = PG_GETARG_BOOL(0);
     const int64 max_bytes = PG_GETARG_INT64(1);
     seal s = {.context = AllocSetContextCreate(CurrentMemoryContext, "promscale seal",
-                                               ALLOCSET_DEFAULT_SIZES)};
+                                               ALLOCSET_DEFAULT_SIZES),
+              .zeal = force   ? SEAL_ALL
+                      : again ? SEAL_QUIET
+                              : SEAL_SOON};
     bool busy = false, more = false;
     size_t windows = 0;
     int64 failed = 0;
@@ -325,14 +439,14 @@ seal_step(PG_FUNCTION_ARGS)
 
     if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE ||
         desc->natts != RESULT_COLUMNS)
-        elog(ERROR, "seal_step is declared with other result columns");
+        elog(ERROR, "the step is declared with other result columns");
     s.window_context =
         AllocSetContextCreate(s.context, "promscale seal window", ALLOCSET_DEFAULT_SIZES);
     s.figures.context = s.context;
     SPI_connect();
     const int guc_level = NewGUCNestLevel();
     if (maint_lock())
-        windows = seal_some(&s, force, max_bytes, &more, &failed);
+        windows = seal_some(&s, again, force, max_bytes, &more, &failed);
     else
         busy = true;
     AtEOXact_GUC(true, guc_level);
@@ -353,4 +467,16 @@ seal_step(PG_FUNCTION_ARGS)
     };
     bool nulls[RESULT_COLUMNS] = {false};
     PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}
+
+Datum
+seal_step(PG_FUNCTION_ARGS)
+{
+    return run(fcinfo, false);
+}
+
+Datum
+reseal_step(PG_FUNCTION_ARGS)
+{
+    return run(fcinfo, true);
 }

@@ -50,9 +50,14 @@ class Model:
         kind = self.rng.random()
         if kind < 0.70:
             self.store.merge(self.rng.choice([1, 300, 2000, 1 << 25]))
-        elif kind < 0.95:
+        elif kind < 0.88:
             self.store.seal(True, self.rng.choice([1, 1, 500, 1 << 26]))
-        elif kind < 0.98:
+        elif kind < 0.96:
+            self.store.seal(False)
+        elif kind < 0.97:
+            self.store.sql("UPDATE _prom_catalog.reseal_queue SET since = since - interval '1 day' WHERE random() < 0.5")
+            self.store.sql("SELECT _prom_ext.reseal_step(false)")
+        elif kind < 0.985:
             self.store.sql("SELECT _prom_catalog.set_setting('chunk_interval', %s)",
                            (self.rng.choice(["8 hours", "1 hour", "90 minutes", "3 days"]),))
         else:
@@ -85,7 +90,9 @@ def test_first_write_stays(store, seed):
     store.force()
     check(model)
     assert store.count("fresh") == 0 and store.count("merged") == 0
+    assert len(store.rows()) == len(model.truth), "each sample is stored once"
     assert store.sql("SELECT * FROM _prom_catalog.maintenance_error") == []
+    assert store.sql("SELECT * FROM _prom_catalog.reseal_queue") == []
 
 
 def test_folds_take_merged_rows_along(store):

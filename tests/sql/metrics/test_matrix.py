@@ -40,7 +40,7 @@ CALLERS = {
     "prom_maintenance": """
         prom_api: execute_maintenance
         _prom_catalog: apply_retention ensure_partitions run_step take_vacuums trim_exemplars trim_feed want_shrink
-        _prom_ext: merge_step join_step seal_step""",
+        _prom_ext: merge_step join_step seal_step reseal_step""",
     # what deletes series
     "prom_modifier": """
         prom_api: delete_series
@@ -67,7 +67,7 @@ CALLERS = {
             retire_partition note_expiry_error retention_bounds metrics_to_expire expire_exemplars
             make_timescaledb_view
             tend_figures metric_is_used note_views_error partition_days take_maintenance_lock
-            fold_presses step_errors step_fold step_join step_views step_partitions step_seal step_retention step_figures
+            fold_presses step_errors step_fold step_join step_views step_partitions step_seal step_reseal step_retention step_figures
             step_trim_feed step_trim_exemplars
         _prom_ext: fdw_handler fdw_validator match_support match_sel first_step last_step first_last_result
             histogram_sum_step histogram_avg_step histogram_increase_step histogram_sum_result histogram_avg_result
@@ -117,7 +117,7 @@ def test_what_runs_as_its_owner(shared_db):
                                         "recount_presence", "run_step",
                                         "sync_timescaledb_view", "take_vacuums", "trim_exemplars", "trim_feed",
                                         "want_shrink")]
-        + ["_prom_ext.merge_step", "_prom_ext.join_step", "_prom_ext.seal_step", "prom_api.drop_metric"])
+        + ["_prom_ext.merge_step", "_prom_ext.join_step", "_prom_ext.seal_step", "_prom_ext.reseal_step", "prom_api.drop_metric"])
 
 
 def test_public(shared_db):

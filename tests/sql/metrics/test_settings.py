@@ -237,7 +237,12 @@ def test_a_changed_chunk_interval_holds_for_what_is_sealed_next(db):
     db.sql("SELECT set_metric_chunk_interval('m', '4 hours')")
     db.block("fresh", metric, [(metric, samples[0][1], start + (h + 2) * HOUR, 1.0) for h in range(2)])
     db.maintain()
-    assert sealed_times(db, "m") == [(0, 0), (1, 1), (2, 3)]
+    assert sealed_times(db, "m") == [(0, 3)]  # what is sealed of the same window is joined
+    db.sql("SELECT set_metric_chunk_interval('m', '1 hour')")
+    db.block("fresh", metric, [(metric, samples[0][1], start + (h + 4) * HOUR, 1.0) for h in range(2)])
+    db.maintain()
+    assert sealed_times(db, "m") == [(0, 3), (4, 4), (5, 5)]
+    assert db.times("m") == [start + h * HOUR for h in range(6)]
 
 
 @pytest.mark.parametrize("off, on", [
