@@ -71,7 +71,7 @@ typedef struct target {
 typedef struct options {
     load_server to;
     const kind *kind;
-    int targets, per_target, conns, batch;
+    int targets, per_target, width, conns, batch;
     int64_t interval_ms, duration_ms, t0_ms;
     double jitter;
 } options;
@@ -216,7 +216,7 @@ step(series *s, double load)
 /* ---- series -------------------------------------------------------------------------------- */
 
 static void
-label_series(series *s, int host, unsigned index)
+label_series(series *s, int host, unsigned index, unsigned width)
 {
     static const char *const names[SHAPES] = {"idle",  "requests_total", "seconds_total",
                                               "open",  "bytes",          "load",
@@ -233,11 +233,11 @@ label_series(series *s, int host, unsigned index)
     wire_series ws;
     wire_metadata md;
 
-    snprintf(name, sizeof name, "bench_%02u_%s", index / 24, names[s->shape]);
+    snprintf(name, sizeof name, "bench_%02u_%s", index / width, names[s->shape]);
     snprintf(instance, sizeof instance, "host-%05d.eu-central.example:9100", host);
     snprintf(cluster, sizeof cluster, "cluster-%02d", host % 4);
     snprintf(device, sizeof device, "device-%u",
-             s->shape == BUCKETS ? index % 24 / N_BUCKETS : index % 24);
+             s->shape == BUCKETS ? index % width / N_BUCKETS : index % width);
     labels[n++] = (mdl_label){PS_STR("__name__"), ps_str_c(name)};
     labels[n++] = (mdl_label){PS_STR("instance"), ps_str_c(instance)};
     labels[n++] = (mdl_label){PS_STR("job"), PS_STR("node")};
@@ -286,7 +286,7 @@ make_target(const options *opt, target *t, int number)
         s->rng = ((uint64_t)number << 20) + i + 1;
         begin(s, now, now == BUCKETS ? i % N_BUCKETS : given[now]);
         given[now]++;
-        label_series(s, number, i);
+        label_series(s, number, i, (unsigned)opt->width);
     }
 }
 
@@ -433,6 +433,8 @@ parse_args(options *opt, int argc, char **argv)
             opt->targets = atoi(v);
         else if (strcmp(k, "--series") == 0) /* of a target */
             opt->per_target = atoi(v);
+        else if (strcmp(k, "--width") == 0) /* series of a target in a metric */
+            opt->width = atoi(v);
         else if (strcmp(k, "--conns") == 0)
             opt->conns = atoi(v);
         else if (strcmp(k, "--batch") == 0)
@@ -448,10 +450,10 @@ parse_args(options *opt, int argc, char **argv)
         else
             die("unknown option (see bench/README.md)");
     }
-    if (argc % 2 == 0 || opt->targets < 1 || opt->per_target < 1 || opt->batch < 1 ||
+    if (argc % 2 == 0 || opt->targets < 1 || opt->per_target < 1 || opt->width < 1 || opt->batch < 1 ||
         opt->conns < 1 || opt->conns > MAX_CONNS || opt->interval_ms < 1 || opt->to.port == 0)
         die("usage: bench_kinds_load --url URL --t0 SECONDS [--kind NAME] [--targets N] [--series N] "
-            "[--duration 24h] [--interval 15s] [--batch N] [--conns N] [--jitter SHARE] | --kinds");
+            "[--width N] [--duration 24h] [--interval 15s] [--batch N] [--conns N] [--jitter SHARE] | --kinds");
 }
 
 int
@@ -460,6 +462,7 @@ main(int argc, char **argv)
     options opt = {.kind = &kinds[0],
                    .targets = 100,
                    .per_target = PER_TARGET,
+                   .width = 24,
                    .conns = 2,
                    .batch = 10000,
                    .interval_ms = 15000,
