@@ -509,3 +509,66 @@ END $$;
 
 REVOKE ALL ON FUNCTION _prom_catalog.apply_retention, _prom_catalog.step_retention FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION _prom_catalog.apply_retention TO prom_maintenance;
+
+-- Those of the series that are not in a set of ids (074-presence.sql).
+CREATE FUNCTION _prom_ext.ids_unseen(series int8[], ids bytea) RETURNS int8[]
+    AS 'MODULE_PATHNAME', 'ids_unseen' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+
+-- What is due, by the figures of prom_info. Of a metric that a selector takes a part of, the share of the part
+-- in the series that live on a day is taken for its share of the day's samples.
+CREATE VIEW prom_info.retention_preview WITH (security_invoker = true) AS
+WITH rule AS MATERIALIZED (
+    SELECT r.rule, r.subject, r.retention_period, r.counts_from FROM prom_info.retention r
+), stored AS MATERIALIZED (
+    SELECT d.metric_id, d.tenant_id, m.metric_name, t.name AS tenant
+    FROM (SELECT DISTINCT metric_id, tenant_id FROM _prom_catalog.metric_day) d
+    LEFT JOIN _prom_catalog.metric m ON m.id = d.metric_id
+    LEFT JOIN _prom_catalog.tenant t ON t.id = d.tenant_id
+), class AS MATERIALIZED (
+    SELECT s.metric_id, s.tenant_id, x.period, max(x.counts_from) AS counts_from, array_agg(s.id ORDER BY s.id) AS ids
+    FROM (SELECT h.series_id, _prom_catalog.longest(r.retention_period) AS period, max(r.counts_from) AS counts_from
+          FROM rule r, LATERAL _prom_ext.matching_series(r.subject) h WHERE r.rule = 'selector' GROUP BY h.series_id) x
+    JOIN _prom_catalog.series s ON s.id = x.series_id
+    GROUP BY s.metric_id, s.tenant_id, x.period
+), class_day AS MATERIALIZED (
+    SELECT c.metric_id, c.tenant_id, c.period, (p.window_start AT TIME ZONE 'UTC')::date AS day,
+           sum(cardinality(c.ids) - cardinality(_prom_ext.ids_unseen(c.ids, p.series_ids)))
+               / sum(p.n_series)::float8 AS share
+    FROM class c JOIN _prom_data.presence p USING (metric_id, tenant_id)
+    GROUP BY 1, 2, 3, 4
+), part AS (
+    SELECT s.*, 'selector' AS rule, c.period, c.counts_from
+    FROM class c JOIN stored s USING (metric_id, tenant_id)
+    UNION ALL
+    SELECT s.*, CASE WHEN m.rule IS NOT NULL THEN 'metric' WHEN t.rule IS NOT NULL THEN 'tenant' ELSE 'default' END,
+           coalesce(m.retention_period, t.retention_period, d.retention_period),
+           greatest(m.counts_from, t.counts_from, d.counts_from)
+    FROM stored s
+    JOIN rule d ON d.rule = 'default'
+    LEFT JOIN rule m ON m.rule = 'metric' AND m.subject = s.metric_name
+    LEFT JOIN rule t ON t.rule = 'tenant' AND t.subject = s.tenant
+), due AS (
+    SELECT p.*, date_trunc(CASE WHEN p.period < '3 days' THEN 'hour' ELSE 'day' END, now() - p.period, 'UTC') AS cutoff
+    FROM part p WHERE p.period <> '0'
+), due_day AS (
+    SELECT p.*, d.day, d.merged_samples + d.sealed_samples AS samples, d.merged_bytes + d.sealed_bytes AS bytes,
+           CASE p.rule WHEN 'selector' THEN coalesce((SELECT c.share FROM class_day c WHERE (c.metric_id, c.tenant_id, c.period,
+                                                      c.day) = (p.metric_id, p.tenant_id, p.period, d.day)), 0)
+                ELSE 1 - coalesce((SELECT sum(c.share) FROM class_day c
+                                   WHERE (c.metric_id, c.tenant_id, c.day) = (p.metric_id, p.tenant_id, d.day)), 0) END AS share
+    FROM due p JOIN _prom_catalog.metric_day d
+        ON (d.metric_id, d.tenant_id) = (p.metric_id, p.tenant_id) AND (d.day + 1)::timestamp AT TIME ZONE 'UTC' <= p.cutoff
+)
+SELECT tenant, metric_name, rule, period AS retention_period,
+       min(day)::timestamp AT TIME ZONE 'UTC' AS oldest, (max(day) + 1)::timestamp AT TIME ZONE 'UTC' AS newest,
+       round(sum(samples * share))::int8 AS num_samples, round(sum(bytes * share))::int8 AS bytes,
+       bool_or(share < 1) AS estimated, counts_from AS deleted_from
+FROM due_day WHERE share > 1e-9
+GROUP BY metric_id, tenant_id, tenant, metric_name, rule, period, counts_from;
+COMMENT ON VIEW prom_info.retention_preview IS
+    'what the next run of retention deletes, or the one after deleted_from, by tenant, metric and kind of rule';
+COMMENT ON COLUMN prom_info.retention_preview.newest IS 'the end of the youngest day of which something goes';
+COMMENT ON COLUMN prom_info.retention_preview.estimated IS
+    'a selector takes a part of the metric: its share of the series is shown as its share of the samples';
+COMMENT ON COLUMN prom_info.retention_preview.deleted_from IS
+    'not before this time, since a rule has changed (prom_info.retention); NULL: with the next run';

@@ -31,9 +31,6 @@ CREATE FUNCTION _prom_ext.series_alive(p_tenant_id int4, p_metrics int4[], p_fro
                                        p_to timestamptz, p_fresh_only bool) RETURNS bytea
     AS 'MODULE_PATHNAME', 'series_alive' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED COST 1000
     SET search_path = pg_catalog, pg_temp;
--- Those of the series that are not in the set.
-CREATE FUNCTION _prom_ext.ids_unseen(series int8[], ids bytea) RETURNS int8[]
-    AS 'MODULE_PATHNAME', 'ids_unseen' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 
 -- Waits for the guard lock, but not for long. False: others have it.
 CREATE FUNCTION _prom_catalog.try_guard() RETURNS bool

@@ -36,7 +36,7 @@ BEGIN
                'text_digest', 'label_digest', 'series_digest', 'dist_key', 'bucket', 'label_set',
                'labels_match', 'labels_contain', 'tag_ids', 'label_ids', 'block_parts', 'block_head', 'fresh_figures',
                'chunk_counts', 'prom_rate', 'prom_increase', 'prom_delta', 'vector_selector', 'series_alive',
-               'ids_count', 'matching_series', 'block_without', 'canonical_selector')
+               'ids_count', 'matching_series', 'block_without', 'canonical_selector', 'ids_unseen')
            OR n.nspname = '_prom_ext' AND p.proname IN ('verify_table', 'ids_problem')
            OR n.nspname = '_prom_catalog' AND p.proname IN ('verify_tables', 'verify_catalog', 'verify_figures', 'verify_names', 'partitions', 'setting', 'longer', 'longest', 'held_period',
                'retention_rules', 'base_period', 'series_classes', 'series_kept', 'generation', 'feed', 'follow',

@@ -244,3 +244,37 @@ def test_rows_are_looked_into_once(fleet):
     store.sql("SELECT _prom_catalog.apply_retention()")
     assert fleet.seen() == stays | {late[1][:4]}
     consistent(store)
+
+
+def preview(store):
+    """(tenant, metric, rule) -> samples, whether estimated, whether it waits for the grace."""
+    return {(t, m, r): (n, e, w) for t, m, r, n, e, w in store.sql(
+        "SELECT tenant, metric_name, rule, num_samples, estimated, deleted_from IS NOT NULL FROM prom_info.retention_preview")}
+
+
+def test_what_goes_is_shown_before(fleet):
+    store = fleet.store
+    fleet.write((1, 12, 45))
+    fleet.seal()
+    assert preview(store) == {}
+    store.sql("SELECT prom_api.set_default_retention_period('30 days'), prom_api.set_metric_retention_period('disk', '60 days'),"
+              " prom_api.set_tenant_retention('acme', '10 days'), prom_api.set_retention('{env=\"dev\"}', '11 days')")
+    n = 3 * 3  # samples a day of metric and tenant; a third is of env="dev"
+    want = {}
+    for metric in METRICS:
+        for tenant, rule, days in (("", "default", 1), ("acme", "tenant", 2)):
+            if metric != "disk":
+                want[tenant, metric, rule] = (days * n * 2 // 3, True)
+            want[tenant, metric, "selector"] = (2 * n // 3, True)
+    seen = len(fleet.seen())
+    for _ in range(2):
+        assert preview(store) == {k: (*v, True) for k, v in want.items()}
+        store.force()  # notes the change, and deletes nothing
+    assert len(fleet.seen()) == seen
+    store.sql("UPDATE _prom_catalog.retention_memory SET held_until = now()")
+    assert preview(store) == {k: (*v, False) for k, v in want.items()}
+    store.force()
+    later(store)
+    store.force()
+    assert preview(store) == {}
+    assert seen - len(fleet.seen()) == sum(v[0] for v in want.values())

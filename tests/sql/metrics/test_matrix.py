@@ -28,7 +28,7 @@ CALLERS = {
             histogram_in histogram_out histogram_recv histogram_send
             histogram_add histogram_sub histogram_mul histogram_div histogram_eq histogram_ne
             tag_ids label_ids fresh_figures chunk_counts block_head matching_series block_without
-            canonical_selector
+            canonical_selector ids_unseen
             prom_rate prom_increase prom_delta vector_selector series_alive ids_count verify_table ids_problem""",
     # what stores samples
     "prom_writer": """
@@ -72,7 +72,7 @@ CALLERS = {
         _prom_ext: fdw_handler fdw_validator match_support match_sel first_step last_step first_last_result
             histogram_sum_step histogram_avg_step histogram_increase_step histogram_sum_result histogram_avg_result
             histogram_increase_result rate_step rate_result increase_result delta_result selector_step selector_combine
-            selector_serialize selector_deserialize selector_result recount_presence block_expire ids_unseen""",
+            selector_serialize selector_deserialize selector_result recount_presence block_expire""",
     # PostgreSQL asks whoever makes the trigger, not whoever fires it; views are made as prom_admin
     "prom_admin ": """
         _prom_ext: write_row write_end""",
