@@ -205,13 +205,37 @@ add_row(alive *a, HeapTuple tuple, TupleDesc desc)
 
 typedef void (*row_fn)(alive *a, HeapTuple tuple, TupleDesc desc);
 
+typedef enum source { SETS, FRESH } source;
+
+/* Kept for the session: connectors ask with every query, and planning takes longer than reading. */
+static SPIPlanPtr
+plan_of(source of, bool all)
+{
+    static const char *const sql[] = {
+        "SELECT series_ids, metric_id, window_start FROM _prom_data.presence "
+        "WHERE tenant_id = $1 AND window_start >= $3 AND window_start <= $4%s",
+        "SELECT " BRIDGE_META_COLUMNS ", data, id FROM _prom_data.fresh "
+        "WHERE tenant_id = $1 AND t_max >= $3 AND t_min <= $4%s"};
+    static const Oid types[] = {INT4OID, INT4ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+    static SPIPlanPtr plans[2][2];
+    SPIPlanPtr *plan = &plans[of][all];
+
+    if (*plan == NULL) {
+        SPIPlanPtr made = SPI_prepare(psprintf(sql[of], all ? "" : " AND metric_id = ANY ($2)"),
+                                      lengthof(types), (Oid *)types);
+        if (made == NULL)
+            elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+        SPI_keepplan(made);
+        *plan = made;
+    }
+    return *plan;
+}
+
 /* Rows in portions, so that memory holds few of them. */
 static void
-for_each_row(alive *a, const char *sql, Datum *values, const char *nulls, row_fn fn)
+for_each_row(alive *a, source of, Datum *values, const char *nulls, row_fn fn)
 {
-    static const Oid types[] = {INT4OID, INT4ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
-    Portal portal = SPI_cursor_open_with_args(NULL, sql, lengthof(types), (Oid *)types, values,
-                                              nulls, true, 0);
+    Portal portal = SPI_cursor_open(NULL, plan_of(of, a->metrics == NULL), values, nulls, true);
 
     for (;;) {
         SPI_cursor_fetch(portal, true, ROWS_AT_ONCE);
@@ -283,20 +307,11 @@ time_of(int64 ms)
 static void
 read_sources(alive *a, Datum *values, char *nulls, Datum rows)
 {
-    const bool all = a->metrics == NULL;
-    const char *sets =
-        "SELECT series_ids, metric_id, window_start FROM _prom_data.presence "
-        "WHERE tenant_id = $1 AND window_start >= $3 AND window_start <= $4%s";
-    const char *fresh = "SELECT " BRIDGE_META_COLUMNS ", data, id FROM _prom_data.fresh "
-                        "WHERE tenant_id = $1 AND t_max >= $3 AND t_min <= $4%s";
-
     if (!a->fresh_only)
-        for_each_row(a, psprintf(sets, all ? "" : " AND metric_id = ANY ($2)"), values, nulls,
-                     add_set);
-    if (!all)
+        for_each_row(a, SETS, values, nulls, add_set);
+    if (a->metrics != NULL)
         values[1] = rows;
-    for_each_row(a, psprintf(fresh, all ? "" : " AND metric_id = ANY ($2)"), values, nulls,
-                 add_row);
+    for_each_row(a, FRESH, values, nulls, add_row);
 }
 
 /* series_alive(tenant, metrics or NULL, from, to [, fresh_only]) -> a set of ids */
