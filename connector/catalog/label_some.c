@@ -275,10 +275,27 @@ load_recent(label_loading *l)
     return status;
 }
 
+/* After a restore of the blocks alone nothing says who lived when. */
+static ps_status
+check_presence(label_loading *l)
+{
+    PGresult *res;
+    PS_TRY(label_loading_run(l, "SELECT _prom_catalog.presence_is_missing()", &res));
+    bool good = PQntuples(res) == 1 && PQgetlength(res, 0, 0) == 1;
+    bool missing = good && PQgetvalue(res, 0, 0)[0] != 0;
+    PQclear(res);
+    if (missing)
+        return ps_fail(l->err, PS_EUNAVAILABLE,
+                       "not all series fit into query.index-max-bytes, and which series lived when is not"
+                       " known yet: maintenance will find out, _prom_catalog.recount_presence() does at once");
+    return good ? PS_OK : label_loading_damaged(l, "presence");
+}
+
 static ps_status
 load_some(label_loading *l)
 {
     PS_TRY(label_loading_begin(l));
+    PS_TRY(check_presence(l));
     PS_TRY(load_names(l));
     if (l->v->extent == LABEL_RECENT)
         PS_TRY(load_recent(l));

@@ -123,7 +123,7 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     SELECT count(*) FROM gone
 $$;
 
--- The step: figures that a restore has left out, conflicts, the view below.
+-- The step: figures and presence that a restore has left out, conflicts, the view below.
 CREATE FUNCTION _prom_catalog.tend_figures() RETURNS text
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -134,6 +134,9 @@ BEGIN
        AND (EXISTS (SELECT FROM _prom_data.merged) OR EXISTS (SELECT FROM _prom_data.block)
             OR EXISTS (SELECT FROM _prom_data.block_far)) THEN
         v_counted := _prom_catalog.correct_figures(NULL, NULL, NULL);
+    END IF;
+    IF _prom_catalog.presence_is_missing() THEN
+        PERFORM _prom_catalog.recount_presence();
     END IF;
     v_added := _prom_catalog.add_up_conflicts();
     RETURN format('%s figures counted, %s counts of conflicts added up, compressed_hypertable_stats: %s',

@@ -49,3 +49,12 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION _prom_catalog.recount_presence(int4) IS
     'makes anew which series of one metric, or of all, have samples in which window';
+
+-- There are folded samples and no set at all: somebody has restored the blocks alone. Whoever relies on the
+-- sets asks this first; the step of figures then makes them.
+CREATE FUNCTION _prom_catalog.presence_is_missing() RETURNS bool
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT NOT EXISTS (SELECT FROM _prom_data.presence)
+        AND (EXISTS (SELECT FROM _prom_data.merged) OR EXISTS (SELECT FROM _prom_data.block)
+             OR EXISTS (SELECT FROM _prom_data.block_far))
+$$;

@@ -217,6 +217,19 @@ def test_a_damaged_block_takes_nothing_out_of_the_sets(store):
     assert kept(store) == {(0, 1, now): [5, 7]}
 
 
+def test_sets_that_a_restore_has_left_out_are_made_by_the_next_round(store):
+    now = store.now_ms() // WINDOW * WINDOW
+    write(store, [5, 7], now)
+    make_series(store, [5, 7])
+    assert not store.one("SELECT _prom_catalog.presence_is_missing()")  # nothing is folded yet
+    store.merge()
+    store.sql("DELETE FROM _prom_data.presence")
+    assert store.one("SELECT _prom_catalog.presence_is_missing()")
+    store.sql("CALL prom_api.execute_maintenance(force => true)")
+    assert not store.one("SELECT _prom_catalog.presence_is_missing()")
+    assert kept(store) == {(0, 1, now): [5, 7]}
+
+
 @pytest.mark.parametrize("data", ["", "01", "00" * 9, "01" + "00" * 8, "01" + "ff" * 30])
 def test_hostile_bytes_are_no_set(store, data):
     with pytest.raises(psycopg2.errors.DataCorrupted):

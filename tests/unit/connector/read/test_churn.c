@@ -380,6 +380,31 @@ test_too_many_alive(void **state)
     end(&w);
 }
 
+/* Blocks that were restored without the sets: an error until the sets are there, and never fewer series. */
+static void
+test_restored_without_presence(void **state)
+{
+    (void)state;
+    world w;
+    ps_status status;
+    make_history();
+    sql("DELETE FROM _prom_data.presence");
+    begin(&w, SMALL_BYTES);
+    const mdl_matcher m = {MDL_MATCH_EQ, PS_STR("__name__"), PS_STR("m8")};
+    ps_buf got = ask(&w, &m, 1, now_ms - 60 * DAY, now_ms, &status);
+    assert_int_equal(status, PS_EUNAVAILABLE);
+    assert_non_null(strstr(got.ptr, "recount_presence"));
+    ps_buf_done(&got);
+    sql("CALL prom_api.execute_maintenance(force => true)");
+    for (int i = 0; i < 100 && status != PS_OK; i++) {
+        usleep(100000);
+        got = ask(&w, &m, 1, now_ms - 60 * DAY, now_ms, &status);
+        ps_buf_done(&got);
+    }
+    compare_samples(&w, 8, 0, now_ms - 60 * DAY, now_ms);
+    end(&w);
+}
+
 static int
 set_up(void **state)
 {
@@ -404,6 +429,7 @@ main(void)
         cmocka_unit_test(test_wakes_up),
         cmocka_unit_test(test_too_many),
         cmocka_unit_test(test_too_many_alive),
+        cmocka_unit_test(test_restored_without_presence),
         cmocka_unit_test(test_against_sql),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
