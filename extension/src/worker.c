@@ -18,6 +18,10 @@
 
 #include "worker.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
@@ -299,6 +303,17 @@ round_settings(void)
     SetConfigOption("application_name", WORKER_TYPE, PGC_USERSET, PGC_S_SESSION);
 }
 
+/* A fold gets and frees the same megabytes for bucket after bucket; the kernel would clear them each
+ * time. The process ends soon. */
+static void
+keep_memory(void)
+{
+#ifdef M_TRIM_THRESHOLD
+    (void)mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    (void)mallopt(M_TRIM_THRESHOLD, 1 << 30);
+#endif
+}
+
 void
 worker_round_main(Datum unused)
 {
@@ -307,6 +322,7 @@ worker_round_main(Datum unused)
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
     pqsignal(SIGTERM, die);
     BackgroundWorkerUnblockSignals();
+    keep_memory();
     BackgroundWorkerInitializeConnection(worker_database, NULL, 0);
     round_settings();
     context = AllocSetContextCreate(TopMemoryContext, WORKER_TYPE, ALLOCSET_DEFAULT_SIZES);

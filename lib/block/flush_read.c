@@ -4,7 +4,7 @@
  * somebody wants them (flush_values.c), and until then the body is kept.
  *
  * Memory is bounded before any of it is asked for: at most BLK_FLUSH_MAX_SAMPLES samples and
- * series, and a body of at most 255 times the compressed bytes (what lz4 can reach).
+ * series (so products of counts and sizes do not overflow), and a body of at most 255 times the compressed bytes (what lz4 can reach).
  */
 #include "lib/block/histograms.h"
 
@@ -208,7 +208,7 @@ read_directory(blk_reader *r, blk_in *in, uint64_t *tmp, ps_err *err)
     if (!read_vector_lengths(r, in, tmp))
         return damaged(err, "lengths of time vectors");
     r->n_vec_times = r->vec_start[r->n_vecs];
-    r->vec_times = ps_alloc_array(&r->alloc, r->n_vec_times, sizeof *r->vec_times);
+    r->vec_times = ps_alloc_new(&r->alloc, r->n_vec_times * sizeof *r->vec_times);
     if (r->vec_times == NULL)
         return no_memory(err);
     if (!read_vector_times(r, in, tmp) || !read_vector_index(r, in, tmp))
@@ -256,7 +256,7 @@ blk_flush_open(blk_reader *r, ps_str data, bool lazy, ps_err *err)
     PS_TRY(unpack_body(r, flags, &in, err));
     const size_t tmp_size = (size_t)r->meta.n_samples * 2 * sizeof(uint64_t);
     uint64_t *tmp = ps_alloc_new(&r->alloc, tmp_size);
-    r->fseries = ps_alloc_array(&r->alloc, r->n_series, sizeof *r->fseries);
+    r->fseries = ps_alloc_new(&r->alloc, r->n_series * sizeof *r->fseries);
     ps_status status = PS_OK;
     if (tmp == NULL || r->fseries == NULL)
         status = no_memory(err);

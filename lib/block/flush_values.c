@@ -233,7 +233,7 @@ blk_flush_group_decode(blk_reader *r, uint32_t k, ps_err *err)
     if (r->meta.kind == BLK_KIND_HISTOGRAM)
         return blk_flush_histograms_group(r, k, err);
     if (r->values == NULL)
-        r->values = ps_alloc_array(&r->alloc, (size_t)r->meta.n_samples, sizeof *r->values);
+        r->values = ps_alloc_new(&r->alloc, (size_t)r->meta.n_samples * sizeof *r->values);
     uint64_t *tmp = blk_scratch_get(&r->alloc, &r->ints, (size_t)g->n * 3, sizeof *tmp);
     if (r->values == NULL || tmp == NULL)
         return no_memory(err);

@@ -254,6 +254,20 @@ put_columns(const scatter *s, blk_reader *r, uint32_t i, slot *k, ps_err *err)
     return PS_OK;
 }
 
+/* Each entry is about another series, hence about memory far from that of the one before. */
+static inline void
+look_ahead(const scatter *s, size_t entry, size_t end)
+{
+    enum { NEAR = 6, FAR = 12 };
+
+    if (entry + FAR >= end)
+        return;
+    __builtin_prefetch(&s->slots[s->slot_of[entry + FAR]], 1);
+    const size_t at = s->slots[s->slot_of[entry + NEAR]].at;
+    if (at < s->cap_part)
+        __builtin_prefetch(&s->samples[at], 1);
+}
+
 /* What an input holds of the series up to last_id, which is all of a part that is left of it. */
 static ps_status
 put_input(scatter *s, size_t cursor, int64_t last_id, ps_err *err)
@@ -267,8 +281,10 @@ put_input(scatter *s, size_t cursor, int64_t last_id, ps_err *err)
 
     if (flush && c->index < c->end)
         PS_TRY(blk_flush_group_decode(r, r->fseries[c->index].group, err));
+    const size_t end = entry + (c->end - c->index);
     for (; c->index < c->end; c->index++, entry++) {
         slot *k = &s->slots[s->slot_of[entry]];
+        look_ahead(s, entry, end);
         if (k->series_id > last_id)
             break;
         if (flush)
