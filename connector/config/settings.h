@@ -68,6 +68,7 @@ typedef struct settings {    /* strings are owned by the struct, never NULL; "" 
 
     int64_t query_connections;       /* query.connections, 8: to the database, for reading */
     int64_t query_max_bytes;         /* query.max-bytes, 1GB: blocks and labels of one query */
+    const char *query_damaged_blocks; /* warn, error */
     int64_t query_index_max_bytes;   /* query.index-max-bytes, 1GB: the label index */
     const char *enable_feature;      /* enable-feature: comma list, "" = none */
     int64_t promql_timeout_ms;       /* metrics.promql.query-timeout, 2m */

@@ -157,6 +157,8 @@ const setting settings_table[] = {
         "Connections to the database for reading; a query holds one while it fetches. Opened when needed."),
     SIZE("query.max-bytes", query_max_bytes, "1GB", 1 * MB, 16 * TB, query,
          "Compressed samples and labels that one query may hold; one that needs more is refused."),
+    CHOICE("query.damaged-blocks", query_damaged_blocks, "warn", "warn|error", query,
+           "What a query does about blocks that cannot be read: leaves their samples out with a warning, or fails."),
     SIZE("query.index-max-bytes", query_index_max_bytes, "1GB", 1 * MB, 16 * TB, query,
          "Memory for the index from labels to series, about 130 bytes a series. Where not all series fit, "
          "those that lived lately are held, and others are read when a request needs them."),

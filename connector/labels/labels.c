@@ -9,6 +9,8 @@
 #include "connector/labels/labels.h"
 #include "lib/promql/promql.h"
 
+enum { MAX_DAMAGED = 16 }; /* of what read_source_warnings() gives, which is less */
+
 /* Room for JSON is bounded like what a query holds. */
 static void
 begin_json(const api_job *job, ps_buf *out)
@@ -26,10 +28,11 @@ read_window(const api_job *job, read_finding *what, uint64_t *ret_limit, ps_err 
 }
 
 static void
-answer(api_job *job, const read_source *src, ps_buf *json, bool truncated)
+answer(api_job *job, read_source *src, ps_buf *json, bool truncated)
 {
-    ps_str warnings[2];
-    size_t n = 0;
+    ps_str warnings[2 + MAX_DAMAGED];
+    const ps_str *damaged;
+    size_t n = 0, n_damaged = read_source_warnings(src, &damaged);
     int64_t since_ms;
     ps_buf since;
     ps_buf_init(&since, &ps_malloc);
@@ -41,6 +44,8 @@ answer(api_job *job, const read_source *src, ps_buf *json, bool truncated)
         ps_buf_add_c(&since, " were looked for: give start and end to see older ones");
         warnings[n++] = ps_buf_str(&since);
     }
+    for (size_t i = 0; i < n_damaged && i < MAX_DAMAGED; i++)
+        warnings[n++] = damaged[i];
     api_answer(job, json, warnings, n);
     ps_buf_done(&since);
     ps_buf_done(json);
@@ -109,7 +114,7 @@ labels_series(api_job *job, void *self)
 /* ---- names and values ------------------------------------------------------------------------------------ */
 
 static void
-answer_texts(api_job *job, const read_source *src, const idx_texts *texts, uint64_t limit)
+answer_texts(api_job *job, read_source *src, const idx_texts *texts, uint64_t limit)
 {
     ps_buf json;
     bool truncated = limit > 0 && texts->n > limit;

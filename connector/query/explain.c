@@ -12,6 +12,8 @@ typedef struct explain_request {
     bool analyze, text;
 } explain_request;
 
+enum { MAX_WARNINGS = 32 }; /* read_source_warnings() gives fewer */
+
 static ps_status
 read_word(const api_job *job, const char *name, const char *const words[2], bool *ret, ps_err *err)
 {
@@ -42,8 +44,12 @@ now(void *self)
 }
 
 static void
-respond_plan(query_api *shared, api_job *job, const explain_request *r, const ev_plan *plan)
+respond_plan(query_api *shared, api_job *job, const explain_request *r, read_source *src,
+             const ev_plan *plan)
 {
+    ps_str warnings[MAX_WARNINGS];
+    const ps_str *of_source;
+    size_t n = read_source_warnings(src, &of_source);
     ps_buf out;
     ps_buf_init(&out, &ps_malloc);
     out.max = (size_t)shared->settings->promql_max_bytes;
@@ -51,6 +57,11 @@ respond_plan(query_api *shared, api_job *job, const explain_request *r, const ev
         ev_plan_text(&out, plan);
     else
         ev_plan_json(&out, plan);
+    for (size_t i = 0; r->text && i < n; i++) {
+        ps_buf_add_c(&out, "warning: ");
+        ps_buf_add(&out, of_source[i].ptr, of_source[i].len);
+        ps_buf_add_char(&out, '\n');
+    }
     if (plan->analyzed)
         metric_add(shared->samples, (double)plan->result->stats.samples_read);
     if (out.failed)
@@ -59,9 +70,12 @@ respond_plan(query_api *shared, api_job *job, const explain_request *r, const ev
                  "no memory for it");
     else if (r->text)
         api_respond(job, 200, "text/plain; charset=utf-8", &out);
-    else
-        api_answer(job, &out, plan->analyzed ? plan->result->warnings : NULL,
-                   plan->analyzed ? plan->result->n_warnings : 0);
+    else {
+        memcpy(warnings, of_source, n * sizeof(*warnings));
+        for (size_t i = 0; plan->analyzed && i < plan->result->n_warnings && n < MAX_WARNINGS; i++)
+            warnings[n++] = plan->result->warnings[i];
+        api_answer(job, &out, warnings, n);
+    }
     ps_buf_done(&out);
 }
 
@@ -83,7 +97,7 @@ explain(query_api *shared, api_job *job, const explain_request *r, read_source *
     if (st == PS_OK)
         st = ev_query_explain(eq, r->analyze, &plan);
     if (st == PS_OK)
-        respond_plan(shared, job, r, plan);
+        respond_plan(shared, job, r, src, plan);
     else if (preparing && st == PS_EINVAL)
         api_fail_text(job, API_BAD_DATA, ev_query_error(eq));
     else

@@ -25,6 +25,8 @@ typedef struct query_rendering {
     int64_t time_ms;     /* of an instant query */
     uint64_t limit;      /* series, 0 = all */
     const char *warning; /* one more; NULL: none */
+    const ps_str *source_warnings; /* of what was read, before all others */
+    size_t n_source_warnings;
     bool stats, per_step;
     int64_t start_ms, step_ms; /* of the per-step figures */
     query_timings timings;

@@ -190,41 +190,58 @@ add_stats(ps_buf *out, const query_rendering *w)
 }
 
 static void
-add_notes(ps_buf *out, const char *key, const char *kind, const ps_str *notes, size_t n,
-          const char *more)
+add_note(ps_buf *out, const char *key, ps_str text, bool *any)
+{
+    if (*any)
+        ps_buf_add_char(out, ',');
+    else
+        ps_buf_addf(out, ",\"%s\":[", key);
+    *any = true;
+    api_json_text(out, text, true);
+}
+
+static void
+add_notes(ps_buf *out, const char *key, const char *kind, const ps_str *notes, size_t n, bool *any)
+{
+    for (size_t i = 0; i < n && i < MAX_NOTES; i++)
+        add_note(out, key, notes[i], any);
+    if (n > MAX_NOTES)
+        ps_buf_addf(out, ",\"%zu more %s annotations omitted\"", n - MAX_NOTES, kind);
+}
+
+static void
+add_warnings(ps_buf *out, const query_rendering *w)
 {
     bool any = false;
 
-    if (n == 0 && more == NULL)
-        return;
-    ps_buf_addf(out, ",\"%s\":[", key);
-    for (size_t i = 0; i < n && i < MAX_NOTES; i++) {
-        if (any)
-            ps_buf_add_char(out, ',');
-        any = true;
-        api_json_text(out, notes[i], true);
-    }
-    if (n > MAX_NOTES)
-        ps_buf_addf(out, ",\"%zu more %s annotations omitted\"", n - MAX_NOTES, kind);
-    if (more != NULL) {
-        if (any)
-            ps_buf_add_char(out, ',');
-        api_json_text(out, ps_str_c(more), true);
-    }
-    ps_buf_add_char(out, ']');
+    for (size_t i = 0; i < w->n_source_warnings; i++)
+        add_note(out, "warnings", w->source_warnings[i], &any);
+    add_notes(out, "warnings", "warning", w->result->warnings, w->result->n_warnings, &any);
+    if (w->warning != NULL)
+        add_note(out, "warnings", ps_str_c(w->warning), &any);
+    if (any)
+        ps_buf_add_char(out, ']');
+}
+
+static void
+add_infos(ps_buf *out, const ev_result *r)
+{
+    bool any = false;
+
+    add_notes(out, "infos", "info", r->infos, r->n_infos, &any);
+    if (any)
+        ps_buf_add_char(out, ']');
 }
 
 void
 query_render(ps_buf *out, const query_rendering *w)
 {
-    const ev_result *r = w->result;
-
     ps_buf_add_c(out, "{\"status\":\"success\",\"data\":");
     add_result(out, w);
     if (w->stats)
         add_stats(out, w);
     ps_buf_add_char(out, '}');
-    add_notes(out, "warnings", "warning", r->warnings, r->n_warnings, w->warning);
-    add_notes(out, "infos", "info", r->infos, r->n_infos, NULL);
+    add_warnings(out, w);
+    add_infos(out, w->result);
     ps_buf_add_char(out, '}');
 }

@@ -156,8 +156,8 @@ query_read_request(query_api *shared, api_job *job, request *q, ps_err *err)
 /* ---- evaluating --------------------------------------------------------------------------------------------------- */
 
 static void
-respond_result(query_api *shared, api_job *job, const request *q, const ev_result *result,
-               query_timings t)
+respond_result(query_api *shared, api_job *job, const request *q, read_source *src,
+               const ev_result *result, query_timings t)
 {
     query_rendering w = {.result = result,
                          .time_ms = q->start_ms,
@@ -170,6 +170,7 @@ respond_result(query_api *shared, api_job *job, const request *q, const ev_resul
                          .timings = t};
     ps_buf out;
 
+    w.n_source_warnings = read_source_warnings(src, &w.source_warnings);
     if (q->limit > 0 && result->n > q->limit &&
         (result->type == PQL_VECTOR || result->type == PQL_MATRIX))
         w.warning = "results truncated due to limit";
@@ -209,7 +210,7 @@ evaluate(query_api *shared, api_job *job, const request *q, read_source *src, pq
         st = ev_query_run(eq, &result);
     t.eval = seconds(pg_now_ns() - prepared);
     if (st == PS_OK)
-        respond_result(shared, job, q, result, t);
+        respond_result(shared, job, q, src, result, t);
     else if (preparing && st == PS_EINVAL)
         api_fail_text(job, API_BAD_DATA, ev_query_error(eq));
     else

@@ -146,18 +146,6 @@ find_hits(read_source *src, read_list *list, blk_reader *reader, ps_err *err)
     return PS_OK;
 }
 
-/* What is wrong with a block concerns whoever looks after the database: which one it is. */
-static ps_status
-name_block(const read_block *row, ps_status status, ps_err *err)
-{
-    char text[sizeof(err->text)];
-    if (status != PS_ECORRUPT && status != PS_EUNSUPPORTED)
-        return status;
-    memcpy(text, err->text, sizeof(text));
-    return ps_fail(err, status, "block %lld of metric %d: %s", (long long)row->id,
-                   row->meta.metric_id, text);
-}
-
 static void
 drop_block(read_source *src, read_block *b, size_t bytes)
 {
@@ -190,8 +178,10 @@ read_blocks_add(read_source *src, read_list *list, const read_block *row, ps_str
     if (status == PS_OK)
         status = find_hits(src, list, b.reader, err);
     if (status != PS_OK || list->n_hits == hits) {
+        list->n_hits = hits;
         drop_block(src, &b, bytes);
-        return status == PS_ENOMEM ? read_no_memory(src, err) : name_block(row, status, err);
+        return status == PS_ENOMEM ? read_no_memory(src, err)
+                                   : read_damage(src, list, row, status, err);
     }
     list->blocks[list->n_blocks++] = b;
     return PS_OK;

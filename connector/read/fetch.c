@@ -12,6 +12,9 @@
  * Where only the newest sample of each series is wanted, the heads of blocks of floats that end in time
  * are enough: their directories know it.
  *
+ * Bytes that the server itself cannot bring (TOAST) come as NULL, so that they cost one block and not
+ * the statement.
+ *
  * Rows come one by one (single-row mode): each is opened while the server sends the next, and the
  * bytes are counted before there are too many. A large row's bytes stay in its result, small ones are
  * copied, since a result of its own costs more than they are worth.
@@ -20,13 +23,15 @@
 
 #include "connector/read/internal.h"
 
-enum { COLUMNS = 14, PARAMS = 8, SMALL_BYTES = 2048 };
+enum { DATA = 13, TABLE = 14, COLUMNS = 15, PARAMS = 8, SMALL_BYTES = 2048 };
+
+static const char *const tables[] = {"fresh", "merged", "block", "block_far"};
 
 /* OFFSET 0 keeps the order of the loops: metric by metric. */
 #define FROM_TABLE(t, data)                                                                        \
     "SELECT b.* FROM unnest($1, $2, $3) w (metric_id, lo, hi), LATERAL ("                          \
     "SELECT id, tenant_id, metric_id, dist_key, level, kind, format, series_lo, series_hi,"        \
-    " t_min, t_max, n_series, n_samples, " data " FROM _prom_data." t                              \
+    " t_min, t_max, n_series, n_samples, " data ", '" t "'::text FROM _prom_data." t                              \
     " WHERE metric_id = w.metric_id AND series_lo <= w.hi AND series_hi >= w.lo"                   \
     " AND t_min >= $4 AND t_min <= $5 AND t_max >= $6 AND tenant_id = $7 OFFSET 0) b"
 #define FROM_ALL(data)                                                                             \
@@ -35,8 +40,7 @@ enum { COLUMNS = 14, PARAMS = 8, SMALL_BYTES = 2048 };
         "block", data) " UNION ALL " FROM_TABLE("block_far", data)
 
 #define BLOCKS_SQL                                                                                 \
-    FROM_ALL("CASE WHEN $8 AND t_max <= $5 AND kind = 1"                                           \
-             " THEN _prom_ext.block_head(data) ELSE data END")
+    FROM_ALL("_prom_ext.block_bytes(data, $8 AND t_max <= $5 AND kind = 1)")
 
 static const char blocks_sql[] = BLOCKS_SQL;
 /* The same in order of time. */
@@ -211,13 +215,19 @@ number(const PGresult *res, int column)
 static ps_status
 read_row(const PGresult *res, read_block *ret, ps_str *ret_data, ps_err *err)
 {
-    static const int sizes[COLUMNS - 1] = {8, 4, 4, 8, 2, 2, 2, 8, 8, 8, 8, 4, 4};
-    bool good = PQnfields(res) == COLUMNS && !PQgetisnull(res, 0, COLUMNS - 1);
-    for (int i = 0; good && i < COLUMNS - 1; i++)
+    static const int sizes[DATA] = {8, 4, 4, 8, 2, 2, 2, 8, 8, 8, 8, 4, 4};
+    const char *table = NULL;
+    bool good = PQnfields(res) == COLUMNS;
+    for (int i = 0; good && i < DATA; i++)
         good = PQgetlength(res, 0, i) == sizes[i];
+    for (size_t i = 0; good && i < PS_ARRAY_LEN(tables); i++) {
+        if (strcmp(tables[i], PQgetvalue(res, 0, TABLE)) == 0)
+            table = tables[i];
+    }
+    good = good && table != NULL;
     if (!good)
         return ps_fail(err, PS_ECORRUPT, "the database answered no block");
-    *ret = (read_block){.id = number(res, 0)};
+    *ret = (read_block){.id = number(res, 0), .table = table};
     ret->meta = (blk_meta){.tenant_id = (int32_t)number(res, 1),
                            .metric_id = (int32_t)number(res, 2),
                            .dist_key = number(res, 3),
@@ -230,7 +240,22 @@ read_row(const PGresult *res, read_block *ret, ps_str *ret_data, ps_err *err)
                            .t_max_ms = pg_ms_of_timestamp(number(res, 10)),
                            .n_series = (int32_t)number(res, 11),
                            .n_samples = (int32_t)number(res, 12)};
-    *ret_data = (ps_str){PQgetvalue(res, 0, COLUMNS - 1), (size_t)PQgetlength(res, 0, COLUMNS - 1)};
+    *ret_data = (ps_str){PQgetvalue(res, 0, DATA), (size_t)PQgetlength(res, 0, DATA)};
+    return PS_OK;
+}
+
+/* What of a row can be seen to be wrong without its block. */
+static ps_status
+check_row(const PGresult *res, const read_block *row, ps_err *err)
+{
+    const blk_meta *m = &row->meta;
+    if (PQgetisnull(res, 0, DATA))
+        return ps_fail(err, PS_ECORRUPT, "the server cannot read its bytes");
+    if (number(res, 9) % 1000 != 0 || number(res, 10) % 1000 != 0)
+        return ps_fail(err, PS_ECORRUPT, "a time bound of the row is not a whole millisecond");
+    if (m->n_series < 1 || m->n_samples < m->n_series || m->series_lo > m->series_hi ||
+        m->t_min_ms > m->t_max_ms)
+        return ps_fail(err, PS_ECORRUPT, "the row's columns contradict each other");
     return PS_OK;
 }
 
@@ -241,6 +266,11 @@ take_row(read_source *src, read_list *list, PGresult *res, ps_err *err)
     read_block row;
     ps_str data;
     ps_status status = read_row(res, &row, &data, err);
+    if (status == PS_OK && check_row(res, &row, err) != PS_OK) {
+        status = read_damage(src, list, &row, PS_ECORRUPT, err);
+        PQclear(res);
+        return status;
+    }
     if (status == PS_OK && list->on_row != NULL)
         status = list->on_row(src, list, &row, data.len, err);
     if (status == PS_OK && src->estimating) {

@@ -39,7 +39,8 @@ struct read_store {
     read_conn *idle;
     size_t n_open; /* connections, idle ones included */
     read_source *sources;
-    metric *m_blocks, *m_bytes, *m_rounds, *m_connections;
+    metric *m_blocks, *m_bytes, *m_rounds, *m_connections, *m_damaged;
+    bool damage_fails; /* query.damaged-blocks */
 };
 
 /* A connection for src, an idle one if there is any. */
@@ -53,6 +54,7 @@ void read_conns_close_idle(read_store *s);
 
 typedef struct read_block { /* a row of one of the block tables */
     int64_t id;
+    const char *table; /* one of read_tables */
     blk_meta meta;
     PGresult *res; /* holds the bytes; NULL: they are in the arena */
     blk_reader *reader;
@@ -103,6 +105,16 @@ typedef struct read_list { /* of one selection */
 
 typedef struct read_search read_search; /* find.c */
 
+enum { READ_DAMAGED_TEXTS = 10, READ_DAMAGED_IDS = 1024 };
+typedef struct read_damaged { /* damage.c */
+    size_t n_ids, n_texts;
+    uint64_t n_rest; /* without a text */
+    int64_t ids[READ_DAMAGED_IDS];
+    const char *tables[READ_DAMAGED_IDS];
+    ps_str texts[READ_DAMAGED_TEXTS + 1];
+    char rest[96];
+} read_damaged;
+
 struct read_source {
     read_store *store;
     read_source *prev, *next; /* under the store's lock */
@@ -126,6 +138,7 @@ struct read_source {
     int64_t since_ms;
     struct read_streaming *streaming; /* stream.c */
     blk_bench **benches; /* by worker; made when first used */
+    read_damaged damaged;
 };
 
 static inline pg_wait
@@ -188,6 +201,12 @@ ps_status read_fetch_receive(read_source *src, read_list *list, PGconn *conn,
 ps_status read_fetch_prepare(PGconn *conn, const pg_wait *wait, ps_err *err) PS_MUST_CHECK;
 /* What lists with on_row need. */
 ps_status read_fetch_prepare_by_time(PGconn *conn, const pg_wait *wait, ps_err *err) PS_MUST_CHECK;
+
+/* damage.c: PS_OK for a block that is left out, which is told; any other failure goes on. */
+ps_status read_damage(read_source *src, const read_list *list, const read_block *row,
+                      ps_status status, ps_err *err) PS_MUST_CHECK;
+void read_on_notice(void *src, const PGresult *res);
+void read_damaged_done(read_damaged *d);
 
 /* estimate.c: rows without data, summed up. */
 ps_status read_estimate_begin(read_source *src, read_list *list, ps_err *err) PS_MUST_CHECK;

@@ -43,6 +43,11 @@ set_up(read_source *src, read_conn *c, ps_err *err)
     ps_status status = pg_run(c->pg, check_sql, NULL, 0, &wait, &res, &ignored);
     if (status == PS_OK)
         PQclear(res);
+    if (src->store->damage_fails) {
+        PS_TRY(pg_run(c->pg, "SELECT set_config('promscale.damaged_blocks', 'error', false)", NULL,
+                      0, &wait, &res, err));
+        PQclear(res);
+    }
     PS_TRY(read_fetch_prepare(c->pg, &wait, err));
     return PQsetnonblocking(c->pg, 1) == 0 ? PS_OK : pg_fail_result(NULL, c->pg, err);
 }
@@ -129,6 +134,7 @@ read_conn_get(read_source *src, read_conn **ret, ps_err *err)
         }
     }
     c->next = NULL;
+    PQsetNoticeReceiver(c->pg, read_on_notice, src);
     *ret = c;
     return PS_OK;
 }
@@ -139,6 +145,7 @@ read_conn_put(read_store *s, read_conn *c, bool ok)
     ok = ok && PQstatus(c->pg) == CONNECTION_OK && PQtransactionStatus(c->pg) == PQTRANS_IDLE &&
          PQpipelineStatus(c->pg) == PQ_PIPELINE_OFF;
     c->used = true;
+    PQsetNoticeReceiver(c->pg, read_on_notice, NULL);
     if (!ok)
         close_conn(c);
     pthread_mutex_lock(&s->lock);

@@ -57,6 +57,8 @@ ps_status read_source_open(read_store *s, const read_source_config *config, read
 ev_source read_source_for_engine(read_source *src);
 /* The client is gone: what waits for the database ends with PS_ECANCELED and is cancelled there. */
 void read_source_cancel(read_source *src);
+/* What has to be told of the answer: blocks that were left out, since they cannot be read. Borrowed. */
+size_t read_source_warnings(read_source *src, const ps_str **ret);
 /* After the query was freed: results borrow label texts. NULL is fine. */
 void read_source_close(read_source *src);
 

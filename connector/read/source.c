@@ -124,6 +124,7 @@ source_free(read_source *src)
         blk_bench_free(src->benches[i]);
     label_view_release(src->view);
     ps_arena_done(&src->arena);
+    read_damaged_done(&src->damaged);
     if (src->cancel_fd >= 0)
         close(src->cancel_fd);
     free(src->benches);

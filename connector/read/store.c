@@ -104,6 +104,9 @@ register_metrics(read_store *s, metrics *m)
                                  "Bytes of blocks that queries read.", "");
     s->m_rounds = metrics_counter(m, "promscale_query_selections_repeated_total",
                                   "Queries that read again, since series had come or gone.", "");
+    s->m_damaged =
+        metrics_counter(m, "promscale_query_damaged_blocks_total",
+                        "Blocks that queries left out, since they cannot be read.", "");
     s->m_connections =
         metrics_gauge_fn(m, "promscale_query_connections",
                          "Connections to the database for reading.", "", open_connections, s);
@@ -123,6 +126,8 @@ read_store_start(const read_store_config *config, read_store **ret, ps_err *err)
     pthread_mutex_init(&s->lock, NULL);
     s->set = config->settings;
     s->log = config->log;
+    s->damage_fails = s->set->query_damaged_blocks != NULL &&
+                      strcmp(s->set->query_damaged_blocks, "error") == 0;
     s->conninfo = strdup(config->conninfo);
     s->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     ps_status status = s->conninfo == NULL || s->stop_fd < 0

@@ -8,6 +8,10 @@
 -- The part of a block that is enough for the newest samples.
 CREATE FUNCTION _prom_ext.block_head(data bytea) RETURNS bytea
     AS 'MODULE_PATHNAME', 'block_head' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+-- What connectors fetch: all bytes, or that part; NULL where a page or a TOAST value is lost, which is found
+-- out in a subtransaction.
+CREATE FUNCTION _prom_ext.block_bytes(data bytea, head bool) RETURNS bytea
+    AS 'MODULE_PATHNAME', 'block_bytes' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 -- What a small metric shares rows with: contents of a block, metric by metric.
 CREATE FUNCTION _prom_ext.block_parts(data bytea, OUT metric_id int4, OUT n_samples int8,
                                       OUT t_min timestamptz, OUT t_max timestamptz)

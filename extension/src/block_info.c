@@ -3,6 +3,7 @@
  * rows of _prom_data.fresh, and prom_info.metric gives each its part.
  */
 #include "bridge.h"
+#include "damage.h"
 
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -88,6 +89,35 @@ block_head(PG_FUNCTION_ARGS)
     if (n == 0 || n > BLK_MAX_BYTES)
         PG_RETURN_DATUM(data);
     PG_RETURN_BYTEA_P(PG_DETOAST_DATUM_SLICE(data, 0, (int32)n));
+}
+
+/* block_bytes(data, head): all of it, or what block_head() gives; NULL if the server cannot bring it. */
+PG_FUNCTION_INFO_V1(block_bytes);
+Datum
+block_bytes(PG_FUNCTION_ARGS)
+{
+    enum { GUESS = 3992 }; /* two TOAST chunks: mostly that is the whole head */
+    struct varlena *data = (struct varlena *)DatumGetPointer(PG_GETARG_DATUM(0)), *bytes;
+    size_t n;
+
+    if (!VARATT_IS_EXTERNAL(data) && !VARATT_IS_COMPRESSED(data))
+        PG_RETURN_POINTER(data);
+    if (PG_GETARG_BOOL(1)) {
+        if (damage_detoast(data, GUESS, &bytes, NULL) != PS_OK)
+            PG_RETURN_NULL();
+        n = blk_head_bytes((ps_str){VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)});
+        if (n != 0 && n <= VARSIZE_ANY_EXHDR(bytes)) {
+            SET_VARSIZE(bytes, VARHDRSZ + n);
+            PG_RETURN_POINTER(bytes);
+        }
+        if (n > BLK_MAX_BYTES)
+            n = 0;
+    } else {
+        n = 0;
+    }
+    if (damage_detoast(data, n, &bytes, NULL) != PS_OK)
+        PG_RETURN_NULL();
+    PG_RETURN_POINTER(bytes);
 }
 
 PG_FUNCTION_INFO_V1(block_bucket);

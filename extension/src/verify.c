@@ -2,7 +2,8 @@
  * verify.c - the walk of prom_api.verify() over the rows of one table.
  *
  * Rows are asked for by ranges of pages, not by key: a range of which PostgreSQL refuses a page is asked
- * for again page by page, what it refuses then is reported, and the walk goes on behind it. All statements
+ * for again page by page, what it refuses then is reported, and the walk goes on behind it. (A table without
+ * pages, as where an engine places rows elsewhere, is asked for all of it at once.) All statements
  * use the caller's snapshot and rights. Whoever may not read a partition itself reads it through its
  * parent, narrowed to its day.
  */
@@ -28,7 +29,7 @@ typedef struct walk {
     verify *v;
     SPIPlanPtr plan;
     Datum values[ARGS];
-    uint32 from_page, to_page; /* [from, to) */
+    uint32 from_page, to_page; /* [from, to); both 0: everything */
 } walk;
 
 void
@@ -76,11 +77,11 @@ read_pages(void *arg)
     ItemPointerData from, to;
     int level = NewGUCNestLevel();
 
-    for (int i = 0; i < lengthof(ways); i++)
+    for (int i = 0; w->to_page > 0 && i < lengthof(ways); i++)
         (void)set_config_option(ways[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
                                 0, false);
     w->values[ARG_FROM_PAGE] = start_of_page(w->from_page, &from);
-    w->values[ARG_TO_PAGE] = start_of_page(w->to_page, &to);
+    w->values[ARG_TO_PAGE] = start_of_page(w->to_page == 0 ? MaxBlockNumber : w->to_page, &to);
     if (SPI_execute_plan(w->plan, w->values, NULL, true, 0) != SPI_OK_SELECT)
         elog(ERROR, "could not read block rows");
     AtEOXact_GUC(true, level);
@@ -112,9 +113,11 @@ walk_pages(walk *w, uint32 from, uint32 to)
     w->to_page = to;
     if (damage_guarded(read_pages, w, &err) == PS_OK) {
         look_at_rows(w->v);
+    } else if (to == 0) {
+        verify_put(w->v, NULL, psprintf("cannot be read: %s", bridge_text(PS_ECORRUPT, &err)));
     } else if (to - from == 1) {
-        verify_put(w->v, NULL, psprintf("page %u cannot be read: %s", from,
-                                        bridge_text(PS_ECORRUPT, &err)));
+        verify_put(w->v, NULL,
+                   psprintf("page %u cannot be read: %s", from, bridge_text(PS_ECORRUPT, &err)));
     } else {
         for (uint32 page = from; page < to; page++)
             walk_pages(w, page, page + 1);
@@ -205,6 +208,8 @@ forget_series(verify *v)
 static void
 walk_table(walk *w, uint32 pages)
 {
+    if (pages == 0)
+        walk_pages(w, 0, 0);
     for (uint32 page = 0; page < pages; page += PAGES_AT_ONCE) {
         walk_pages(w, page, pages - page > PAGES_AT_ONCE ? page + PAGES_AT_ONCE : pages);
         if (hash_get_num_entries(w->v->series) > KNOWN_MAX)

@@ -105,6 +105,8 @@ def test_no_ctid_and_no_skip_locked(path):
     text = code(path)
     if path.name == "resolve_names.c":  # there it is one of the names that a label may have
         text = text.replace('"ctid"', "")
+    if path.name == "verify.c":  # looks for damaged pages, and has another way where there are none
+        text = text.replace("ctid OPERATOR", "")
     assert not re.search(r"\bctid\b|SKIP\s+LOCKED", text, re.I)
 
 

@@ -229,6 +229,9 @@ def test_bytes_that_the_server_cannot_bring(db):
             "SELECT count(*), 2 FROM (SELECT * FROM prom_metric.up OFFSET 0) x WHERE value >= 0")
     for lost, table in enumerate(("merged", "block_far"), 1):
         db.lose_chunk(f"_prom_data.{table}")
+        got = db.column(f"SELECT octet_length(_prom_ext.block_bytes(data, false)) = octet_length(data)"
+                        f" FROM _prom_data.{table} ORDER BY id")
+        assert got == [None, True], "what connectors fetch"
         for setting in ("RESET work_mem", "SET promscale.block_memory = '64kB'; SET work_mem = '64kB'"):
             db.sql(setting)
             for ask in asks:

@@ -29,7 +29,8 @@ CALLERS = {
             histogram_add histogram_sub histogram_mul histogram_div histogram_eq histogram_ne
             tag_ids label_ids fresh_figures chunk_counts block_head matching_series block_without
             canonical_selector ids_unseen
-            prom_rate prom_increase prom_delta vector_selector series_alive ids_count verify_table ids_problem""",
+            prom_rate prom_increase prom_delta vector_selector series_alive ids_count verify_table ids_problem
+            block_bytes""",
     # what stores samples
     "prom_writer": """
         prom_api: create_metric
