@@ -8,7 +8,7 @@ are sent to both in turn, so that the ratios hold on a busy machine. Prints medi
 the label index, and the connectors' memory.
 
 Ten million historical series take some 3 GB of disk and many minutes (--history 10000000); --index-max-bytes
-makes the budget as small as the history is.
+changes the connectors' budget.
 """
 import argparse
 import http.client
@@ -230,7 +230,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--active", type=int, default=50000)
     parser.add_argument("--history", type=int, default=200000)
-    parser.add_argument("--index-max-bytes", default="16MB")
+    parser.add_argument("--index-max-bytes", default="1GB")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--worst", type=float, default=0, help="fail if a ratio is larger")
     args = parser.parse_args()

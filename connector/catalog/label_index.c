@@ -9,6 +9,8 @@
 
 #include "connector/catalog/label_view.h"
 
+enum { FEW_SERIES = 50000, ROW_BYTES = 150 /* of a series in the catalog, about */ };
+
 static void
 set_flag(int fd, bool on)
 {
@@ -204,6 +206,7 @@ drop_current(label_index *ix)
 {
     label_view_release(ix->current);
     ix->current = NULL;
+    ix->refreshing = false;
     ix->failure.code = PS_OK;
     set_flag(ix->ready_fd, false);
     set_flag(ix->wanted_fd, true);
@@ -219,6 +222,19 @@ label_index_outdated(label_index *ix, label_view *v, const char *why)
     pthread_mutex_unlock(&ix->lock);
     if (current)
         log_info(ix->log, "the label index is loaded anew", LOG_STR("reason", why));
+}
+
+void
+label_index_refresh(label_index *ix, label_view *v, const idx_stats *stats)
+{
+    if (stats->series < v->loaded_series * 3 + FEW_SERIES || stats->bytes > ix->max_bytes / 2)
+        return; /* beyond half of the budget it grows to the end of it */
+    pthread_mutex_lock(&ix->lock);
+    if (ix->current == v && !ix->refreshing) {
+        ix->refreshing = true;
+        set_flag(ix->wanted_fd, true);
+    }
+    pthread_mutex_unlock(&ix->lock);
 }
 
 void
@@ -248,15 +264,42 @@ series_bytes(PGconn *conn, const pg_wait *wait, int64_t *ret, ps_err *err)
     return good ? PS_OK : ps_fail(err, PS_ECORRUPT, "the database does not say how large it is");
 }
 
-/* All series are tried again when there are fewer of them. */
-static void
-choose_extent(label_index *ix, int64_t bytes)
+/* Series that lived in the last two days; -1: nobody knows. */
+static int64_t
+count_alive(PGconn *conn, const pg_wait *wait)
 {
+    PGresult *res;
+    ps_err ignored;
+    int64_t n = -1;
+    if (pg_run(conn,
+               "SELECT CASE WHEN _prom_catalog.presence_is_missing() THEN -1 ELSE (SELECT"
+               " coalesce(sum(_prom_ext.ids_count(_prom_ext.series_alive(id, NULL, now() -"
+               " interval '2 days', 'infinity'))), 0)::int8 FROM _prom_catalog.tenant) END",
+               NULL, 0, wait, &res, &ignored) != PS_OK)
+        return -1;
+    if (PQntuples(res) == 1 && PQgetlength(res, 0, 0) == 8)
+        n = (int64_t)pg_get_u64(PQgetvalue(res, 0, 0));
+    PQclear(res);
+    return n;
+}
+
+/*
+ * All series, if they fit and most of them live: dead ones cost every selection some time. All are tried again
+ * when there are fewer of them.
+ */
+static void
+choose_extent(label_index *ix, PGconn *conn, const pg_wait *wait, int64_t bytes)
+{
+    bool hopeless = bytes / 4 * 3 > (int64_t)ix->max_bytes, too_many = false;
+    int64_t series = bytes / ROW_BYTES;
+    if (!hopeless && series > FEW_SERIES) {
+        int64_t alive = count_alive(conn, wait);
+        too_many = alive >= 0 && series > FEW_SERIES + alive * 3;
+    }
     pthread_mutex_lock(&ix->lock);
-    bool hopeless = bytes / 4 * 3 > (int64_t)ix->max_bytes;
-    if (hopeless && ix->extent == LABEL_ALL)
+    if (hopeless || too_many)
         ix->extent = LABEL_RECENT;
-    else if (!hopeless && (ix->too_large == 0 || bytes < ix->too_large))
+    else if (ix->too_large == 0 || bytes < ix->too_large)
         ix->extent = LABEL_ALL;
     pthread_mutex_unlock(&ix->lock);
 }
@@ -265,7 +308,7 @@ bool
 label_index_try_less(label_index *ix, ps_status why)
 {
     pthread_mutex_lock(&ix->lock);
-    bool less = ix->current == NULL &&
+    bool less = (ix->current == NULL || ix->refreshing) &&
                 ((why == PS_ELIMIT && ix->extent < LABEL_ASKED) ||
                  ((why == PS_EINTERNAL || why == PS_EINVAL) && ix->extent == LABEL_RECENT));
     if (less)
@@ -278,7 +321,9 @@ static void
 use_view(label_index *ix, label_view *v)
 {
     pthread_mutex_lock(&ix->lock);
+    label_view_release(ix->current);
     ix->current = v;
+    ix->refreshing = false;
     ix->failure.code = PS_OK;
     if (v->extent == LABEL_ALL)
         ix->too_large = 0;
@@ -295,12 +340,12 @@ label_index_load(label_index *ix, PGconn *conn, const pg_wait *wait, ps_err *err
     static const char *const extents[] = {"all series", "series that lived lately", "nothing yet"};
     int64_t begun_ns = pg_now_ns(), table_bytes = 0;
     pthread_mutex_lock(&ix->lock);
-    if (ix->current != NULL)
+    if (ix->current != NULL && !ix->refreshing)
         drop_current(ix);
     pthread_mutex_unlock(&ix->lock);
     PS_TRY(series_bytes(conn, wait, &table_bytes, err));
     if (ix->extent != LABEL_ASKED) /* the loader alone changes it */
-        choose_extent(ix, table_bytes);
+        choose_extent(ix, conn, wait, table_bytes);
     label_view *v = view_new(ix, ix->extent, err);
     if (v == NULL)
         return PS_ENOMEM;
@@ -319,6 +364,8 @@ label_index_load(label_index *ix, PGconn *conn, const pg_wait *wait, ps_err *err
         return status;
     }
     label_extent extent = v->extent;
+    v->loaded_bytes = stats.bytes;
+    v->loaded_series = stats.series;
     use_view(ix, v);
     metric_add(ix->m_loads, 1);
     metric_set(ix->m_whole, extent == LABEL_ALL ? 1 : 0);

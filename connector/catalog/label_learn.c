@@ -142,6 +142,8 @@ label_index_learn(label_index *ix, label_view *v, PGconn *conn, const pg_wait *w
         label_index_outdated(ix, v, err->text);
     else if (label_view_is_whole(v) && stats.deleted > DEAD_MIN && stats.deleted > stats.series)
         label_index_outdated(ix, v, "most of it are deleted series");
+    else
+        label_index_refresh(ix, v, &stats);
     return status;
 }
 

@@ -8,7 +8,7 @@
  * answer is exact whatever the view was loaded with, and a series that wakes up after years needs nobody to
  * tell of it. Names of metrics are few and are all known.
  *
- * It is loaded with the series of the newest windows, as many days of them as leave most of the budget free.
+ * It is loaded with the series of the newest windows.
  */
 #include "connector/catalog/label_load.h"
 
@@ -212,13 +212,15 @@ read_alive(label_loading *l, int64_t since_ms, mdl_ids *into)
     return status;
 }
 
-/* As many days as leave most of the budget free; if not even the last hours fit, nothing. */
+/* Some days, if few series die meanwhile and most of the budget stays free; if not even the last hours fit,
+ * nothing. */
 static ps_status
 choose_series(label_loading *l, mdl_ids *ret)
 {
     static const int64_t hours[] = {8, 48, 192};
     label_view *v = l->v;
     const size_t most = v->max_bytes / 2 / BYTES_OF_SERIES;
+    uint64_t first = 0;
     int64_t now_ms;
     PS_TRY(database_time(l, &now_ms));
     v->since_ms = now_ms;
@@ -227,7 +229,10 @@ choose_series(label_loading *l, mdl_ids *ret)
         int64_t since_ms = mdl_window_start_ms(now_ms - hours[i] * HOUR_MS);
         mdl_ids_init(&ids, &ps_malloc);
         ps_status status = read_alive(l, since_ms, &ids);
-        bool fits = status == PS_OK && ids.count <= (i == 0 ? most * 3 / 2 : most);
+        /* a longer time is worth while only if most series live through it */
+        bool fits = status == PS_OK && ids.count <= (i == 0 ? most * 3 / 2 : most) &&
+                    (i == 0 || ids.count <= first + first / 2);
+        first = i == 0 ? ids.count : first;
         if (fits) {
             mdl_ids_done(ret);
             *ret = ids;
@@ -302,9 +307,7 @@ load_some(label_loading *l)
     else
         PS_TRY(database_time(l, &l->v->since_ms));
     PS_TRY(label_loading_command(l, "COMMIT"));
-    PS_TRY(idx_settle(l->v->x, l->err));
-    l->v->loaded_bytes = idx_get_stats(l->v->x).bytes;
-    return PS_OK;
+    return idx_settle(l->v->x, l->err);
 }
 
 ps_status

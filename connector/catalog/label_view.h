@@ -43,6 +43,7 @@ struct label_view {
     label_extent extent; /* this and what follows are set before anybody knows the view */
     int64_t since_ms;    /* LABEL_RECENT: it was loaded with all series that lived since */
     size_t loaded_bytes; /* of the index when it was loaded */
+    uint64_t loaded_series;
     size_t max_bytes;
     pthread_rwlock_t seen_lock; /* guards seen */
     mdl_ids seen;               /* ids that are known to be in the index; may be emptied at any time */
@@ -58,11 +59,14 @@ struct label_index {
     pthread_mutex_t lock; /* guards what follows */
     label_view *current;  /* NULL: none is loaded; holds a reference */
     label_extent extent;  /* how much is loaded next */
+    bool refreshing;      /* current is used until the next one is there */
     int64_t too_large;    /* bytes of the table of series that did not fit; 0: it was never tried */
     ps_err failure;       /* why, if code is not PS_OK */
     metric *m_bytes, *m_series, *m_loads, *m_learnt, *m_asked, *m_whole;
 };
 
+/* The view has grown: another one is to take its place, and is loaded beside it if there is room for two. */
+void label_index_refresh(label_index *ix, label_view *v, const idx_stats *stats);
 void label_index_tell_size(label_index *ix, const idx_stats *stats);
 /* Adds it, unless it is there. */
 ps_status label_view_add_tenant(label_view *v, int32_t id, ps_str name, ps_err *err) PS_MUST_CHECK;

@@ -186,7 +186,8 @@ ps_status read_alive_receive(read_source *src, read_alive *a, PGconn *conn,
 ps_status read_alive_learn(read_source *src, read_alive *a, const label_query *q, size_t n,
                            PGconn *conn, bool *ret_learnt, ps_err *err) PS_MUST_CHECK;
 void read_alive_done(read_alive *a);
-/* select.c: the same of lists. */
+/* select.c: the same of lists. Selections are made within an answer that is there, until it is forgotten. */
+void read_lists_forget(read_source *src);
 ps_status read_lists_ask(read_source *src, ps_err *err) PS_MUST_CHECK;
 ps_status read_lists_learn(read_source *src, PGconn *conn, bool *ret_learnt, ps_err *err) PS_MUST_CHECK;
 

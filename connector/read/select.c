@@ -53,6 +53,7 @@ query_of(read_source *src, read_list *list)
     return (label_query){.tenant = {src->tenant, src->tenant_len},
                          .matchers = list->matchers,
                          .n_matchers = list->selection.n_matchers,
+                         .within = list->alive.ready ? &list->alive.ids : NULL,
                          .should_stop = should_stop,
                          .self = src,
                          .ret_tenant_id = &list->tenant_id};
@@ -103,7 +104,6 @@ read_lists_learn(read_source *src, PGconn *conn, bool *ret_learnt, ps_err *err)
         const label_query q = query_of(src, list);
         bool learnt;
         PS_TRY(read_alive_learn(src, &list->alive, &q, 1, conn, &learnt, err));
-        read_alive_done(&list->alive);
         *ret_learnt = *ret_learnt || learnt;
     }
     return PS_OK;
@@ -209,14 +209,44 @@ send_questions(read_source *src, PGconn *conn, ps_str cursor, ps_err *err)
     return PS_OK;
 }
 
+/* Series that did not live then have no samples: nobody has to look for any. */
+static ps_status
+keep_alive(read_source *src, read_list *list, ps_err *err)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < list->found.n; i++)
+        n += mdl_ids_has(&list->alive.ids, list->found.items[i].series_id);
+    if (n == 0 || src->estimating)
+        return PS_OK; /* it makes no difference */
+    n = 0;
+    for (size_t i = 0; i < list->found.n; i++) {
+        if (mdl_ids_has(&list->alive.ids, list->found.items[i].series_id))
+            list->found.items[n++] = list->found.items[i];
+    }
+    if (n == list->found.n)
+        return PS_OK;
+    list->found.n = n;
+    return read_blocks_want(src, list, err);
+}
+
 static ps_status
 receive_alive(read_source *src, PGconn *conn, ps_err *err)
 {
     for (size_t i = 0; i < src->n_lists; i++) {
-        if (src->lists[i].alive.asks)
-            PS_TRY(read_alive_receive(src, &src->lists[i].alive, conn, err));
+        read_list *list = &src->lists[i];
+        if (!list->alive.asks)
+            continue;
+        PS_TRY(read_alive_receive(src, &list->alive, conn, err));
+        PS_TRY(keep_alive(src, list, err));
     }
     return PS_OK;
+}
+
+void
+read_lists_forget(read_source *src)
+{
+    for (size_t i = 0; i < src->n_lists; i++)
+        read_alive_done(&src->lists[i].alive);
 }
 
 /* Feed (unless news is NULL) and blocks, sent at once. After an error the connection is of no use. */
@@ -279,6 +309,7 @@ second_round(read_source *src, PGconn *conn, ps_str cursor, ps_err *err)
     ps_status status = label_index_learn(src->store->labels, src->view, conn, &wait, &news, err);
     follow_news_done(&news);
     PS_TRY(status);
+    read_lists_forget(src); /* which was of another snapshot */
     PS_TRY(select_all(src, err));
     PS_TRY(one_go(src, conn, cursor, NULL, err));
     return run(src, conn, "COMMIT", err);

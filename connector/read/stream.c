@@ -240,19 +240,29 @@ select_series(read_source *src, ps_err *err)
     return PS_OK;
 }
 
+static ps_status
+prepare(read_source *src, ps_err *err)
+{
+    read_lists_forget(src);
+    return select_series(src, err);
+}
+
 /* Which series lived then, where the index does not hold all of them. */
 static ps_status
-learn_alive(read_source *src, PGconn *conn, bool *ret_learnt, ps_err *err)
+learn_alive(read_source *src, PGconn *conn, bool *ret_asked, ps_err *err)
 {
+    bool learnt;
+    *ret_asked = false;
     PS_TRY(read_lists_ask(src, err));
     for (size_t i = 0; i < src->n_lists; i++) {
         read_alive *alive = &src->lists[i].alive;
         if (!alive->asks)
             continue;
+        *ret_asked = true;
         PS_TRY(read_alive_send(alive, conn, err));
         PS_TRY(read_alive_receive(src, alive, conn, err));
     }
-    return read_lists_learn(src, conn, ret_learnt, err);
+    return read_lists_learn(src, conn, &learnt, err);
 }
 
 /* What was told since the cursor changes what is selected. */
@@ -267,9 +277,9 @@ learn(read_source *src, PGconn *conn, ps_str cursor, ps_err *err)
     ps_status status = label_index_learn(src->store->labels, src->view, conn, &wait, &news, err);
     follow_news_done(&news);
     PS_TRY(status);
-    bool learnt;
-    PS_TRY(learn_alive(src, conn, &learnt, err));
-    return any || learnt ? select_series(src, err) : PS_OK;
+    bool asked;
+    PS_TRY(learn_alive(src, conn, &asked, err));
+    return any || asked ? select_series(src, err) : PS_OK;
 }
 
 static ps_status
@@ -309,7 +319,7 @@ ps_status
 read_stream(read_source *src, const ev_selection *queries, size_t n, size_t memory,
             const read_sink *sink, ps_err *err)
 {
-    static const read_rounds rounds = {select_series, run_streaming};
+    static const read_rounds rounds = {prepare, run_streaming};
     struct read_streaming st = {.sink = sink, .memory = memory};
     src->lists = ps_arena_array(&src->arena, n + 1, sizeof(*src->lists));
     if (src->lists == NULL)

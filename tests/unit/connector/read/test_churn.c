@@ -405,6 +405,45 @@ test_restored_without_presence(void **state)
     end(&w);
 }
 
+/* Series that nobody wrote samples of, as if they had just been created. */
+static void
+make_dead(int n)
+{
+    sqlf("BEGIN;"
+         "INSERT INTO _prom_catalog.label (id, tenant_id, key_id, value, digest) SELECT 1000000 + g, 0, k.id,"
+         " 'x' || g, _prom_ext.text_digest('x' || g) FROM generate_series(1, %d) g,"
+         " _prom_catalog.label_key k WHERE k.key = 'i';"
+         "INSERT INTO _prom_catalog.series (id, tenant_id, metric_id, labels, digest) SELECT 1000000 + g, 0,"
+         " s.metric_id, ARRAY[s.labels[1], 1000000 + g], md5(g::text)::uuid FROM generate_series(1, %d) g,"
+         " (SELECT * FROM _prom_catalog.series LIMIT 1) s;"
+         "INSERT INTO _prom_catalog.series_feed (op, first_id, series_ids) SELECT 'c', min(id), array_agg(id)"
+         " FROM _prom_catalog.series WHERE id > 1000000;"
+         "COMMIT",
+         n, n);
+}
+
+/* An index of which most is dead is loaded anew, without the dead, and meanwhile goes on answering. */
+static void
+test_the_dead_become_many(void **state)
+{
+    (void)state;
+    world w;
+    make_history();
+    begin(&w, INT64_C(256) << 20);
+    compare_samples(&w, 4, 0, now_ms - 2 * HOUR, now_ms);
+    assert_int_equal(metric_value(metrics_gauge(w.m, "promscale_label_index_whole", "", "")), 1);
+    make_dead(120000);
+    for (int i = 0; i < 300 && counted(&w, "promscale_label_index_loads_total") < 2; i++) {
+        compare_samples(&w, 4, 0, now_ms - 2 * HOUR, now_ms);
+        usleep(20000);
+    }
+    assert_int_equal(counted(&w, "promscale_label_index_loads_total"), 2);
+    assert_int_equal(metric_value(metrics_gauge(w.m, "promscale_label_index_whole", "", "")), 0);
+    assert_true(metric_value(metrics_gauge(w.m, "promscale_label_index_series", "", "")) < 1000);
+    compare_samples(&w, 4, 0, now_ms - 60 * DAY, now_ms);
+    end(&w);
+}
+
 static int
 set_up(void **state)
 {
@@ -430,6 +469,7 @@ main(void)
         cmocka_unit_test(test_too_many),
         cmocka_unit_test(test_too_many_alive),
         cmocka_unit_test(test_restored_without_presence),
+        cmocka_unit_test(test_the_dead_become_many),
         cmocka_unit_test(test_against_sql),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
