@@ -3,9 +3,11 @@ first stays, and what it costs is bounded. test_oracle.py has the same at random
 
 import random
 
+import psycopg2
 import pytest
 
-from store import DAY, HOUR, bits, hist
+from store import DAY, bits, hist
+from test_races import Call, Held, wait_for_lock
 
 STEP = 60_000
 OLD = "UPDATE _prom_catalog.reseal_queue SET since = since - interval '2 hours'"
@@ -287,3 +289,69 @@ def test_a_queue_of_days_that_are_gone_is_emptied(store):
               " (6, '1970-01-02 00:00+00', 1, now() - interval '2 hours')")
     assert store.row("SELECT * FROM _prom_ext.reseal_step()")["windows"] == 2
     assert queued(store) == 0
+
+
+# ---- in the middle of it ---------------------------------------------------------------------------
+
+
+def two_layers(store, merged):
+    """A sealed day with late samples of one series: sealed above it, or still merged."""
+    t0 = start_of_day(store, 4)
+    early, late = samples_of(t0, range(1, 4), n=400), samples_of(t0, [2], n=10, offset=7)
+    late.append((2, t0, bits(-1.0)))
+    written(store, early)
+    store.seal(False)
+    written(store, late)
+    if not merged:
+        store.seal(False)
+    assert store.count("block") == (1 if merged else 2)
+    return {(0, 1, s, t): b for s, t, b in early + late[:-1]}
+
+
+STEPS = [("SELECT * FROM _prom_ext.seal_step(true)", True), ("SELECT * FROM _prom_ext.reseal_step(true)", False)]
+
+
+@pytest.mark.parametrize("statement, merged", STEPS)
+def test_cancelled_it_has_done_nothing(server, store, statement, merged):
+    truth = two_layers(store, merged)
+    before = sorted(store.rows())
+    held = Held(server, store, "block")
+    call = Call(server, store.database, statement)
+    wait_for_lock(store, call.pid)
+    store.sql("SELECT pg_cancel_backend(%s)", (call.pid,))
+    assert isinstance(call.join().error, psycopg2.errors.QueryCanceled)
+    held.end()
+    assert sorted(store.rows()) == before and store.visible() == truth
+    store.force()
+    assert store.visible() == truth and store.count("block") == 1
+
+
+@pytest.mark.parametrize("statement, merged", STEPS)
+def test_a_sealed_row_that_vanishes_under_it_does_not_come_back(server, store, statement, merged):
+    two_layers(store, merged)
+    held = Held(server, store, "block")
+    call = Call(server, store.database, statement)
+    wait_for_lock(store, call.pid)
+    held.cur.execute("DELETE FROM _prom_data.block WHERE id = %s", (held.id,))
+    held.end()
+    assert isinstance(call.join().error, psycopg2.errors.SerializationFailure)
+    assert held.id not in {r[1] for r in store.rows()}
+    left = store.visible()
+    store.sql("SELECT _prom_catalog.recount()")
+    store.force()
+    assert store.visible() == left
+
+
+def test_readers_see_all_or_nothing_of_it(server, store):
+    """A snapshot that is older than the step reads the rows that it has replaced."""
+    truth = two_layers(store, False)
+    reader = server.connect(store.database)
+    reader.autocommit = False
+    with reader.cursor() as cur:
+        cur.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT count(*), sum(n_samples) FROM _prom_data.block")
+        seen = cur.fetchone()
+        assert reseal(store, force=True)["rows_in"] == 2
+        cur.execute("SELECT count(*), sum(n_samples) FROM _prom_data.block")
+        assert cur.fetchone() == seen
+    reader.close()
+    assert store.visible() == truth
