@@ -111,9 +111,9 @@ maint_cell maint_cell_of(int64 t_ms, int64 boundary_ms);
 int64 maint_boundary(bool advance);
 
 /*
- * Marks (taken[i] = true) which merged rows of one tenant, metric and kind, ascending by id, a fold that
- * brings cell->new_samples takes along. Returns how many. stop_at holds ids (ascending) that cannot
- * be read: nothing at or below them is taken.
+ * Marks (taken[i] = true) which of n > 0 merged rows of one tenant, metric and kind, ascending by id,
+ * a fold that brings cell->new_samples takes along. Returns how many. stop_at holds ids (ascending)
+ * that cannot be read: nothing at or below them is taken.
  */
 size_t maint_pick(const maint_row *rows, size_t n, const maint_cell *cell, const int64 *stop_at,
                   size_t n_stop, bool *taken);

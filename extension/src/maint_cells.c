@@ -5,14 +5,15 @@
  * the youngest run to the older ones, the fold takes everything down to the oldest run R for which
  *     FAN_IN * samples(R) <= samples(R and all younger ones) + new samples
  * that is, it waits until FAN_IN runs of like size have gathered and then makes one of them. A sample
- * is rewritten about log(n) / log(FAN_IN) times, and at most some FAN_IN runs of each size wait. Of a metric
- * so large that FAN_IN runs are too much at once, fewer are taken.
+ * is rewritten about log(n) / log(FAN_IN) times, and at most some FAN_IN runs of each size wait. FAN_IN
+ * depends on the metric, so that not all of them have gathered in the same fold: it would take long. Of
+ * a metric so large that FAN_IN runs are too much at once, fewer are taken.
  */
 #include "maint.h"
 
 #include "utils/timestamp.h"
 
-enum { FAN_IN = 16 };
+enum { FAN_IN_LEAST = 10, FAN_IN_MOST = 16 };
 /* Larger runs are left to the seal; so the memory of a fold is bounded. */
 #define TAKE_MAX_BYTES ((int64)96 << 20)
 
@@ -85,10 +86,17 @@ listed(const int64 *ids, size_t n, int64 id)
     return false;
 }
 
+static uint64
+fan_in_of(int32 metric_id)
+{
+    return FAN_IN_LEAST + (uint32)metric_id % (FAN_IN_MOST - FAN_IN_LEAST + 1);
+}
+
 size_t
 maint_pick(const maint_row *rows, size_t n, const maint_cell *cell, const int64 *stop_at,
            size_t n_stop, bool *taken)
 {
+    const uint64 fan_in = fan_in_of(rows[0].meta.metric_id);
     uint64 total = cell->new_samples;
     int64 bytes = 0;
     size_t take_from = n; /* everything from here on that touches the cell is taken */
@@ -105,7 +113,7 @@ maint_pick(const maint_row *rows, size_t n, const maint_cell *cell, const int64 
             continue;
         if (oldest < n && row->meta.series_hi >= rows[oldest].meta.series_lo) {
             /* the run that began at `oldest` is complete: a row of another run comes before it */
-            if (run_samples * FAN_IN <= total)
+            if (run_samples * fan_in <= total)
                 take_from = oldest;
             run_samples = 0;
             complete = oldest;
@@ -124,7 +132,7 @@ maint_pick(const maint_row *rows, size_t n, const maint_cell *cell, const int64 
         run_samples += (uint64)row->meta.n_samples;
         total += (uint64)row->meta.n_samples;
     }
-    if (oldest < take_from && run_samples != 0 && run_samples * FAN_IN <= total)
+    if (oldest < take_from && run_samples != 0 && run_samples * fan_in <= total)
         take_from = oldest;
 chosen:
     for (size_t i = take_from; i < n; i++) {
