@@ -44,7 +44,8 @@ END $$;
 
 -- Series of a metric and tenant up to p_last_id that have no sample, as far as can be seen without a lock.
 CREATE FUNCTION _prom_catalog.idle_series(p_metric_id int4, p_tenant_id int4, p_last_id int8) RETURNS int8[]
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+SET promscale.damaged_blocks = error AS $$ -- what a block left out does not say may be what keeps a series
 DECLARE
     v_ids int8[] := ARRAY(SELECT id FROM _prom_catalog.series
                           WHERE metric_id = p_metric_id AND tenant_id = p_tenant_id AND id <= p_last_id ORDER BY id);
@@ -58,14 +59,14 @@ BEGIN
     END IF;
     RETURN ARRAY(SELECT i FROM unnest(v_ids) i WHERE NOT EXISTS (
         SELECT FROM _prom_data.exemplar x WHERE x.metric_id = p_metric_id AND x.series_id = i) ORDER BY i);
-EXCEPTION WHEN data_corrupted OR program_limit_exceeded THEN
+EXCEPTION WHEN data_corrupted OR feature_not_supported OR program_limit_exceeded THEN
     RAISE WARNING 'promscale: whether series of metric % have samples is not known: %', p_metric_id, SQLERRM;
     RETURN '{}';
 END $$;
 
 -- The last look, under the guard lock, and the end of these series. Returns how many have gone.
 CREATE FUNCTION _prom_catalog.delete_idle_series(p_series int8[]) RETURNS int8
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET promscale.damaged_blocks = error AS $$
 DECLARE
     v_group record;
     v_idle int8[] := '{}';

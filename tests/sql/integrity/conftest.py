@@ -29,7 +29,7 @@ class Integrity(Database):
     def metric(self, name, n=1):
         """(metric id, series ids) of a metric with n series that differ in label a."""
         r = self.resolve([series(name, a=f"v{i}") for i in range(n)])
-        return r.metrics[0], r.series
+        return r.metrics[0], sorted(r.series)
 
     def flip(self, table, where="true", at="octet_length(data) / 2", mask=1):
         self.sql(f"UPDATE _prom_data.{table} SET data = set_byte(data, {at}, get_byte(data, {at}) # {mask})"

@@ -332,6 +332,23 @@ def test_label_requests(db):
     db.sql("ROLLBACK")
 
 
+def test_series_of_a_damaged_block_are_not_garbage(db):
+    """Whether they have samples is not known: they stay, whatever the session's setting."""
+    up, ids = db.metric("up", 9)
+    db.block("fresh", up, [(up, s, at(0), 1.0) for s in ids[:3]])
+    db.block("fresh", up, [(up, s, at(1), 1.0) for s in ids[3:6:2]])
+    idle = "SELECT _prom_catalog.idle_series(%s, 0, %s)"
+    assert db.one(idle, (up, ids[-1])) == [ids[4], *ids[6:]]
+    db.sql("SET promscale.damaged_blocks = warn")
+    for change in ("data = set_byte(data, 20, get_byte(data, 20) # 1)", "format = 9"):
+        db.sql("BEGIN")
+        db.sql(f"UPDATE _prom_data.fresh SET {change} WHERE series_lo = {ids[3]}")
+        assert db.one(idle, (up, ids[-1])) == []
+        assert db.error("SELECT _prom_catalog.delete_idle_series(ARRAY[%s]::int8[])", (ids[5],)).pgcode in ("XX001", "0A000")
+        db.sql("ROLLBACK")
+    assert db.one("SHOW promscale.damaged_blocks") == "warn"
+
+
 def test_explain_tells(store):
     store.sql("BEGIN")
     store.flip("merged", f"id = {block_of(store, 'merged', 'up')[0]}")
