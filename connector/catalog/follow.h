@@ -35,7 +35,8 @@ int64_t follow_timeline(const follow_news *news);
 typedef ps_status (*follow_series_fn)(void *self, int32_t tenant_id, ps_str tenant,
                                       int64_t series_id, int32_t metric_id, const mdl_label *labels,
                                       size_t n, ps_err *err);
-/* Those of the ids that there are in this transaction's snapshot. */
+/* Those of the ids that there are in this transaction's snapshot, or in one of its own. After an error the
+ * connection is to be closed. */
 ps_status follow_series(PGconn *conn, const pg_wait *wait, const int64_t *ids, size_t n,
                         follow_series_fn fn, void *self, ps_err *err) PS_MUST_CHECK;
 
