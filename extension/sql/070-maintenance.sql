@@ -55,6 +55,15 @@ CREATE TABLE _prom_catalog.reseal_queue (
     PRIMARY KEY (metric_id, day, dist_key)
 );
 
+-- What take_vacuums() has handed out last, until the table's statistics say that it was done: who was to
+-- send it may have died before.
+CREATE TABLE _prom_catalog.vacuum_taken (
+    table_name name PRIMARY KEY,
+    frozen     bool NOT NULL,
+    shrink     bool NOT NULL,
+    taken_at   timestamptz NOT NULL
+);
+
 -- ---- the steps in C ------------------------------------------------------------------------
 
 -- Folds the oldest fresh rows, about p_max_bytes of them, into merged. busy: somebody else is at work.
@@ -179,15 +188,31 @@ $$;
 
 -- The VACUUM commands that are due after maintenance, each to be sent on its own outside a
 -- transaction, about 100 ms after the round: by then the flushes that ran beside it have ended, and
--- what it deleted can be removed.
+-- what it deleted can be removed. Of what was handed out ten minutes ago and has not been done since (a
+-- crash, a cancellation; statistics do not survive a crash either) it is handed out again, so that what
+-- was erased does not stay in the files for want of a VACUUM.
 CREATE FUNCTION _prom_catalog.take_vacuums() RETURNS SETOF text
-LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    WITH taken AS (DELETE FROM _prom_catalog.vacuum_queue RETURNING table_name, frozen, shrink)
-    SELECT format('VACUUM (%sTRUNCATE %s) _prom_data.%I', CASE WHEN frozen THEN 'FREEZE, ' ELSE '' END,
-                  CASE WHEN shrink THEN 'on' ELSE 'off' END, table_name)
-    FROM taken WHERE to_regclass(format('_prom_data.%I', table_name)) IS NOT NULL
-    ORDER BY frozen, table_name
-$$;
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    DELETE FROM _prom_catalog.vacuum_taken t
+    USING (SELECT v.table_name, to_regclass(format('_prom_data.%I', v.table_name)) AS rel
+           FROM _prom_catalog.vacuum_taken v) r
+    WHERE t.table_name = r.table_name
+      AND (r.rel IS NULL OR pg_stat_get_last_vacuum_time(r.rel) >= t.taken_at
+           OR NOT current_setting('track_counts')::bool);
+    WITH taken AS (DELETE FROM _prom_catalog.vacuum_queue q RETURNING q.table_name, q.frozen, q.shrink)
+    INSERT INTO _prom_catalog.vacuum_taken AS t (table_name, frozen, shrink, taken_at)
+        SELECT q.table_name, q.frozen, q.shrink, statement_timestamp() FROM taken q
+        WHERE to_regclass(format('_prom_data.%I', q.table_name)) IS NOT NULL ORDER BY q.table_name
+        ON CONFLICT (table_name) DO UPDATE SET frozen = t.frozen OR excluded.frozen,
+            shrink = t.shrink OR excluded.shrink, taken_at = excluded.taken_at;
+    UPDATE _prom_catalog.vacuum_taken SET taken_at = statement_timestamp()
+        WHERE taken_at < statement_timestamp() - '10 min'::interval;
+    RETURN QUERY
+        SELECT format('VACUUM (%sTRUNCATE %s) _prom_data.%I', CASE WHEN t.frozen THEN 'FREEZE, ' ELSE '' END,
+                      CASE WHEN t.shrink THEN 'on' ELSE 'off' END, t.table_name)
+        FROM _prom_catalog.vacuum_taken t WHERE t.taken_at = statement_timestamp() ORDER BY t.frozen, t.table_name;
+END $$;
 
 REVOKE ALL ON FUNCTION _prom_ext.reseal_step, _prom_catalog.step_reseal FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION _prom_ext.reseal_step TO prom_maintenance;

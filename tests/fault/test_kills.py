@@ -55,6 +55,7 @@ def set_up(world, statement):
         world.sql("SELECT _prom_catalog.ensure_partitions()")
     elif statement == RETENTION:  # both sealed days are too old, merged rows of the first are, too
         world.sql("SELECT _prom_ext.merge_step()")
+        world.sql("SELECT _prom_catalog.set_setting('retention_grace', '0')")
         world.sql("SELECT _prom_catalog.set_setting('retention_period', '1 hour')")
     elif statement == PARTITIONS:
         world.sql("SELECT _prom_ext.merge_step()")

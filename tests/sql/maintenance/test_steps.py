@@ -357,6 +357,30 @@ def test_vacuums_are_named_once(store):
     assert store.sql("SELECT _prom_catalog.take_vacuums()") == []
 
 
+def test_a_vacuum_that_was_not_done_is_named_again(store):
+    """Who took it may have died. After ten minutes, and until it is done."""
+    def take():
+        return [c for (c,) in store.sql("SELECT _prom_catalog.take_vacuums()")]
+
+    def later():
+        store.sql("UPDATE _prom_catalog.vacuum_taken SET taken_at = taken_at - interval '11 min'")
+
+    store.sql("INSERT INTO _prom_catalog.vacuum_queue VALUES ('fresh', false, true), ('merged', true, false), ('gone', true, false)")
+    first = take()
+    assert first == ["VACUUM (TRUNCATE on) _prom_data.fresh", "VACUUM (FREEZE, TRUNCATE off) _prom_data.merged"]
+    assert take() == []
+    later()
+    assert take() == first
+    store.sql(first[0])
+    later()
+    # done after it was taken, whenever that was
+    assert take() == first[1:]
+    store.sql(first[1])
+    later()
+    assert take() == []
+    assert store.one("SELECT count(*) FROM _prom_catalog.vacuum_taken") == 0
+
+
 def test_force_gives_space_back(store):
     t = day_ms(store, -1)
     rng = random.Random(1)
