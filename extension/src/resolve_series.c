@@ -7,6 +7,8 @@
 
 /* Ids in one row of the feed. */
 enum { FEED_ROW_IDS = 8192 };
+/* Arguments of the statements below: tenant, metrics, digests; and of what makes series: labels, their slices, ids. */
+enum { RESOLVE_ARGS = 7 };
 
 /* ---- label arrays --------------------------------------------------------------------------- */
 
@@ -81,7 +83,7 @@ compare_series(const void *a, const void *b, void *arg)
 
 /* Tenant, metric ids, digests. */
 static void
-series_arguments(const resolve_batch *batch, const int *items, int n, Datum values[6])
+series_arguments(const resolve_batch *batch, const int *items, int n, Datum values[RESOLVE_ARGS])
 {
     int32 *metrics = palloc_array(int32, n);
     pg_uuid_t *digests = palloc_array(pg_uuid_t, n);
@@ -110,7 +112,7 @@ same_labels(const resolve_batch *batch, const resolve_series *s, Datum stored)
 }
 
 static void
-look_up_series(resolve_batch *batch, const int *items, int n, Datum values[6])
+look_up_series(resolve_batch *batch, const int *items, int n, Datum values[RESOLVE_ARGS])
 {
     static catalog_stmt stmt = {
         .sql = "SELECT u.ord::int4, s.id, s.labels"
@@ -150,23 +152,69 @@ write_feed(const Datum *ids, int n)
     }
 }
 
+static int
+compare_ids(const void *a, const void *b)
+{
+    int64 x = DatumGetInt64(*(const Datum *)a), y = DatumGetInt64(*(const Datum *)b);
+
+    return x < y ? -1 : x > y;
+}
+
+static int
+compare_arrival(const void *a, const void *b, void *items)
+{
+    int x = ((const int *)items)[*(const int *)a], y = ((const int *)items)[*(const int *)b];
+
+    return x < y ? -1 : x > y;
+}
+
+/*
+ * New ids, ascending as the series came; the rows themselves go in by digest. Series of one target come together,
+ * are scraped at the same times, and blocks hold series by id: neighbours share a time column.
+ */
+static Datum
+take_ids(const int *items, int n)
+{
+    static catalog_stmt stmt = {
+        .sql = "SELECT nextval('_prom_catalog.series_id_seq') FROM generate_series(1, $1)",
+        .n_args = 1,
+        .args = {INT4OID},
+    };
+    Datum n_wanted = Int32GetDatum(n);
+    int *order = palloc_array(int, n);
+    Datum *ids = palloc_array(Datum, n);
+
+    for (int i = 0; i < n; i++)
+        order[i] = i;
+    qsort_arg(order, n, sizeof *order, compare_arrival, unconstify(int *, items));
+    if (catalog_run(&stmt, &n_wanted, false) != (uint64)n)
+        elog(ERROR, "there are not as many new ids as wanted");
+    for (int i = 0; i < n; i++)
+        ids[order[i]] = Int64GetDatum(DatumGetInt64(catalog_value(i, 1)));
+    SPI_freetuptable(SPI_tuptable);
+    return PointerGetDatum(
+        construct_array(ids, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+}
+
 static void
-insert_series(resolve_batch *batch, const int *items, int n, Datum values[6])
+insert_series(resolve_batch *batch, const int *items, int n, Datum values[RESOLVE_ARGS])
 {
 #define INSERT_SERIES                                                                              \
-    "INSERT INTO _prom_catalog.series (tenant_id, metric_id, labels, digest)"                      \
-    " SELECT $1, metric_id, ($4)[first:last], digest"                                              \
-    " FROM unnest($2, $3, $5, $6) u(metric_id, digest, first, last)"
+    "INSERT INTO _prom_catalog.series (id, tenant_id, metric_id, labels, digest)"                  \
+    " SELECT id, $1, metric_id, ($4)[first:last], digest"                                          \
+    " FROM unnest($2, $3, $5, $6, $7) u(metric_id, digest, first, last, id)"
 #define RETURNING_SERIES " RETURNING id, metric_id, digest"
     static catalog_stmt plain = {
         .sql = INSERT_SERIES RETURNING_SERIES,
-        .n_args = 6,
-        .args = {INT4OID, INT4ARRAYOID, UUIDARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID},
+        .n_args = RESOLVE_ARGS,
+        .args = {INT4OID, INT4ARRAYOID, UUIDARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID,
+                 INT8ARRAYOID},
     };
     static catalog_stmt careful = {
         .sql = INSERT_SERIES " ON CONFLICT DO NOTHING" RETURNING_SERIES,
-        .n_args = 6,
-        .args = {INT4OID, INT4ARRAYOID, UUIDARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID},
+        .n_args = RESOLVE_ARGS,
+        .args = {INT4OID, INT4ARRAYOID, UUIDARRAYOID, INT4ARRAYOID, INT4ARRAYOID, INT4ARRAYOID,
+                 INT8ARRAYOID},
     };
     int32 *first = palloc_array(int32, n);
     int32 *last = palloc_array(int32, n);
@@ -182,6 +230,7 @@ insert_series(resolve_batch *batch, const int *items, int n, Datum values[6])
         catalog_make_int4_array(batch->flat_labels, end->first_label + end->n_labels));
     values[4] = PointerGetDatum(catalog_make_int4_array(first, n));
     values[5] = PointerGetDatum(catalog_make_int4_array(last, n));
+    values[6] = take_ids(items, n);
 
     /* New rows come back in the order of the items; some items may be passed over. */
     uint64 made = resolve_insert(&plain, &careful, values);
@@ -199,15 +248,16 @@ insert_series(resolve_batch *batch, const int *items, int n, Datum values[6])
         batch->series[items[at++]].id = DatumGetInt64(ids[i]);
     }
     SPI_freetuptable(SPI_tuptable);
+    qsort(ids, made, sizeof *ids, compare_ids);
     write_feed(ids, (int)made);
 }
 
 /* Does it for the series whose ids are not known yet, as for_missing_labels; false if there are none. */
 static bool
 for_missing_series(resolve_batch *batch,
-                   void (*step)(resolve_batch *, const int *, int, Datum values[6]), bool each_once)
+                   void (*step)(resolve_batch *, const int *, int, Datum values[RESOLVE_ARGS]), bool each_once)
 {
-    Datum values[6];
+    Datum values[RESOLVE_ARGS];
     int n;
     int *items = resolve_missing(batch, batch->n_series, series_missing, &n);
 
@@ -224,7 +274,7 @@ for_missing_series(resolve_batch *batch,
 }
 
 static void
-no_step(resolve_batch *batch, const int *items, int n, Datum values[6])
+no_step(resolve_batch *batch, const int *items, int n, Datum values[RESOLVE_ARGS])
 {
 }
 

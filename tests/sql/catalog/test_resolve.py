@@ -55,6 +55,19 @@ def test_again_gives_the_same_and_writes_nothing(db):
                       db.one("SELECT count(*) FROM _prom_catalog.series_feed"))
 
 
+def test_new_ids_ascend_as_the_series_came(db):
+    """Series of one target come together; blocks are in the order of ids and share times between neighbours."""
+    batch = [series("m", instance=f"host-{t}", cpu=str(c)) for t in range(20) for c in range(10)]
+    random.Random(1).shuffle(batch)
+    known = db.resolve(batch[50:60]).series
+    ids = db.resolve(batch).series
+    assert ids[50:60] == known
+    new = ids[:50] + ids[60:]
+    assert new == sorted(new)
+    for row, in db.sql("SELECT series_ids FROM _prom_catalog.series_feed"):
+        assert row == sorted(row)
+
+
 def test_partly_known_batches(db):
     first = db.resolve(UP[:2])
     got = db.resolve(UP)
