@@ -230,7 +230,7 @@ cov: ## lines of the libraries that the fuzz corpora and the unit tests reach
 	@tools/cov
 
 .PHONY: bench
-bench: ## samples/s, CPU, WAL and disk for the standard load; SQL against a heap; disk by kind; PromQL
+bench: ## samples/s, CPU, WAL and disk for the standard load; SQL against a heap; backfill; disk by kind; PromQL
 	@tools/setup test
 	$(AGAIN) build bench-bins
 	@tools/install-extension "$(PG_CONFIG)"
@@ -239,6 +239,8 @@ bench: ## samples/s, CPU, WAL and disk for the standard load; SQL against a heap
 	@/usr/bin/python3 bench/ingest.py $(ARGS)
 	@echo "== bench/sql.py"
 	@/usr/bin/python3 bench/sql.py
+	@echo "== bench/backfill.py"
+	@/usr/bin/python3 bench/backfill.py
 	@echo "== bench/disk.py"
 	@/usr/bin/python3 bench/disk.py
 	@echo "== bench/promql.py"

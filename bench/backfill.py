@@ -25,8 +25,10 @@ import ingest
 DAY = 86_400_000
 
 
-def private_postgres(folder):
-    """The programs of a copy of PostgreSQL that has this tree's extension."""
+def programs_of(folder):
+    """Where PostgreSQL's programs are: those that were asked for, or a copy with this tree's extension."""
+    if "PROMSCALE_EMBEDDED_BIN_DIR" in os.environ:
+        return os.environ["PROMSCALE_EMBEDDED_BIN_DIR"]
     copy = subprocess.check_output([ingest.ROOT + "/tests/tools/private-postgres", folder + "/postgres"], text=True).strip()
     subprocess.run(["make", "-s", "--no-print-directory", "-C", ingest.ROOT, "install-extension", f"PG_CONFIG={copy}"],
                    check=True, stdout=subprocess.DEVNULL)
@@ -152,10 +154,10 @@ def main():
     p.add_argument("--interval", type=int, default=500, help="seconds between samples of a series")
     p.add_argument("--check", type=float, metavar="RATIO", help="fail if late samples cost more than so many times fresh ones")
     args = p.parse_args()
+    subprocess.run(["make", "-s", "--no-print-directory", "-C", ingest.ROOT, "build/bench/bench_load"], check=True)
     with tempfile.TemporaryDirectory(prefix="promscale-bench-") as folder:
         os.chmod(folder, 0o755)
-        programs = private_postgres(folder)
-        r = run(args, programs)
+        r = run(args, programs_of(folder))
     late, fresh, once = r["late"], r["fresh"], r["once"]
     ratio, size = late["cpu"] / fresh["cpu"], late["bytes"] / once["bytes"]
     print(f"CPU-s per million samples: {fresh['cpu']:.3f} fresh, {late['cpu']:.3f} late: {ratio:.2f} times")

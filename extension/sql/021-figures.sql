@@ -11,7 +11,7 @@ CREATE TABLE _prom_catalog.metric_day (
     sealed_rows    int4 NOT NULL DEFAULT 0,
     merged_hours   int4 NOT NULL DEFAULT 0,       -- bit h: some merged row reaches into hour h
     sealed_hours   int4 NOT NULL DEFAULT 0,
-    merged_samples int8 NOT NULL DEFAULT 0,       -- as stored: sent again after it was sealed counts twice
+    merged_samples int8 NOT NULL DEFAULT 0,       -- as stored: one sent again may count twice until it is joined
     sealed_samples int8 NOT NULL DEFAULT 0,
     merged_bytes   int8 NOT NULL DEFAULT 0,       -- of data
     sealed_bytes   int8 NOT NULL DEFAULT 0,

@@ -117,7 +117,7 @@ COMMENT ON COLUMN prom_info.metric.before_compression_bytes IS
     'what the samples in final form would take as rows of a table with an index: 88 bytes each';
 COMMENT ON COLUMN prom_info.metric.after_compression_bytes IS 'what they take';
 COMMENT ON COLUMN prom_info.metric.num_samples IS
-    'samples stored; one that was sent again after its chunk was compressed counts twice';
+    'samples stored; one that was sent again after its chunk was compressed counts twice until both are joined';
 
 -- The same in the order and under the names of later versions of the original.
 CREATE VIEW prom_info.metric_detail WITH (security_invoker = true) AS
