@@ -95,8 +95,13 @@ def test_no_sample_is_read_for_an_estimate(fleet):
     """Damaged blocks are noticed by who reads them."""
     fleet.sql("UPDATE _prom_data.merged SET data = '\\xff'")
     assert plan(fleet, "sum(rate(req_total[20m]))", END - 30, run=False)["estimated"]
+    del fleet.conn.notices[:]
+    fleet.sql(f"SELECT promql_explain_json('sum(rate(req_total[20m]))', to_timestamp({END - 30}), true)")
+    assert any("cannot be read, its samples are left out" in n for n in fleet.conn.notices)
+    fleet.sql("SET promscale.damaged_blocks = error")
     e = fleet.error(f"SELECT promql_explain_json('sum(rate(req_total[20m]))', to_timestamp({END - 30}), true)")
     assert e.pgcode == "XX001"
+    fleet.sql("RESET promscale.damaged_blocks")
 
 
 def test_annotations_of_the_run(fleet):
