@@ -202,6 +202,8 @@ learn_some(label_index *ix, label_view *v, PGconn *conn, const pg_wait *wait, co
     label_index_tell_size(ix, &stats);
     if (status != PS_OK) /* the index is of no use any more */
         label_index_outdated(ix, v, err->text);
+    else
+        label_index_refresh(ix, v, &stats);
     return status;
 }
 
