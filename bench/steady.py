@@ -297,7 +297,8 @@ class Run:
 
         bound("missing samples", abs(w["missing"]), 0)
         bound("refused samples", w["failed"], 0)
-        bound("age of the oldest fresh row in s", w["age s"], 60)
+        # a generator that is behind sends samples that are older than their rows
+        bound("age of the oldest fresh row in s", w["age s"] - w["behind_ms"] / 1000, 60)
         bound("merged rows per series", w["rows/series"], 64)
         bound("WAL bytes per sample", w["WAL B"], 24)
         # a round that finds nothing to do costs some, too
