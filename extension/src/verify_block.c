@@ -59,8 +59,8 @@ look_at_columns(verify *v, const verify_row *row)
                                     INT64_FORMAT, v->last_id));
     if (m->t_min_ms < v->from_ms || m->t_max_ms >= v->to_ms)
         verify_put(v, row, "times are outside of the table's day");
-    else if (v->level == BLK_LEVEL_MERGED && m->t_max_ms - day_ms >= MDL_DAY_MS)
-        verify_put(v, row, "a merged block crosses the end of a day");
+    else if (v->level >= BLK_LEVEL_MERGED && m->t_max_ms - day_ms >= MDL_DAY_MS)
+        verify_put(v, row, "a merged or sealed block crosses the end of a day");
     else if (v->level == BLK_LEVEL_MERGED &&
              m->t_max_ms >= maint_cell_of(m->t_min_ms, v->boundary_ms).to_ms)
         verify_put(v, row, psprintf("a merged block leaves its cell, which ends at %s",

@@ -221,6 +221,8 @@ def test_a_merged_block_that_leaves_its_cell(store):
     t = store.one("SELECT (extract(epoch FROM date_trunc('hour', now())) * 1000)::int8")
     store.block("merged", up, [(up, sid, t - 1000, 1.0), (up, sid, t + 1000, 1.0)], "merged")
     assert any("leaves its cell" in r[8] for r in verify(store, False))
+    store.block("block_far", up, [(up, sid, t, 1.0), (up, sid, t + DAY, 1.0)], "sealed")
+    assert any("crosses the end of a day" in r[8] and r[0] == "_prom_data.block_far" for r in verify(store, False))
 
 
 def test_bounds(store):
