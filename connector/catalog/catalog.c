@@ -114,6 +114,20 @@ catalog_feed_done(catalog_feed *feed)
     feed->n_deleted = 0;
 }
 
+ps_status
+catalog_longest_retention(PGconn *conn, const pg_wait *wait, int64_t *ret_ms, ps_err *err)
+{
+    PGresult *res = NULL;
+    PS_TRY(pg_run(conn, "SELECT _prom_catalog.longest_retention_ms()", NULL, 0, wait, &res, err));
+    ps_status status = PS_OK;
+    if (PQntuples(res) == 1 && PQgetlength(res, 0, 0) == 8)
+        *ret_ms = (int64_t)pg_get_u64(PQgetvalue(res, 0, 0));
+    else
+        status = ps_fail(err, PS_EINTERNAL, "the longest retention period is not a number");
+    PQclear(res);
+    return status;
+}
+
 static void
 put_text(ps_buf *out, ps_str s)
 {

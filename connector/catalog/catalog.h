@@ -46,6 +46,10 @@ ps_status catalog_poll(PGconn *conn, const pg_wait *wait, catalog_feed *feed,
                        ps_err *err) PS_MUST_CHECK;
 void catalog_feed_done(catalog_feed *feed);
 
+/* The longest period for which samples of any series are kept; 0: for ever. */
+ps_status catalog_longest_retention(PGconn *conn, const pg_wait *wait, int64_t *ret_ms,
+                                    ps_err *err) PS_MUST_CHECK;
+
 typedef struct catalog_metadata {
     ps_str family, unit, help;
     const char *type;

@@ -45,6 +45,7 @@ typedef struct settings {    /* strings are owned by the struct, never NULL; "" 
     int64_t ingest_max_symbols;            /* ingest.max-symbols, per request, 1000000 */
     int64_t ingest_max_histogram_buckets;  /* ingest.max-histogram-buckets, 16384 */
     int64_t ingest_max_future_ms;          /* ingest.max-future, 10m */
+    const char *ingest_old_samples;        /* ingest.old-samples, count: accept, count, refuse */
     int64_t ingest_queue_requests;         /* ingest.queue-requests, 1000, waiting or in work */
     int64_t ingest_queue_bytes;            /* ingest.queue-bytes, 256MB, of their bodies */
     int64_t ingest_timeout_ms;             /* ingest.timeout, 20s: then 503 */

@@ -116,6 +116,24 @@ latest_time(const write_path *w)
     return now + w->set->ingest_max_future_ms;
 }
 
+static bool
+old_samples_are(const write_path *w, const char *mode)
+{
+    const char *chosen = w->set->ingest_old_samples;
+    return strcmp(chosen != NULL ? chosen : "accept", mode) == 0;
+}
+
+/* Samples from before this time are older than anything is kept. */
+static int64_t
+oldest_time(const write_path *w)
+{
+    int64_t kept_ms = atomic_load(&w->longest_ms), now = w->now_ms(w->now_self);
+    if (kept_ms <= 0 || old_samples_are(w, "accept") ||
+        now - MDL_TIME_MIN_MS <= kept_ms)
+        return MDL_TIME_MIN_MS;
+    return now - kept_ms;
+}
+
 /* One large message must not keep its memory for good. */
 static void
 shrink(wp_decoder *d)
@@ -161,6 +179,8 @@ wp_decode(write_path *w, wp_decoder *d, wp_request *r)
     d->n_aliases = 0;
     d->lo_ms = MDL_TIME_MIN_MS;
     d->hi_ms = latest_time(w);
+    d->old_ms = oldest_time(w);
+    d->refuse_old = old_samples_are(w, "refuse");
     ps_status status = open_message(w, d, r, r, &message, &err);
     if (status == PS_ELIMIT)
         metric_add(w->stats.limits[WP_LIMIT_DECOMPRESSED], 1);

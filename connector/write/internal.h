@@ -48,6 +48,7 @@ typedef enum wp_reason {
     WP_REASON_LABEL_LIMIT, /* label set over a limit */
     WP_REASON_FUTURE,      /* time too far ahead */
     WP_REASON_TIME,        /* time outside timestamptz */
+    WP_REASON_OLD,         /* older than anything is kept */
     WP_REASON_HISTOGRAM,   /* one that makes no sense, or with too many buckets */
     WP_REASON_REFERENCE,   /* 2.0: to a symbol that is not there */
     WP_REASON_EMPTY,       /* 2.0: a series without anything */
@@ -92,7 +93,7 @@ typedef enum wp_stage {
 
 typedef struct wp_stats { /* set at start; the metrics themselves are lock-free */
     metric *received, *written, *histograms_received, *histograms_written, *exemplars_written,
-        *metadata_written, *duplicates, *conflicts;
+        *metadata_written, *duplicates, *conflicts, *old;
     metric *refused[WP_REASONS], *limits[WP_LIMITS], *rejected[WP_REJECTIONS], *stages[WP_STAGES];
     metric *series_resolved, *generation_changes, *flushes, *flush_failures[4], *flush_samples;
     metric *flush_requests, *flush_rows, *flush_bytes, *max_time, *up;
@@ -241,6 +242,9 @@ struct write_path {
 
     _Atomic uint64_t told[WP_TOLD_SETS][WP_TOLD_WAYS]; /* metadata.c */
 
+    _Atomic int64_t longest_ms;  /* the longest retention period; 0: for ever, or not known yet */
+    _Atomic int64_t old_told_ns; /* when the log has told of samples older than that */
+
     _Atomic bool probe_ok, flush_ok;
     _Atomic int64_t last_ok_ns;
 
@@ -329,6 +333,8 @@ typedef struct wp_decoder { /* a thread's scratch memory */
     series_cache_item *aliases; /* keys of 2.0 in the request's arena */
     size_t n_aliases, cap_aliases;
     int64_t lo_ms, hi_ms; /* times that are accepted */
+    int64_t old_ms;       /* earlier ones are older than anything is kept; at least lo_ms */
+    bool refuse_old;
 } wp_decoder;
 void wp_decoder_init(wp_decoder *d);
 void wp_decoder_done(wp_decoder *d);

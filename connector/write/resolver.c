@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #define POLL_NS INT64_C(5000000000)
+#define RETENTION_NS INT64_C(60000000000)
 enum { MAX_REQUESTS = 1024, STUBBORN_FAILURES = 3 };
 
 typedef struct resolver {
@@ -21,7 +22,7 @@ typedef struct resolver {
     wp_resolve resolve;
     wp_decoder decoder; /* for texts of series */
     catalog_feed feed;
-    int64_t polled_ns;
+    int64_t polled_ns, retention_ns;
     int failures; /* in a row */
     wp_request *requests[MAX_REQUESTS];
     size_t n;
@@ -51,6 +52,7 @@ note_identity(resolver *rs)
     if (!other)
         return;
     rs->feed.cursor = 0;
+    rs->retention_ns = 0;
     series_cache_clear(w->cache, 0);
     pthread_mutex_lock(&w->mu);
     memcpy(w->identity, rs->conn.identity, sizeof(w->identity));
@@ -58,6 +60,21 @@ note_identity(resolver *rs)
     if (!first)
         log_warn(w->log, "this is another database than before, all series are resolved again",
                  LOG_STR("database", rs->conn.identity));
+}
+
+/* Once a minute: what is older than this nobody keeps. */
+static ps_status
+ask_retention(resolver *rs, ps_err *err)
+{
+    write_path *w = rs->w;
+    pg_wait wait = wp_wait(w);
+    int64_t now = pg_now_ns(), ms;
+    if (rs->retention_ns != 0 && now < rs->retention_ns + RETENTION_NS)
+        return PS_OK;
+    PS_TRY(catalog_longest_retention(rs->conn.pg, &wait, &ms, err));
+    atomic_store(&w->longest_ms, ms);
+    rs->retention_ns = now;
+    return PS_OK;
 }
 
 static ps_status
@@ -198,6 +215,8 @@ process(resolver *rs, bool poll, ps_err *err)
     }
     if (poll)
         PS_TRY(poll_feed(rs, err));
+    if (poll)
+        PS_TRY(ask_retention(rs, err));
     PS_TRY(ensure_tenants(rs, err));
     rs->n = send_back_stale(rs);
     qsort(rs->requests, rs->n, sizeof(*rs->requests), by_tenant);

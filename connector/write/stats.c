@@ -19,7 +19,7 @@ static const char *const reason_names[WP_REASONS] = {
     [WP_REASON_HISTOGRAM] = "histogram", [WP_REASON_EXEMPLAR] = "exemplar",
     [WP_REASON_METADATA] = "metadata",   [WP_REASON_DATABASE] = "database",
     [WP_REASON_REFERENCE] = "reference", [WP_REASON_EMPTY] = "empty",
-    [WP_REASON_OTLP] = "otlp",
+    [WP_REASON_OTLP] = "otlp",           [WP_REASON_OLD] = "old",
 };
 
 const char *
@@ -123,6 +123,7 @@ init_refusals(wp_stats *s, metrics *m)
         [WP_REASON_REFERENCE] = TYPE ",reason=\"reference\"",
         [WP_REASON_EMPTY] = TYPE ",reason=\"empty\"",
         [WP_REASON_OTLP] = TYPE ",reason=\"otlp\"",
+        [WP_REASON_OLD] = TYPE ",reason=\"old\"",
     };
     static const char *const limit_labels[WP_LIMITS] = {
         [WP_LIMIT_BODY] = TYPE ",limit=\"body-bytes\"",
@@ -209,6 +210,8 @@ wp_stats_init(write_path *w, metrics *m)
     s->metadata_written =
         metrics_counter(m, "promscale_ingest_items_total", "Items committed and flushed.",
                         TYPE ",kind=\"metadata\"");
+    s->old = metrics_counter(m, "promscale_ingest_old_samples_total",
+                             "Samples older than anything is kept, stored or refused.", TYPE);
     s->duplicates = metrics_counter(m, "promscale_ingest_duplicates_total",
                                     "Samples that came twice in one flush with the same value.",
                                     TYPE ",kind=\"sample\"");

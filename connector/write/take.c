@@ -22,10 +22,37 @@ counts_of(bool floats, int64_t n)
     return floats ? wp_floats(n) : (wp_counts){.histograms = n};
 }
 
+typedef struct odd_times { /* samples of a series by what is odd about their times */
+    int64_t future, range, old;
+} odd_times;
+
+/* Counts samples that retention will take at once, and tells the log once an hour. */
+static void
+note_old(write_path *w, const wp_decoder *d, const wp_request *r, int64_t n)
+{
+    const int64_t hour_ns = INT64_C(3600000000000);
+    int64_t told = atomic_load(&w->old_told_ns), now = pg_now_ns();
+    metric_add(w->stats.old, (double)n);
+    if ((told != 0 && now < told + hour_ns) ||
+        !atomic_compare_exchange_strong(&w->old_told_ns, &told, now))
+        return;
+    char kept[32];
+    ps_format_duration(kept, sizeof(kept), atomic_load(&w->longest_ms));
+    log_warn(w->log,
+             d->refuse_old ? "samples older than anything is kept are refused"
+                           : "samples older than anything is kept are stored until retention comes by",
+             LOG_STR("kept", kept), LOG_SLICE("tenant", r->in.tenant), LOG_INT("samples", n));
+}
+
 static void
 refuse_times(write_path *w, wp_decoder *d, wp_request *r, const wire_series *s, bool floats,
-             int64_t n_future, int64_t n_range)
+             odd_times odd)
 {
+    const int64_t n_future = odd.future, n_range = odd.range;
+    if (odd.old > 0)
+        note_old(w, d, r, odd.old);
+    if (n_future + n_range == 0 && (odd.old == 0 || !d->refuse_old))
+        return;
     ps_str text = r->named < WP_REFUSALS_NAMED ? wp_series_text(w, d, s) : (ps_str){0};
     if (n_future > 0) {
         char ahead[32];
@@ -38,19 +65,28 @@ refuse_times(write_path *w, wp_decoder *d, wp_request *r, const wire_series *s, 
         wp_refuse(w, r, WP_REASON_TIME, counts_of(floats, n_range), text,
                   "%lld sample(s) out of bounds: the time is outside what the database can hold",
                   (long long)n_range);
+    if (odd.old > 0 && d->refuse_old)
+        wp_refuse(w, r, WP_REASON_OLD, counts_of(floats, odd.old), text,
+                  "%lld sample(s) out of bounds: older than anything is kept",
+                  (long long)odd.old);
 }
 
-/* Whether a time can be stored; else counts why not. */
+/* Whether a sample of this time is to be stored; counts what is odd. */
 static inline bool
-time_fits(const wp_decoder *d, int64_t t, int64_t *n_future, int64_t *n_range)
+time_fits(const wp_decoder *d, int64_t t, odd_times *odd)
 {
-    if (PS_LIKELY(t >= d->lo_ms && t <= d->hi_ms))
+    if (PS_LIKELY(t >= d->old_ms && t <= d->hi_ms))
         return true;
-    if (t < MDL_TIME_MIN_MS || t > MDL_TIME_MAX_MS)
-        (*n_range)++;
-    else
-        (*n_future)++;
-    return false;
+    if (t < MDL_TIME_MIN_MS || t > MDL_TIME_MAX_MS) {
+        odd->range++;
+        return false;
+    }
+    if (t > d->hi_ms) {
+        odd->future++;
+        return false;
+    }
+    odd->old++;
+    return !d->refuse_old;
 }
 
 /* A start that is no time before its sample says nothing. */
@@ -84,10 +120,10 @@ take_samples(write_path *w, wp_decoder *d, wp_request *r, const wire_series *s,
     else
         wire_series_samples(s, d->samples);
     blk_point *out = r->points + r->n_points;
-    int64_t n_future = 0, n_range = 0;
+    odd_times odd = {0};
     for (size_t i = 0; i < n; i++) {
         int64_t t = d->samples[i].t_ms;
-        if (PS_UNLIKELY(!time_fits(d, t, &n_future, &n_range)))
+        if (PS_UNLIKELY(!time_fits(d, t, &odd)))
             continue;
         *out++ = (blk_point){.series_id = ref.series_id,
                              .t_ms = t,
@@ -97,8 +133,8 @@ take_samples(write_path *w, wp_decoder *d, wp_request *r, const wire_series *s,
     }
     r->n_points = (size_t)(out - r->points);
     r->received.floats += (int64_t)n;
-    if (PS_UNLIKELY(n_future + n_range > 0))
-        refuse_times(w, d, r, s, true, n_future, n_range);
+    if (PS_UNLIKELY(odd.future + odd.range + odd.old > 0))
+        refuse_times(w, d, r, s, true, odd);
     return PS_OK;
 }
 
@@ -138,7 +174,8 @@ take_histograms(write_path *w, wp_decoder *d, wp_request *r, const wire_series *
                 const wire_v2_series *v2, series_ref ref, ps_err *err)
 {
     size_t n = s->n_histograms;
-    int64_t n_future = 0, n_range = 0, n_bad = 0;
+    odd_times odd = {0};
+    int64_t n_bad = 0;
     const char *why = NULL;
     PS_TRY(read_histograms(w, d, r, s, v2, err));
     for (size_t i = 0; i < n; i++) {
@@ -149,7 +186,7 @@ take_histograms(write_path *w, wp_decoder *d, wp_request *r, const wire_series *
             n_bad++;
             continue;
         }
-        if (!time_fits(d, h->t_ms, &n_future, &n_range))
+        if (!time_fits(d, h->t_ms, &odd))
             continue;
         r->hists[r->n_hists++] = (blk_point){.series_id = ref.series_id,
                                              .t_ms = h->t_ms,
@@ -162,8 +199,8 @@ take_histograms(write_path *w, wp_decoder *d, wp_request *r, const wire_series *
     if (n_bad > 0)
         wp_refuse(w, r, WP_REASON_HISTOGRAM, counts_of(false, n_bad),
                   r->named < WP_REFUSALS_NAMED ? wp_series_text(w, d, s) : (ps_str){0}, "%s", why);
-    if (n_future + n_range > 0)
-        refuse_times(w, d, r, s, false, n_future, n_range);
+    if (odd.future + odd.range + odd.old > 0)
+        refuse_times(w, d, r, s, false, odd);
     return PS_OK;
 }
 

@@ -153,6 +153,16 @@ BEGIN
        <> _prom_catalog.longer(b.period, b.held) ORDER BY 1, 2;
 END $$;
 
+-- Longer than this nothing is kept, in milliseconds; 0: something is kept for ever. For connectors.
+CREATE FUNCTION _prom_catalog.longest_retention_ms() RETURNS int8
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT least(extract(epoch FROM _prom_catalog.longest(p)) * 1000, 9000000000000000)::int8
+    FROM (SELECT _prom_catalog.longer(period, held) FROM _prom_catalog.retention_rules()
+          UNION ALL SELECT _prom_catalog.longest(retention_period) FROM _prom_catalog.metric
+          UNION ALL SELECT _prom_catalog.longest(_prom_catalog.longer(period, held)) FROM _prom_catalog.retention_memory
+                    WHERE kind = 'm') x (p)
+$$;
+
 -- Brings memory up to date: from here on the grace of what has changed runs. Returns how many rules had.
 CREATE FUNCTION _prom_catalog.note_retention() RETURNS int8
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$

@@ -1,0 +1,79 @@
+"""Retention as senders notice it: samples older than anything is kept, and series that disappear under a connector."""
+import threading
+import time
+
+from harness import write_request
+
+DAY = 24 * 3600 * 1000
+
+
+def now_ms():
+    return int(time.time() * 1000)
+
+
+def old_and_new(name, now):
+    return write_request([({"__name__": name, "n": "1"}, [(now - 200 * DAY, 1.0), (now - 80 * DAY, 2.0), (now, 3.0)])])
+
+
+def times_of(p, name, now):
+    p.sql("SELECT _prom_catalog.make_metric_views()")
+    return [now - t for (t,) in p.sql(f'SELECT (extract(epoch FROM time) * 1000)::int8 FROM prom_metric."{name}" ORDER BY 1')]
+
+
+def test_samples_older_than_anything_is_kept(lab):
+    """Counted as a rule, refused or just taken if so set; a longer period of any metric is heeded."""
+    for mode, status, counted, kept in (("count", 204, 1, 3), ("refuse", 400, 1, 2), ("accept", 204, 0, 3)):
+        p = lab.promscale(args=["--self-scrape=false", f"--ingest.old-samples={mode}"])
+        now = now_ms()
+        # the first request waits for the resolver, which asks for the period before it
+        assert p.post_write(write_request([({"__name__": "first"}, [(now, 1.0)])])).status == 204
+        answer = p.post_write(old_and_new(f"odd_{mode}", now))
+        assert answer.status == status, answer.body
+        if mode == "refuse":
+            assert b"1 sample(s) out of bounds: older than anything is kept" in answer.body and b'n="1"' in answer.body
+            assert p.metrics()['promscale_ingest_items_refused_total{type="metric",reason="old"}'] == 1
+        assert p.metrics().get('promscale_ingest_old_samples_total{type="metric"}', 0) == counted
+        assert times_of(p, f"odd_{mode}", now) == [200 * DAY, 80 * DAY, 0][3 - kept:]
+        p.stop()
+
+
+def test_series_disappear_under_a_connector(lab):
+    """A connector writes to series that retention empties and garbage collection deletes, again and again: every
+    acknowledged sample that is young enough is there, once."""
+    p = lab.promscale(args=["--self-scrape=false"])
+    p.sql("SELECT _prom_catalog.set_setting('series_grace', '0'), _prom_catalog.set_setting('retention_grace', '0')")
+    stop, acked, refused = threading.Event(), [], []
+
+    def send():
+        i = 0
+        while not stop.is_set():
+            now = now_ms()
+            name = f"s{i % 5}"
+            # most of the time old samples alone, which leave their series empty when they go
+            t = now if i % 7 == 0 else now - 100 * DAY + i
+            answer = p.post_write(write_request([({"__name__": "vanishing", "n": name}, [(t, float(i))])]))
+            if answer.status == 204:
+                acked.append((name, t, float(i)))
+            else:
+                refused.append(answer.status)
+            i += 1
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    gone = 0
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        for step in ("fold", "retention", "expire_series"):
+            p.sql("SELECT outcome FROM _prom_catalog.run_step(%s, true)", [step])
+        gone = p.sql("SELECT generation FROM _prom_catalog.state")[0][0]
+    stop.set()
+    sender.join()
+    assert not refused
+    young = sorted(x for x in acked if x[1] > now_ms() - 80 * DAY)
+    p.sql("SELECT _prom_catalog.make_metric_views()")
+    seen = sorted((n, int(t), v) for n, t, v in p.sql(
+        "SELECT prom_api.val(n_id), (extract(epoch FROM time) * 1000)::int8, value FROM prom_metric.vanishing"
+        " WHERE time > now() - interval '80 days'"))
+    assert len(young) > 10 and seen == young
+    assert p.metrics()['promscale_ingest_flush_failures_total{type="metric",verdict="generation"}'] >= 0
+    assert gone > 0
