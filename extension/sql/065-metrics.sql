@@ -2,8 +2,7 @@
 --
 -- Deleting stops ingest for a moment: it takes the guard lock alone, bumps the generation, and whoever
 -- flushes with ids of before has to resolve anew (guard()). A request that waits for the lock would make
--- all ingest wait behind it, hence patiently(). The bytes of samples stay inside rows that other series
--- share until these are rewritten; without their series nobody sees them.
+-- all ingest wait behind it, hence patiently(). Labels that only the deleted series had go with them.
 
 -- Metrics that were dropped while rows of _prom_data.fresh, shared with other metrics, might still hold
 -- samples of theirs (ids up to last_block_id). Folding leaves these samples out (maint_units.c). Ids of
@@ -62,15 +61,21 @@ BEGIN
 END $$;
 
 -- Deletes series; what they hold vanishes from the views in the same moment. Waits for the flushes that
--- are under way; those that come after it have to resolve anew.
+-- are under way; those that come after it have to resolve anew. Samples that blocks still hold are for
+-- erase_series() (067).
 CREATE FUNCTION _prom_catalog.delete_series_rows(p_series int8[]) RETURNS int8
 LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    v_labels CONSTANT int4[] := _prom_catalog.lone_labels(p_series);
     v_deleted int8[];
 BEGIN
     PERFORM _prom_catalog.patiently('SELECT _prom_catalog.void_generation()', 'samples are being stored');
     WITH gone AS (DELETE FROM _prom_catalog.series WHERE id = ANY (p_series) RETURNING id)
     SELECT array_agg(id ORDER BY id) INTO v_deleted FROM gone;
+    IF v_deleted IS NOT NULL THEN
+        PERFORM _prom_catalog.note_erased('{_prom_catalog.series}');
+        PERFORM _prom_catalog.forget_labels(v_labels);
+    END IF;
     RETURN _prom_catalog.feed_deleted(v_deleted);
 END $$;
 
@@ -91,13 +96,13 @@ BEGIN
     IF v_metric IS NULL THEN
         PERFORM _prom_catalog.no_such_metric($1);
     END IF;
+    PERFORM _prom_catalog.lock_to_delete();
     v_series := ARRAY(SELECT s.id FROM _prom_catalog.series s
                       WHERE s.metric_id = v_metric AND s.id = ANY ($2));
     SELECT (SELECT count(*) FROM _prom_data.samples WHERE metric_id = v_metric AND series_id = ANY (v_series))
          + (SELECT count(*) FROM _prom_data.histograms WHERE metric_id = v_metric AND series_id = ANY (v_series))
     INTO v_samples;
-    PERFORM _prom_catalog.delete_series_rows(v_series);
-    DELETE FROM _prom_data.exemplar WHERE metric_id = v_metric AND series_id = ANY (v_series);
+    PERFORM _prom_catalog.erase_series(array_fill(v_metric, ARRAY[cardinality(v_series)]), v_series);
     RETURN v_samples;
 END $$;
 COMMENT ON FUNCTION _prom_catalog.delete_series_from_metric(text, int8[]) IS
@@ -136,14 +141,21 @@ CREATE FUNCTION _prom_catalog.erase_metric(p_id int4) RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_table text;
+    v_series int8[];
 BEGIN
-    FOREACH v_table IN ARRAY ARRAY['block', 'block_far', 'merged', 'fresh'] LOOP
+    FOREACH v_table IN ARRAY ARRAY['block', 'block_far', 'merged', 'fresh', 'exemplar'] LOOP
         EXECUTE format('WITH gone AS (DELETE FROM _prom_data.%I WHERE metric_id = $1 RETURNING tableoid)'
-                       ' INSERT INTO _prom_catalog.vacuum_queue (table_name, frozen)'
-                       ' SELECT DISTINCT c.relname, false FROM gone JOIN pg_class c ON c.oid = gone.tableoid'
-                       ' ON CONFLICT DO NOTHING', v_table) USING p_id;
+                       ' SELECT _prom_catalog.note_erased(ARRAY(SELECT DISTINCT tableoid::regclass::text FROM gone))',
+                       v_table) USING p_id;
     END LOOP;
-    DELETE FROM _prom_data.exemplar WHERE metric_id = p_id;
+    v_series := ARRAY(SELECT id FROM _prom_catalog.series WHERE metric_id = p_id ORDER BY id);
+    IF cardinality(v_series) > 0 THEN
+        BEGIN
+            PERFORM _prom_catalog.erase_from('fresh', 'b.metric_id < 0', p_id, v_series, '-infinity', 'infinity');
+        EXCEPTION WHEN data_corrupted OR feature_not_supported THEN
+            NULL; -- the next fold leaves its samples out, where it can read the row
+        END;
+    END IF;
     DELETE FROM _prom_data.presence WHERE metric_id = p_id;
     DELETE FROM _prom_catalog.maintenance_error WHERE metric_id = p_id;
     PERFORM _prom_catalog.forget_figures(p_id);
@@ -194,6 +206,14 @@ BEGIN
     DELETE FROM _prom_catalog.label
         WHERE key_id = c_name_key AND digest = m.digest AND value = m.metric_name;
     DELETE FROM _prom_catalog.metric WHERE id = p_id;
+    DELETE FROM _prom_catalog.metadata d
+    WHERE d.family_digest = _prom_ext.text_digest(d.metric_family)
+      AND d.metric_family IN (m.metric_name, regexp_replace(m.metric_name, '_(bucket|count|sum|total|info)$', ''))
+      AND NOT EXISTS (SELECT FROM _prom_catalog.metric o WHERE o.digest = ANY (ARRAY(
+          SELECT _prom_ext.text_digest(d.metric_family || e.e)
+          FROM unnest('{"",_bucket,_count,_sum,_total,_info}'::text[]) e (e))));
+    PERFORM _prom_catalog.note_erased('{_prom_catalog.series,_prom_catalog.label,_prom_catalog.label_key,'
+                                      '_prom_catalog.metric,_prom_catalog.metadata}');
 END $$;
 
 -- Drops a metric with everything that is stored of it, in the caller's transaction. Waits for those who
@@ -203,6 +223,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
     v_id int4;
     v_view name;
+    v_labels int4[];
 BEGIN
     PERFORM _prom_catalog.check_metric_name($1);
     IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -220,8 +241,10 @@ BEGIN
     END IF;
     PERFORM _prom_catalog.check_no_dependents($1, v_view);
     PERFORM _prom_catalog.erase_metric(v_id);
+    v_labels := _prom_catalog.lone_labels(ARRAY(SELECT id FROM _prom_catalog.series WHERE metric_id = v_id));
     PERFORM _prom_catalog.patiently(format('SELECT _prom_catalog.forget_metric(%s)', v_id),
                                     'samples are being stored, or the metric''s views are being read');
+    PERFORM _prom_catalog.forget_labels(v_labels);
     DELETE FROM _prom_catalog.dropped_metric d
     WHERE NOT EXISTS (SELECT FROM _prom_data.fresh f
                       WHERE f.metric_id = _prom_ext.bucket(d.id) AND f.id <= d.last_block_id);

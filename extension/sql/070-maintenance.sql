@@ -186,7 +186,7 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
         ON CONFLICT (table_name) DO UPDATE SET shrink = true
 $$;
 
--- The VACUUM commands that are due after maintenance, each to be sent on its own outside a
+-- The commands that are due after maintenance, each to be sent on its own outside a
 -- transaction, about 100 ms after the round: by then the flushes that ran beside it have ended, and
 -- what it deleted can be removed. Of what was handed out ten minutes ago and has not been done since (a
 -- crash, a cancellation; statistics do not survive a crash either) it is handed out again, so that what
@@ -212,6 +212,13 @@ BEGIN
         SELECT format('VACUUM (%sTRUNCATE %s) _prom_data.%I', CASE WHEN t.frozen THEN 'FREEZE, ' ELSE '' END,
                       CASE WHEN t.shrink THEN 'on' ELSE 'off' END, t.table_name)
         FROM _prom_catalog.vacuum_taken t WHERE t.taken_at = statement_timestamp() ORDER BY t.frozen, t.table_name;
+    -- what wipes after erasing (068-erasure.sql) comes last
+    RETURN QUERY
+        SELECT e.command FROM _prom_catalog.erasure_commands() e
+        WHERE NOT e.vacuum OR NOT EXISTS (
+            SELECT FROM _prom_catalog.vacuum_taken t
+            WHERE t.taken_at = statement_timestamp() AND format('_prom_data.%I', t.table_name) = e.table_name)
+        ORDER BY e.vacuum DESC, e.table_name;
 END $$;
 
 REVOKE ALL ON FUNCTION _prom_ext.reseal_step, _prom_catalog.step_reseal FROM PUBLIC;

@@ -36,6 +36,7 @@ BEGIN
                    'WITH (vacuum_truncate = off, toast.vacuum_truncate = off, toast_tuple_target = 8160, '
                    'autovacuum_freeze_min_age = 0, toast.autovacuum_freeze_min_age = 0)',
                    v_name, p_day, v_next, v_next);
+    EXECUTE format('ALTER TABLE _prom_data.%I ALTER data SET STATISTICS 0', v_name); -- 068
     EXECUTE format('ALTER TABLE _prom_data.block ATTACH PARTITION _prom_data.%I FOR VALUES FROM (%L) TO (%L)',
                    v_name, p_day, v_next);
 END $$;

@@ -78,8 +78,12 @@ GRANT EXECUTE ON FUNCTION _prom_catalog.delete_series_rows(int8[]),
     prom_api.delete_series(text, timestamptz, timestamptz),
     _prom_catalog.delete_series_of(text, text[], timestamptz, timestamptz),
     prom_api.delete_series(text[], timestamptz, timestamptz),
-    _prom_catalog.erase_samples(int4, int8[], timestamptz, timestamptz),
-    _prom_catalog.erase_from(text, text, int4, int8[], timestamptz, timestamptz),
+    _prom_catalog.lock_to_delete(), _prom_catalog.erase_series(int4[], int8[]),
+    _prom_catalog.erase_everywhere(int4, int8[], timestamptz, timestamptz, int8[], int8[]),
+    _prom_catalog.erase_points(int4, int8[], int8[], timestamptz, timestamptz, int8[]),
+    _prom_catalog.erase_exemplars(int4, int8[], timestamptz, timestamptz),
+    _prom_catalog.erase_from(text, text, int4, int8[], timestamptz, timestamptz, int8[]),
+    _prom_catalog.note_erased(text[]), _prom_catalog.lone_labels(int8[]), _prom_catalog.forget_labels(int4[]),
     _prom_catalog.recount_erased(int4, timestamptz, timestamptz), _prom_catalog.partitions()
     TO prom_modifier;
 GRANT EXECUTE ON FUNCTION _prom_catalog.recount(int4), _prom_catalog.recount_presence(int4)

@@ -1,9 +1,14 @@
 /*
- * block_erase.c - _prom_ext.block_without(): a block without the samples of some series in a range of time;
- * _prom_ext.block_expire(): without the series that are too old.
+ * block_erase.c - a block without some of its samples: _prom_ext.block_without(), those of some series in a
+ * range of time; _prom_ext.block_without_points(), those that stand in a list; _prom_ext.block_expire(), series
+ * that are too old.
  *
- * A function of bytes alone, so that it may run wherever the row lies. What remains keeps its level, kind
+ * Functions of bytes alone, so that they may run wherever the row lies. What remains keeps its level, kind
  * and form, so that it stands in the row's place and nothing else changes: the same samples win as before.
+ *
+ * All know what goes by an ascending list of series ids. With a list of points that list runs parallel to
+ * one of times, and names a series once for each of its points. Lists come by the thousand points and are
+ * handed to each block of a table, so nothing walks them as a whole but the look whether they are in order.
  */
 #include "bridge.h"
 
@@ -26,8 +31,9 @@ typedef struct eraser {
     blk_meta meta;
     const int64 *ids; /* ascending */
     size_t n_ids;
-    int64 from_ms, to_ms;   /* inclusive */
-    const int64 *cutoffs;   /* of ids, if series go by age: where the whole block is older */
+    const int64 *at_ms;   /* of points: their times, ascending in each series; else NULL */
+    int64 from_ms, to_ms; /* of a range, inclusive */
+    const int64 *cutoffs; /* of ids, if series go by age: where the whole block is older; else NULL */
     int64 others_cutoff_ms; /* of series that are not among ids */
     int64 *t_ms, *start_ms;
     double *values;
@@ -38,40 +44,70 @@ typedef struct eraser {
 
 /* ---- what goes ---------------------------------------------------------------------------------------- */
 
-/* The place of a series among ids, or n_ids. */
+/* The first item in [lo, hi) that is not below x; hi if there is none. */
 static size_t
-place_of(const eraser *e, int64 id)
+lower_bound(const int64 *items, size_t lo, size_t hi, int64 x)
 {
-    size_t lo = 0, hi = e->n_ids;
-
     while (lo < hi) {
         size_t mid = lo + (hi - lo) / 2;
-        if (e->ids[mid] < id)
+        if (items[mid] < x)
             lo = mid + 1;
         else
             hi = mid;
     }
-    return lo < e->n_ids && e->ids[lo] == id ? lo : e->n_ids;
+    return lo;
 }
 
+/* Does the series lose samples, as far as its bounds tell? Of points: ret_next is the first that may be its. */
 static bool
-loses(const eraser *e, const blk_series *s)
+may_lose(const eraser *e, const blk_series *s, size_t *ret_next, size_t *ret_end)
 {
-    size_t at = place_of(e, s->series_id);
+    size_t lo = lower_bound(e->ids, 0, e->n_ids, s->series_id);
 
+    const bool named = lo < e->n_ids && e->ids[lo] == s->series_id;
+
+    *ret_next = *ret_end = lo;
     if (e->cutoffs != NULL)
-        return e->meta.t_max_ms < (at < e->n_ids ? e->cutoffs[at] : e->others_cutoff_ms);
-    return s->t_first_ms <= e->to_ms && s->t_last_ms >= e->from_ms && at < e->n_ids;
+        return e->meta.t_max_ms < (named ? e->cutoffs[lo] : e->others_cutoff_ms);
+    if (!named)
+        return false;
+    if (e->at_ms == NULL)
+        return s->t_first_ms <= e->to_ms && s->t_last_ms >= e->from_ms;
+    *ret_end = s->series_id == PG_INT64_MAX ? e->n_ids
+                                            : lower_bound(e->ids, lo, e->n_ids, s->series_id + 1);
+    *ret_next = lower_bound(e->at_ms, lo, *ret_end, s->t_first_ms);
+    return *ret_next < *ret_end && e->at_ms[*ret_next] <= s->t_last_ms;
 }
 
-static void
-read_times(eraser *e, uint32 i, int64 from_ms, int64 to_ms, size_t *ret_n)
+/* Of a series that loses some: does it lose all? */
+static bool
+is_covered(const eraser *e, const blk_series *s)
 {
-    size_t lo;
+    return e->cutoffs != NULL ||
+           (e->at_ms == NULL && s->t_first_ms >= e->from_ms && s->t_last_ms <= e->to_ms);
+}
+
+/* Does the sample of time t go? Times are asked in ascending order; *next keeps the place among the points. */
+static bool
+goes(const eraser *e, int64 t_ms, size_t *next, size_t end)
+{
+    if (e->at_ms == NULL)
+        return t_ms >= e->from_ms && t_ms <= e->to_ms;
+    while (*next < end && e->at_ms[*next] < t_ms)
+        (*next)++;
+    return *next < end && e->at_ms[*next] == t_ms;
+}
+
+static size_t
+read_times(eraser *e, uint32 i)
+{
+    size_t lo, n;
     ps_err err;
 
-    bridge_check(blk_bench_times(e->bench, e->reader, i, from_ms, to_ms, e->t_ms, &lo, ret_n, &err),
+    bridge_check(blk_bench_times(e->bench, e->reader, i, PG_INT64_MIN, PG_INT64_MAX, e->t_ms, &lo,
+                                 &n, &err),
                  &err);
+    return n;
 }
 
 static int64
@@ -81,17 +117,18 @@ count_erased(eraser *e)
 
     for (uint32 i = 0; i < blk_reader_n_series(e->reader); i++) {
         blk_series s;
-        size_t n;
+        size_t next, end;
 
         blk_reader_series(e->reader, i, &s);
-        if (!loses(e, &s))
+        if (!may_lose(e, &s, &next, &end))
             continue;
-        if (s.t_first_ms >= e->from_ms && s.t_last_ms <= e->to_ms) {
+        if (is_covered(e, &s)) {
             sum += s.n_samples;
             continue;
         }
-        read_times(e, i, e->from_ms, e->to_ms, &n);
-        sum += (int64)n;
+        const size_t n = read_times(e, i);
+        for (size_t k = 0; k < n; k++)
+            sum += goes(e, e->t_ms[k], &next, end);
     }
     return sum;
 }
@@ -102,13 +139,13 @@ count_erased(eraser *e)
 static size_t
 read_rest(eraser *e, uint32 i, const blk_series *s)
 {
-    size_t n = 0, all;
-    bool cut = loses(e, s);
+    size_t n = 0, next, end;
+    const bool cut = may_lose(e, s, &next, &end);
     ps_err err;
 
-    if (cut && s->t_first_ms >= e->from_ms && s->t_last_ms <= e->to_ms)
+    if (cut && is_covered(e, s))
         return 0;
-    read_times(e, i, PG_INT64_MIN, PG_INT64_MAX, &all);
+    const size_t all = read_times(e, i);
     if (e->meta.kind == BLK_KIND_FLOAT)
         bridge_check(blk_bench_values(e->bench, e->reader, i, 0, all, e->values, &err), &err);
     else
@@ -120,7 +157,7 @@ read_rest(eraser *e, uint32 i, const blk_series *s)
     else
         memset(e->start_ms, 0, all * sizeof(*e->start_ms));
     for (size_t k = 0; k < all; k++) {
-        if (cut && e->t_ms[k] >= e->from_ms && e->t_ms[k] <= e->to_ms)
+        if (cut && goes(e, e->t_ms[k], &next, end))
             continue;
         e->t_ms[n] = e->t_ms[k];
         e->start_ms[n] = e->start_ms[k];
@@ -204,23 +241,25 @@ write_flush(eraser *e, ps_buf *out, blk_meta *ret)
 /* ---- the function -------------------------------------------------------------------------------------- */
 
 static const int64 *
-read_list(ArrayType *array, const char *name, size_t *ret_n)
+read_list(ArrayType *array, const char *what, size_t *ret_n)
 {
     if (ARR_NDIM(array) > 1 || ARR_ELEMTYPE(array) != INT8OID || array_contains_nulls(array))
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                        errmsg("%s must be a plain list of numbers", name)));
+                        errmsg("%s must be a plain list of numbers", what)));
     *ret_n = ARR_NDIM(array) == 0 ? 0 : (size_t)ARR_DIMS(array)[0];
     return (const int64 *)ARR_DATA_PTR(array);
 }
 
 static void
-read_ids(eraser *e, ArrayType *array)
+check_order(const eraser *e)
 {
-    e->ids = read_list(array, "series", &e->n_ids);
     for (size_t i = 1; i < e->n_ids; i++) {
-        if (e->ids[i - 1] >= e->ids[i])
-            ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                            errmsg("series must be in ascending order")));
+        if (e->ids[i - 1] < e->ids[i] || (e->at_ms != NULL && e->ids[i - 1] == e->ids[i] &&
+                                          e->at_ms[i - 1] < e->at_ms[i]))
+            continue;
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("%s must be in ascending order",
+                               e->at_ms == NULL ? "series" : "series and times")));
     }
 }
 
@@ -261,12 +300,11 @@ put_rest(const blk_meta *m, ps_buf *out, Datum *values, bool *nulls)
     values[7] = PointerGetDatum(copy);
 }
 
-/* (erased, series_lo, series_hi, t_min, t_max, n_series, n_samples, rest); all but erased NULL where nothing
- * is erased or nothing is left. The memory context is one of its own, which goes. */
+/* The row that the functions return: (erased, series_lo, series_hi, t_min, t_max, n_series, n_samples, rest);
+ * all but erased NULL where nothing is erased or nothing is left. The caller's lists are in e. */
 static Datum
-erase(FunctionCallInfo fcinfo, eraser *e, MemoryContext caller)
+without(FunctionCallInfo fcinfo, eraser *e)
 {
-    MemoryContext context = CurrentMemoryContext;
     TupleDesc desc;
     Datum values[COLUMNS] = {0};
     bool nulls[COLUMNS] = {false, true, true, true, true, true, true, true};
@@ -274,7 +312,11 @@ erase(FunctionCallInfo fcinfo, eraser *e, MemoryContext caller)
     ps_buf out;
 
     if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
-        elog(ERROR, "a function that erases returns a row");
+        elog(ERROR, "the function returns a row");
+    check_order(e);
+    MemoryContext context =
+        AllocSetContextCreate(CurrentMemoryContext, "promscale erase", ALLOCSET_DEFAULT_SIZES);
+    MemoryContext caller = MemoryContextSwitchTo(context);
     open_block(e, PG_GETARG_BYTEA_PP(0));
     ps_buf_init(&out, &e->alloc.alloc);
     e->erased = count_erased(e);
@@ -292,16 +334,8 @@ erase(FunctionCallInfo fcinfo, eraser *e, MemoryContext caller)
     values[0] = Int64GetDatum(e->erased);
     if (left.n_samples > 0)
         put_rest(&left, &out, values, nulls);
-    Datum row = HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
     MemoryContextDelete(context);
-    return row;
-}
-
-static MemoryContext
-enter_context(void)
-{
-    return MemoryContextSwitchTo(
-        AllocSetContextCreate(CurrentMemoryContext, "promscale erase", ALLOCSET_DEFAULT_SIZES));
+    return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls));
 }
 
 /* (data, series, from_ms, to_ms) */
@@ -310,10 +344,25 @@ Datum
 block_without(PG_FUNCTION_ARGS)
 {
     eraser e = {.from_ms = PG_GETARG_INT64(2), .to_ms = PG_GETARG_INT64(3)};
-    MemoryContext caller = enter_context();
 
-    read_ids(&e, PG_GETARG_ARRAYTYPE_P(1));
-    return erase(fcinfo, &e, caller);
+    e.ids = read_list(PG_GETARG_ARRAYTYPE_P(1), "series", &e.n_ids);
+    return without(fcinfo, &e);
+}
+
+/* (data, series, times in ms) */
+PG_FUNCTION_INFO_V1(block_without_points);
+Datum
+block_without_points(PG_FUNCTION_ARGS)
+{
+    eraser e = {0};
+    size_t n_times;
+
+    e.ids = read_list(PG_GETARG_ARRAYTYPE_P(1), "series", &e.n_ids);
+    e.at_ms = read_list(PG_GETARG_ARRAYTYPE_P(2), "times", &n_times);
+    if (n_times != e.n_ids)
+        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                        errmsg("series and times differ in length")));
+    return without(fcinfo, &e);
 }
 
 /* (data, series, cutoffs, others): series go of which the block's youngest sample is too old. */
@@ -321,16 +370,13 @@ PG_FUNCTION_INFO_V1(block_expire);
 Datum
 block_expire(PG_FUNCTION_ARGS)
 {
-    eraser e = {.from_ms = PG_INT64_MIN,
-                .to_ms = PG_INT64_MAX,
-                .others_cutoff_ms = PG_GETARG_INT64(3)};
-    MemoryContext caller = enter_context();
+    eraser e = {.others_cutoff_ms = PG_GETARG_INT64(3)};
     size_t n;
 
-    read_ids(&e, PG_GETARG_ARRAYTYPE_P(1));
+    e.ids = read_list(PG_GETARG_ARRAYTYPE_P(1), "series", &e.n_ids);
     e.cutoffs = read_list(PG_GETARG_ARRAYTYPE_P(2), "cutoffs", &n);
     if (n != e.n_ids)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                         errmsg("each series needs a cutoff")));
-    return erase(fcinfo, &e, caller);
+    return without(fcinfo, &e);
 }

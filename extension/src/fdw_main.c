@@ -28,8 +28,8 @@ plan_modify(PlannerInfo *root, ModifyTable *plan, Index relation, int subplan)
                                            : errmsg("samples cannot be changed or deleted by rows"),
              plan->operation == CMD_INSERT
                  ? errhint("INSERT INTO prom_data.<metric> (time, value, labels), or COPY into it")
-                 : errhint("The first sample of a series and time stays until its retention ends; "
-                           "whole series and metrics can be deleted.")));
+                 : errhint("INSERT INTO prom_data.<metric> replaces samples while "
+                           "promscale.on_conflict is 'overwrite'; delete_series() deletes them.")));
     pg_unreachable();
 }
 

@@ -28,6 +28,7 @@ _PG_init(void)
     worker_define_settings();
     fdw_distinct_install();
     write_define_settings();
+    write_overwrite_define_settings();
     fdw_upper_define_settings();
     promql_define_settings();
     if (process_shared_preload_libraries_in_progress)

@@ -11,6 +11,7 @@
  *   write_statement.c  what a running statement has gathered, and what becomes of it on errors
  *   write_labels.c     labels as jsonb to series ids
  *   write_flush.c      rows to blocks
+ *   write_overwrite.c  where new samples replace what is stored
  *   write_notice.c     what the user should know afterwards
  *
  * What must hold:
@@ -20,7 +21,8 @@
  * 2. The guard lock is taken before ids are looked up and held to the end of the transaction, so
  *    that no series is deleted between the look and the commit.
  * 3. Of rows with the same series and time the first one stays: within a statement by sorting that
- *    keeps the order, between statements by the order of block ids, as everywhere.
+ *    keeps the order, between statements by the order of block ids, as everywhere. Unless the user
+ *    wants to overwrite.
  *
  * All memory hangs below the executor's context; nothing has to be freed on errors.
  */
@@ -71,6 +73,10 @@ struct write_stmt {
     uint64 seed;
 
     blk_dup_stats dups;
+
+    bool overwrite;
+    int64 *own_ids; /* of the rows that the last flush has stored, where it overwrites */
+    size_t n_own_ids, cap_own_ids;
 };
 
 /* ---- write_statement.c ------------------------------------------------------------------- */
@@ -101,6 +107,18 @@ void write_need_metric_name(write_stmt *s);
 
 /* Stores what is gathered; s is empty afterwards. */
 void write_flush(write_stmt *s);
+
+/* ---- write_overwrite.c ------------------------------------------------------------------- */
+
+void write_overwrite_define_settings(void);
+/* Is this session one that overwrites? */
+bool write_overwrites(void);
+/* Checks rights and takes the maintenance lock. Before the guard lock. */
+void write_overwrite_begin(void);
+void write_overwrite_turn(blk_point *points, size_t n);
+/* Erases what was stored of these points, sorted by (day, series, time), but for own_ids. Inside
+ * SPI_connect. */
+void write_overwrite_finish(const write_stmt *s, const blk_point *points, size_t n);
 
 /* ---- write_notice.c ---------------------------------------------------------------------- */
 

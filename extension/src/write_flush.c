@@ -30,7 +30,7 @@ enum { CHUNK = 32768 };
 enum { FLUSH_SAMPLES = 16384 };
 
 typedef struct flush {
-    const write_stmt *s;
+    write_stmt *s;
     bridge_alloc alloc;
     ps_buf out; /* the next block's bytea, header first */
     int64 *times;
@@ -47,21 +47,39 @@ begin_block(flush *f)
 }
 
 static void
+note_id(write_stmt *s, int64 id)
+{
+    if (s->n_own_ids == s->cap_own_ids) {
+        s->cap_own_ids = Max(s->cap_own_ids * 2, 64);
+        s->own_ids = s->own_ids == NULL
+                         ? MemoryContextAlloc(s->context, s->cap_own_ids * sizeof(int64))
+                         : repalloc(s->own_ids, s->cap_own_ids * sizeof(int64));
+    }
+    s->own_ids[s->n_own_ids++] = id;
+}
+
+#define INSERT_SQL                                                                                 \
+    "INSERT INTO _prom_data.fresh (" BRIDGE_META_COLUMNS ", data) VALUES"                          \
+    " ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+
+static void
 insert_block(flush *f, const blk_meta *meta)
 {
-    static catalog_stmt stmt = {
-        .sql = "INSERT INTO _prom_data.fresh (" BRIDGE_META_COLUMNS ", data) VALUES"
-               " ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
-        .n_args = BRIDGE_META_N + 1,
-    };
+    static catalog_stmt stmts[] = {{.sql = INSERT_SQL, .n_args = BRIDGE_META_N + 1},
+                                   {.sql = INSERT_SQL " RETURNING id", .n_args = BRIDGE_META_N + 1}};
+    catalog_stmt *stmt = &stmts[f->s->overwrite];
     Datum values[BRIDGE_META_N + 1];
 
-    memcpy(stmt.args, bridge_meta_types, sizeof(bridge_meta_types));
-    stmt.args[BRIDGE_META_N] = BYTEAOID;
+    memcpy(stmt->args, bridge_meta_types, sizeof(bridge_meta_types));
+    stmt->args[BRIDGE_META_N] = BYTEAOID;
     SET_VARSIZE(f->out.ptr, f->out.len);
     bridge_meta_to_datums(meta, values);
     values[BRIDGE_META_N] = PointerGetDatum(f->out.ptr);
-    catalog_run(&stmt, values, false);
+    catalog_run(stmt, values, false);
+    if (f->s->overwrite) {
+        note_id(f->s, DatumGetInt64(catalog_value(0, 1)));
+        SPI_freetuptable(SPI_tuptable);
+    }
 }
 
 /* ---- points to blocks --------------------------------------------------------------------- */
@@ -149,7 +167,7 @@ store_day(flush *f, blk_point *points, size_t n)
 }
 
 static void
-store(const write_stmt *s, blk_point *points, size_t n)
+store(write_stmt *s, blk_point *points, size_t n)
 {
     flush f = {.s = s};
 
@@ -262,18 +280,25 @@ write_flush(write_stmt *s)
         AllocSetContextCreate(s->context, "promscale write flush", ALLOCSET_DEFAULT_SIZES);
     MemoryContext old = MemoryContextSwitchTo(context);
 
+    if (s->overwrite)
+        write_overwrite_begin();
     catalog_lock_guard_shared();
     SPI_connect();
     check_generation(s);
     MemoryContextSwitchTo(context);
     write_resolve_sets(s);
     const size_t n_given = place_points(s);
+    if (s->overwrite)
+        write_overwrite_turn(s->points, s->n_points);
     blk_point *scratch = MemoryContextAllocHuge(context, s->n_points * sizeof(blk_point));
     const size_t n = blk_points_sort_unique(s->points, scratch, s->n_points, &s->dups);
     pfree(scratch);
     if (n_given > 0)
         check_series(s, s->points, n);
+    s->n_own_ids = 0;
     store(s, s->points, n);
+    if (s->overwrite)
+        write_overwrite_finish(s, s->points, n);
     SPI_finish();
     s->n_points = 0;
     MemoryContextSwitchTo(old);

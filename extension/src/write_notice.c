@@ -35,11 +35,11 @@ write_tell_duplicates(const write_stmt *s)
     catalog_run(&stmt, values, false);
     SPI_finish();
     ereport(NOTICE,
-            (errmsg_plural(UINT64_FORMAT " row was left out: an earlier row of this statement has "
-                                         "the same series and time",
-                           UINT64_FORMAT " rows were left out: an earlier row of this statement "
-                                         "has the same series and time",
-                           (unsigned long)rows, rows),
+            (errmsg_plural(UINT64_FORMAT " row was left out: %s row of this statement has the same "
+                                         "series and time",
+                           UINT64_FORMAT " rows were left out: %s row of this statement has the "
+                                         "same series and time",
+                           (unsigned long)rows, rows, s->overwrite ? "a later" : "an earlier"),
              errdetail(UINT64_FORMAT " of them with another value.", s->dups.conflicts)));
 }
 

@@ -201,6 +201,7 @@ write_stmt_new(MemoryContext query, Oid view, int32 metric_id)
     s->subid = GetCurrentSubTransactionId();
     s->metric_id = metric_id;
     s->oldest_ms = PG_INT64_MAX;
+    s->overwrite = write_overwrites();
     s->seed = pg_prng_uint64(&pg_global_prng_state);
     s->at_end.func = at_end_of_statement;
     s->at_end.arg = s;

@@ -75,7 +75,8 @@ def test_everything_goes(db):
         ("__name__", "other"), ("shared", "y"), ("third", "z")]
     assert sorted(db.column("SELECT key FROM _prom_catalog.label_key")) == ["__name__", "shared", "third"]
     assert db.one("SELECT jsonb(labels) FROM prom_series.other") == series("other", shared="y", third="z")
-    assert set(db.column("SELECT table_name FROM _prom_catalog.vacuum_queue")) >= {"fresh", "merged", "block_far"}
+    assert set(db.column("SELECT table_name FROM _prom_catalog.erasure")) >= {
+        "_prom_data.fresh", "_prom_data.merged", "_prom_data.block_far"}
     assert db.one("SELECT get_metric_retention_period('m')::text") == "90 days"
     db.maintain()
     assert db.times("other") == other[2]

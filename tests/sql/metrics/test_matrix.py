@@ -24,6 +24,7 @@ CALLERS = {
             retention_rules longest_retention_ms base_period series_classes series_kept maintenance_steps first_hour
             observe verify_tables verify_catalog verify_figures verify_names partitions presence_is_missing
         _prom_ext: text_digest label_digest series_digest dist_key bucket block_parts label_set labels_match
+            block_without_points
             labels_contain
             histogram_in histogram_out histogram_recv histogram_send
             histogram_add histogram_sub histogram_mul histogram_div histogram_eq histogram_ne
@@ -41,12 +42,14 @@ CALLERS = {
     "prom_maintenance": """
         prom_api: execute_maintenance
         _prom_catalog: apply_retention ensure_partitions run_step take_vacuums trim_exemplars trim_feed want_shrink
+            wipe_erased
         _prom_ext: merge_step join_step seal_step reseal_step""",
     # what deletes series
     "prom_modifier": """
         prom_api: delete_series
         _prom_catalog: delete_series_from_metric delete_series_rows check_metric_name feed_deleted patiently
-            void_generation erase_from erase_samples delete_series_of recount_erased""",
+            void_generation erase_from erase_everywhere erase_points erase_exemplars erase_series lock_to_delete
+            delete_series_of recount_erased note_erased lone_labels forget_labels""",
     # what changes settings and drops metrics
     "prom_modifier prom_maintenance": """
         _prom_catalog: recount recount_presence""",
@@ -67,13 +70,14 @@ CALLERS = {
             try_guard idle_series delete_idle_series delete_unused_labels collect_garbage step_expire_series
             retire_partition note_expiry_error retention_bounds metrics_to_expire expire_exemplars
             make_timescaledb_view
-            tend_figures metric_is_used note_views_error partition_days take_maintenance_lock
+            erasure_commands tend_figures metric_is_used note_views_error partition_days take_maintenance_lock
             fold_presses step_errors step_fold step_join step_views step_partitions step_seal step_reseal step_retention step_figures
             step_trim_feed step_trim_exemplars
         _prom_ext: fdw_handler fdw_validator match_support match_sel first_step last_step first_last_result
             histogram_sum_step histogram_avg_step histogram_increase_step histogram_sum_result histogram_avg_result
             histogram_increase_result rate_step rate_result increase_result delta_result selector_step selector_combine
-            selector_serialize selector_deserialize selector_result recount_presence block_expire""",
+            selector_serialize selector_deserialize selector_result recount_presence block_expire
+            wipe_pages""",
     # PostgreSQL asks whoever makes the trigger, not whoever fires it; views are made as prom_admin
     "prom_admin ": """
         _prom_ext: write_row write_end""",
@@ -114,7 +118,8 @@ def test_what_runs_as_its_owner(shared_db):
                             " WHERE p.prosecdef AND n.nspname = ANY (%s) ORDER BY 1", (list(SCHEMAS),)) == sorted(
         ["_prom_catalog." + f for f in ("apply_retention", "ensure_partitions", "make_metric_views", "make_partition",
                                         "make_views_now",
-                                        "count_conflicts", "forget_figures", "recount", "recount_erased",
+                                        "count_conflicts", "forget_figures", "forget_labels", "lone_labels",
+                                        "note_erased", "wipe_erased", "recount", "recount_erased",
                                         "recount_presence", "run_step",
                                         "sync_timescaledb_view", "take_vacuums", "trim_exemplars", "trim_feed",
                                         "want_shrink")]
