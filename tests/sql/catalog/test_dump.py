@@ -6,8 +6,8 @@ import pytest
 from database import series
 
 T0 = 1_704_067_200_000
-SECRET_FREE = ("series_feed", "state", "job", "vacuum_queue", "vacuum_taken", "erasure", "retention_memory", "leaving_day",
-               "retention_progress", "series_age", "garbage_round")  # see extension/sql/095-dump.sql
+SECRET_FREE = ("series_feed", "state", "job", "vacuum_queue", "vacuum_taken", "erasure", "retention_memory",
+               "leaving_day", "retention_progress", "series_age", "garbage_round")  # see extension/sql/095-dump.sql
 
 
 def fill(db):
