@@ -163,7 +163,7 @@ const setting settings_table[] = {
            "What a query does about blocks that cannot be read: leaves their samples out with a warning, or fails."),
     SIZE("query.index-max-bytes", query_index_max_bytes, "1GB", 1 * MB, 16 * TB, query,
          "Memory for the index from labels to series, about 130 bytes a series. Where not all series fit, "
-         "those that lived lately are held, and others are read when a request needs them."),
+         "or most are dead, those that lived lately are held, and others are read when a request needs them."),
     STRING("enable-feature", enable_feature, "", "LIST", promql,
            "Parts of the language that Prometheus has behind feature flags, by its names, separated by commas: "
            "promql-experimental-functions, promql-extended-range-selectors, promql-binop-fill-modifiers, "
