@@ -186,7 +186,10 @@ BEGIN
             v_metric := v_metric + 1;
         END IF;
     END IF;
-    IF NOT more THEN
+    IF NOT more AND cardinality(v_idle) > 0 THEN
+        more := true; -- labels need a long look without the lock, which this transaction has
+        v_metric := NULL;
+    ELSIF NOT more THEN
         SELECT d.deleted, d.waiting INTO labels, waiting FROM _prom_catalog.delete_unused_labels() d;
         more := EXISTS (SELECT FROM _prom_catalog.label_suspect) AND NOT waiting;
     END IF;
