@@ -100,8 +100,10 @@ static Relation
 open_heap(Oid id)
 {
     /* conflicts with nobody but those who would change or move the table */
-    Relation table = relation_open(id, RowExclusiveLock);
+    Relation table = try_relation_open(id, RowExclusiveLock);
 
+    if (table == NULL)
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("there is no table %u", id)));
     if ((table->rd_rel->relkind != RELKIND_RELATION &&
          table->rd_rel->relkind != RELKIND_TOASTVALUE) ||
         table->rd_rel->relam != HEAP_TABLE_AM_OID)
