@@ -80,9 +80,9 @@ describe_worker(BackgroundWorker *w, const char *function)
     memset(w, 0, sizeof(*w));
     w->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
     w->bgw_start_time = BgWorkerStart_RecoveryFinished;
-    strlcpy(w->bgw_library_name, "promscale", sizeof(w->bgw_library_name));
-    strlcpy(w->bgw_function_name, function, sizeof(w->bgw_function_name));
-    strlcpy(w->bgw_type, WORKER_TYPE, sizeof(w->bgw_type));
+    snprintf(w->bgw_library_name, sizeof(w->bgw_library_name), "promscale");
+    snprintf(w->bgw_function_name, sizeof(w->bgw_function_name), "%s", function);
+    snprintf(w->bgw_type, sizeof(w->bgw_type), "%s", WORKER_TYPE);
 }
 
 void
@@ -91,7 +91,7 @@ worker_register_launcher(void)
     BackgroundWorker w;
 
     describe_worker(&w, "worker_launcher_main");
-    strlcpy(w.bgw_name, WORKER_TYPE " launcher", sizeof(w.bgw_name));
+    snprintf(w.bgw_name, sizeof(w.bgw_name), WORKER_TYPE " launcher");
     w.bgw_restart_time = RESTART_SECONDS;
     RegisterBackgroundWorker(&w);
 }
