@@ -83,14 +83,18 @@ def test_setting(store):
 
 
 def test_explain(store):
+    # from 18 on PostgreSQL names the table before its columns as soon as there is a GROUP BY
+    def bare(text):
+        return text.replace("samples.", "")
+
     query = "SELECT labels[2] + 1, avg(value)" + FROM + " AND value < 30 AND labels[3] > 0 GROUP BY labels[2]"
-    text = explain(store, query, "ANALYZE, TIMING OFF")
+    text = bare(explain(store, query, "ANALYZE, TIMING OFF"))
     for line in ("Aggregate: avg(value)", "Group Key: labels[2]", "Block Cond: (metric_id = 10)", "Blocks: read=16 ",
                  "Series Filter: (labels[3] > 0)", "Sample Filter: (value < "):
         assert line in text, text
-    verbose = explain(store, query, "VERBOSE, COSTS OFF")
+    verbose = bare(explain(store, query, "VERBOSE, COSTS OFF"))
     assert "Output: ((labels[2]) + 1), (avg(value)), (labels[2])" in verbose, verbose
-    assert '"Group Key": ["labels[2]"]' in explain_json(store, query)
+    assert '"Group Key": ["labels[2]"]' in bare(explain_json(store, query))
 
 
 def explain_json(store, query):
