@@ -111,7 +111,8 @@ def test_where_timescaledb_is_offered_it_is_not_made(server, offered):
     restored = server.create(extension=None)
     with open(dump, encoding="utf-8") as text:
         server.client("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", restored.name, stdin=text)
-    assert restored.column("SELECT extname FROM pg_extension WHERE extname IN ('promscale', 'timescaledb')") == [
+    assert restored.column("SELECT extname FROM pg_extension WHERE extname IN ('promscale', 'timescaledb')"
+                           " ORDER BY 1") == [
         "promscale", "timescaledb"]
     for d in (db, restored):
         d.close()

@@ -51,7 +51,8 @@ def test_views_are_the_readers_own(shared_db):
     views = shared_db.sql("SELECT c.relname, c.reloptions, obj_description(c.oid) IS NOT NULL FROM pg_class c"
                           " WHERE relnamespace = 'prom_info'::regnamespace AND relkind = 'v'")
     assert {v[0] for v in views} == {"metric", "metric_detail", "metric_stats", "system_stats", "label", "exemplar",
-                                       "maintenance", "storage", "storage_by_metric", "storage_by_tenant", "retention"}
+                                       "maintenance", "storage", "storage_by_metric", "storage_by_tenant", "retention",
+                                       "retention_preview"}
     assert all("security_invoker=true" in options and comment for _, options, comment in views)
 
 

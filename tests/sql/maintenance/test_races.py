@@ -70,14 +70,20 @@ class Held:
         self.conn.close()
 
 
+# metrics whose folds take along what 15 others have left (maint_cells.c)
+FIRST, SECOND, PACKED = 6, 13, 20
+
+
 def fill(store, merged=False):
-    """Fresh rows of several metrics, 1 and 3 with histograms beside the floats; with merged: after 15 folds, so that the next takes rows along."""
+    """Fresh rows of several metrics, the first and the packed one with histograms beside the floats; with merged: after 15
+    folds, so that the next takes rows along."""
     t = store.now_ms() // HOUR * HOUR - 30 * 60_000
     samples = []
     for i in range(16 if merged else 1):
-        batch = [(0, m, s, t + i * 1000, bits(float(i))) for m in (1, 2, 3) for s in (m * 10, m * 10 + 1)]
-        batch += [(0, m, m * 10 + k, t + i * 1000, hist(i + 1)) for m in (1, 3) for k in (0, 1)]
-        store.flush(batch, packed=(3,))
+        batch = [(0, m, s, t + i * 1000, bits(float(i))) for m in (FIRST, SECOND, PACKED)
+                 for s in (m * 10, m * 10 + 1)]
+        batch += [(0, m, m * 10 + k, t + i * 1000, hist(i + 1)) for m in (FIRST, PACKED) for k in (0, 1)]
+        store.flush(batch, packed=(PACKED,))
         samples += batch
         if merged and i < 15:
             store.merge()
@@ -137,7 +143,7 @@ def test_an_erased_row_does_not_come_back(server, store, statement, table, merge
     """Another session deletes a block between the step's read and its delete, and commits."""
     fill(store, merged)
     store.sql("SELECT _prom_catalog.ensure_partitions()")
-    held = Held(server, store, table, "metric_id = 2")
+    held = Held(server, store, table, f"metric_id = {SECOND}")
     call = Call(server, store.database, statement)
     wait_for_lock(store, call.pid)
     gone = {key_of(*r[2:]) for r in store.rows() if r[1] == held.id}
