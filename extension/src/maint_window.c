@@ -107,12 +107,24 @@ read_heads(seal *s, const seal_window *w, int level)
     SPI_freetuptable(SPI_tuptable);
     if (heads.n > 0)
         maint_check_ids(heads.items[heads.n - 1].id); /* in order of id */
+    size_t n = 0;
     for (size_t i = 0; i < heads.n; i++) {
-        if (heads.items[i].meta.t_max_ms >= end_ms)
-            ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-                            errmsg("block " INT64_FORMAT " reaches beyond its window",
-                                   heads.items[i].id)));
+        maint_row *row = &heads.items[i];
+        const char *wrong = row->meta.t_max_ms >= end_ms ? "reaches beyond its window"
+                            : row->meta.level != level   ? "is of another level than its table"
+                                                         : NULL;
+        if (wrong == NULL) {
+            heads.items[n++] = *row;
+            continue;
+        }
+        char *text = psprintf("block " INT64_FORMAT " %s", row->id, wrong);
+        if (level == BLK_LEVEL_MERGED)
+            ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg_internal("%s", text)));
+        /* readers take it for damaged, too: what is sealed beside it need not mind it */
+        row->meta.level = BLK_LEVEL_SEALED;
+        maint_note_error("seal", row->id, &row->meta, text);
     }
+    heads.n = n;
     return heads;
 }
 

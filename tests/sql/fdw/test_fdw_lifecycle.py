@@ -59,7 +59,7 @@ def test_fold_and_seal(store):
         store.sql("SELECT _prom_catalog.ensure_partitions()")
         store.sql("SELECT _prom_ext.seal_step(%s)", (round_number % 2 == 0,))
         assert sorted(store.sql(SEEN), key=str) == before
-    assert min(most.values()) > 5, most
+    assert min(most.values()) >= 4, most  # late rows are joined with what is sealed
 
 
 def test_matchers_once_per_series(store):

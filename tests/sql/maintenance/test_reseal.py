@@ -267,6 +267,24 @@ def test_a_damaged_sealed_block_does_not_stop_late_samples(store):
     assert store.visible() == {(0, m, s, t): b for m in (1, 2) for s, t, b in early + late}
 
 
+def test_a_row_that_is_of_another_level_than_its_table_does_not_stop_late_samples(store):
+    t0 = start_of_day(store, 4)
+    early, late = samples_of(t0, range(1, 4), n=100), samples_of(t0, range(1, 4), n=100, offset=7)
+    written(store, early, 1)
+    store.seal(False)
+    odd = store.one("UPDATE _prom_data.block SET level = 1 WHERE metric_id = 1 RETURNING id")
+    written(store, late, 1)
+    assert store.seal(False)["did"] and store.count("merged") == 0
+    assert store.sql("SELECT block_id, metric_id, level FROM _prom_catalog.maintenance_error") == [(odd, 1, 2)]
+    assert store.one("SELECT count(*) FROM _prom_data.block WHERE metric_id = 1") == 2
+    store.sql("UPDATE _prom_data.block SET level = 2 WHERE metric_id = 1")
+    store.sql("INSERT INTO _prom_catalog.reseal_queue SELECT 1, min(date_bin('1 day', t_min, '2000-01-01 00:00+00')), min(dist_key)"
+              " FROM _prom_data.block WHERE metric_id = 1 ON CONFLICT DO NOTHING")
+    store.force()
+    assert store.one("SELECT count(*) FROM _prom_data.block WHERE metric_id = 1") == 1
+    assert store.visible() == {(0, 1, s, t): b for s, t, b in early + late}
+
+
 def test_with_compression_off_nothing_is_written_anew(store):
     t0 = start_of_day(store, 4)
     written(store, samples_of(t0, range(1, 4), n=100))

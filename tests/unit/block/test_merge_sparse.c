@@ -1,6 +1,7 @@
 /*
- * test_merge_sparse.c - merges of many inputs that share few series (where the merge goes over to
- * its heap), and merges of a range of series, against the stable sort of all points.
+ * test_merge_sparse.c - merges of many inputs that share few series, and merges of a range of series,
+ * against the stable sort of all points: of flush blocks, which are scattered, and of columns, where
+ * the merge goes over to its heap.
  */
 #include "tests/unit/support.h"
 
@@ -40,8 +41,48 @@ collect(void *self, ps_str data, const blk_meta *meta, ps_err *err)
     return PS_OK;
 }
 
+typedef struct single {
+    ps_buf *bytes;
+    blk_meta *meta;
+} single;
+
+static ps_status
+keep_one(void *self, ps_str data, const blk_meta *meta, ps_err *err)
+{
+    single *to = self;
+    (void)err;
+
+    assert_int_equal(to->bytes->len, 0);
+    ps_buf_add_str(to->bytes, data);
+    *to->meta = *meta;
+    return PS_OK;
+}
+
+/* Makes a flush block one of columns. */
 static void
-one_round(uint64_t *state, uint64_t n_series, int64_t series_lo, int64_t series_hi)
+into_columns(ps_buf *bytes, blk_meta *meta)
+{
+    const blk_merge_opts o = {.metric_id = METRIC,
+                              .out_level = BLK_LEVEL_MERGED,
+                              .from_ms = INT64_MIN,
+                              .to_ms = INT64_MAX};
+    ps_buf columns;
+    single to = {&columns, meta};
+    blk_merge_stats stats;
+    blk_reader *r;
+    ps_err err;
+
+    ps_buf_init(&columns, &ps_malloc);
+    assert_int_equal(blk_reader_open(&ps_malloc, ps_buf_str(bytes), meta, &r, &err), PS_OK);
+    assert_int_equal(blk_merge(&ps_malloc, &r, 1, &o, keep_one, &to, NULL, &stats, &err), PS_OK);
+    blk_reader_free(r);
+    ps_buf_done(bytes);
+    *bytes = columns;
+    assert_int_equal(meta->format, BLK_FORMAT_COLUMNS);
+}
+
+static void
+one_round(uint64_t *state, bool columns, uint64_t n_series, int64_t series_lo, int64_t series_hi)
 {
     static blk_point all[MAX_POINTS], scratch[MAX_POINTS];
     static result res;
@@ -65,6 +106,8 @@ one_round(uint64_t *state, uint64_t n_series, int64_t series_lo, int64_t series_
         ps_buf_init(&bytes[i], &ps_malloc);
         assert_int_equal(blk_encode_flush(&ps_malloc, 0, METRIC, p, n, &bytes[i], &meta, &err),
                          PS_OK);
+        if (columns)
+            into_columns(&bytes[i], &meta);
         assert_int_equal(blk_reader_open(&ps_malloc, ps_buf_str(&bytes[i]), &meta, &readers[i],
                                          &err),
                          PS_OK);
@@ -106,10 +149,10 @@ test_few_shared_series(void **unused)
     uint64_t state = 3;
 
     (void)unused;
-    for (unsigned round = 0; round < 6; round++) {
-        one_round(&state, 100000, 0, 0); /* nearly none shared */
-        one_round(&state, 300, 0, 0);
-        one_round(&state, 3, 0, 0);
+    for (unsigned round = 0; round < 12; round++) {
+        one_round(&state, round % 2 != 0, 100000, 0, 0); /* nearly none shared */
+        one_round(&state, round % 2 != 0, 300, 0, 0);
+        one_round(&state, round % 2 != 0, 3, 0, 0);
     }
 }
 
@@ -119,13 +162,13 @@ test_series_range(void **unused)
     uint64_t state = 4;
 
     (void)unused;
-    for (unsigned round = 0; round < 4; round++) {
-        one_round(&state, 300, 100, 200);
-        one_round(&state, 300, 1, 1);
-        one_round(&state, 300, 290, INT64_MAX);
-        one_round(&state, 300, INT64_MIN, 10);
-        one_round(&state, 300, 400, 500); /* none there */
-        one_round(&state, 30000, 10000, 20000);
+    for (unsigned round = 0; round < 8; round++) {
+        one_round(&state, round % 2 != 0, 300, 100, 200);
+        one_round(&state, round % 2 != 0, 300, 1, 1);
+        one_round(&state, round % 2 != 0, 300, 290, INT64_MAX);
+        one_round(&state, round % 2 != 0, 300, INT64_MIN, 10);
+        one_round(&state, round % 2 != 0, 300, 400, 500); /* none there */
+        one_round(&state, round % 2 != 0, 30000, 10000, 20000);
     }
 }
 
