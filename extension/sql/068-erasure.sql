@@ -31,8 +31,10 @@ LANGUAGE sql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_t
         next_try = excluded.next_try, in_toast = false, next_page = 0, failures = 0
 $$;
 
--- One go at one table, after its VACUUM: at most p_pages pages. p_horizon: rows deleted before it should be gone.
-CREATE FUNCTION _prom_catalog.wipe_erased(p_table text, p_horizon xid8, p_pages int8 DEFAULT 131072) RETURNS int8
+-- One go at one table, after its VACUUM: at most p_pages pages. p_erased_by: who was the last to ask when VACUUM was
+-- called for; what somebody has erased since is not vacuumed yet. p_horizon: rows deleted before it should be gone.
+CREATE FUNCTION _prom_catalog.wipe_erased(p_table text, p_erased_by xid8, p_horizon xid8, p_pages int8 DEFAULT 131072)
+RETURNS int8
 LANGUAGE plpgsql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     e _prom_catalog.erasure;
@@ -45,7 +47,7 @@ DECLARE
     v_wiped int8 := 0;
     r record;
 BEGIN
-    SELECT * INTO e FROM _prom_catalog.erasure WHERE table_name = p_table;
+    SELECT * INTO e FROM _prom_catalog.erasure WHERE table_name = p_table AND erased_by = p_erased_by;
     IF NOT FOUND THEN
         RETURN 0;
     END IF;
@@ -83,7 +85,7 @@ RETURNS SETOF record
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT k.vacuum, e.table_name,
            CASE WHEN k.vacuum THEN format('VACUUM (TRUNCATE off) %s', e.table_name)
-                ELSE format('SELECT _prom_catalog.wipe_erased(%L, %L)', e.table_name,
+                ELSE format('SELECT _prom_catalog.wipe_erased(%L, %L, %L)', e.table_name, e.erased_by,
                             pg_snapshot_xmax(pg_current_snapshot())) END
     FROM _prom_catalog.erasure e, (VALUES (true), (false)) k (vacuum)
     WHERE e.next_try <= now() AND (to_regclass(e.table_name) IS NOT NULL OR NOT k.vacuum)
