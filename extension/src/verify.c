@@ -11,6 +11,7 @@
 
 #include "damage.h"
 
+#include "access/relation.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
@@ -20,6 +21,7 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/timestamp.h"
 
 enum { PAGES_AT_ONCE = 32, KNOWN_MAX = 1 << 18, ANSWER_COLUMNS = 8 };
@@ -29,6 +31,7 @@ typedef struct walk {
     verify *v;
     SPIPlanPtr plan;
     Datum values[ARGS];
+    char nulls[ARGS + 1];
     uint32 from_page, to_page; /* [from, to); both 0: everything */
 } walk;
 
@@ -82,7 +85,7 @@ read_pages(void *arg)
                                 0, false);
     w->values[ARG_FROM_PAGE] = start_of_page(w->from_page, &from);
     w->values[ARG_TO_PAGE] = start_of_page(w->to_page == 0 ? MaxBlockNumber : w->to_page, &to);
-    if (SPI_execute_plan(w->plan, w->values, NULL, true, 0) != SPI_OK_SELECT)
+    if (SPI_execute_plan(w->plan, w->values, w->nulls, true, 0) != SPI_OK_SELECT)
         elog(ERROR, "could not read block rows");
     AtEOXact_GUC(true, level);
 }
@@ -234,7 +237,11 @@ verify_table(PG_FUNCTION_ARGS)
     InitMaterializedSRF(fcinfo, 0);
     Oid relation = PG_GETARG_OID(RELATION), partition = PG_GETARG_OID(PARTITION);
     bool by_day = !PG_ARGISNULL(DAY) && !PG_ARGISNULL(NEXT_DAY);
+    Relation table = try_relation_open(partition, AccessShareLock);
 
+    if (table == NULL) /* retention has dropped the day since it was listed */
+        return (Datum)0;
+    relation_close(table, NoLock);
     v.level = PG_GETARG_INT16(LEVEL);
     v.deep = !PG_ARGISNULL(DEEP) && PG_GETARG_BOOL(DEEP);
     v.from_ms = by_day ? bridge_timestamptz_floor_ms(PG_GETARG_TIMESTAMPTZ(DAY)) : PG_INT64_MIN;
@@ -246,8 +253,11 @@ verify_table(PG_FUNCTION_ARGS)
     v.set_context =
         AllocSetContextCreate(v.context, "promscale verify set", ALLOCSET_DEFAULT_SIZES);
     forget_series(&v);
-    for (int i = 0; i < ARGS - ARG_DAY; i++)
+    memset(w.nulls, ' ', ARGS);
+    for (int i = 0; i < ARGS - ARG_DAY; i++) {
         w.values[ARG_DAY + i] = PG_ARGISNULL(DAY + i) ? (Datum)0 : PG_GETARG_DATUM(DAY + i);
+        w.nulls[ARG_DAY + i] = PG_ARGISNULL(DAY + i) ? 'n' : ' ';
+    }
     if (SPI_connect() != SPI_OK_CONNECT)
         elog(ERROR, "could not connect to SPI");
     ask_once(&v, partition, &pages);

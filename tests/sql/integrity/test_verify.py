@@ -1,5 +1,6 @@
 """prom_api.verify(): says nothing of what is whole, and names all that is not."""
 import random
+import threading
 
 import pytest
 
@@ -236,6 +237,32 @@ def test_bounds(store):
     assert 0 < len(verify(store, False, start=lo, stop=hi)) < len(everything)
     assert verify(store, False, start="2090-01-01") == []
     assert store.error("SELECT * FROM prom_api.verify(ARRAY['nobody'])").pgcode
+
+
+def test_a_day_that_goes_meanwhile(server):
+    """Retention drops a day behind the back of a verify that has listed it: the rest is looked at and told."""
+    db = server.create()
+    up, ids = db.metric("up", 2)
+    for t in (T0, T0 + DAY):
+        db.partition(t)
+        db.block("block", up, [(up, s, t + i * 15_000, 1.0) for s in ids for i in range(20)], "sealed")
+    db.sql("SELECT _prom_catalog.recount_presence(), _prom_catalog.recount()")
+    first, last = db.column("SELECT DISTINCT tableoid::regclass::text FROM _prom_data.block ORDER BY 1")
+    db.flip("block", f"tableoid = '{last}'::regclass")
+    other = server.connect(db.name)
+    cur = other.cursor()
+    cur.execute("BEGIN; LOCK TABLE _prom_data.merged IN ACCESS EXCLUSIVE MODE")
+    told = []
+    thread = threading.Thread(target=lambda: told.append(verify(db, False)), daemon=True)
+    thread.start()
+    thread.join(1)
+    assert thread.is_alive()
+    cur.execute(f"DROP TABLE {first}; COMMIT")
+    thread.join(20)
+    assert told and [r[0] for r in told[0] if r[1] is not None] == [last]
+    other.close()
+    db.close()
+    server.drop(db.name)
 
 
 def test_damaged_pages(server):
