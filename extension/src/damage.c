@@ -131,11 +131,11 @@ damage_found(const char *table, int64 id, const blk_meta *meta, ps_status status
 }
 
 void
-damage_rest(void)
+damage_rest(bool late)
 {
     uint64 n = told.n_rest;
 
-    if (n == 0 || told.statement != GetCurrentStatementStartTimestamp())
+    if (n == 0 || (!late && told.statement != GetCurrentStatementStartTimestamp()))
         return;
     told.n_rest = 0;
     ereport(WARNING, (errcode(ERRCODE_DATA_CORRUPTED),

@@ -28,8 +28,9 @@ damage_is(ps_status status)
 void damage_found(const char *table, int64 id, const blk_meta *meta, ps_status status,
                   const ps_err *err);
 
-/* At the end of a scan: tells how many blocks there were beyond those that were named. */
-void damage_rest(void);
+/* At the end of a scan: tells how many blocks there were beyond those that were named. late: by a scan that has
+ * met some, perhaps in a statement before, since a cursor or a prepared statement's portal was closed only now. */
+void damage_rest(bool late);
 
 /* Do the row's columns contradict each other? PS_OK or PS_ECORRUPT. */
 ps_status damage_check_row(const blk_meta *meta, ps_err *err);

@@ -227,8 +227,9 @@ fdw_end(ForeignScanState *node)
     if (scan == NULL)
         return;
     node->fdw_state = NULL;
+    const bool met = scan->counts.blocks_damaged > 0;
     MemoryContextDelete(scan->context);
-    damage_rest();
+    damage_rest(met);
 }
 
 void
@@ -368,6 +369,8 @@ fdw_scan_next_metric(fdw_scan *scan)
                            keep, scan->backwards);
         return true;
     }
+    if (!scan->may_rescan) /* the node may outlive the statement */
+        damage_rest(false);
     return false;
 }
 

@@ -431,8 +431,9 @@ fdw_upper_end(ForeignScanState *node)
     if (u == NULL)
         return;
     node->fdw_state = NULL;
+    const bool met = u->scan->counts.blocks_damaged > 0;
     MemoryContextDelete(u->scan->context);
-    damage_rest();
+    damage_rest(met);
 }
 
 void

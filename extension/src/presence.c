@@ -352,7 +352,7 @@ series_alive(PG_FUNCTION_ARGS)
         SPI_connect();
         read_sources(&a, values, nulls, rows);
         SPI_finish();
-        damage_rest();
+        damage_rest(false);
     }
     ps_buf_init(&buf, &a.alloc.alloc);
     ps_status status = mdl_ids_write(&a.ids, &buf, &err);

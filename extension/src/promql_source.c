@@ -251,7 +251,7 @@ select_one(promql_source *src, const ev_selection *sel, ev_series_list *ret)
         found->blocks = scan->counts.blocks_read + scan->counts.blocks_heads;
         found->bytes = scan->counts.bytes_read;
         MemoryContextDelete(scan->context);
-        damage_rest();
+        damage_rest(false);
     }
     *ret = (ev_series_list){.n = list.n, .labels = list.labels, .impl = found};
 }

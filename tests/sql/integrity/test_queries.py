@@ -211,6 +211,16 @@ def test_a_limited_number_of_warnings(db):
     assert all("cannot be read, its samples are left out" in n for n in notices[:10])
     assert len({n.splitlines()[0] for n in notices}) == 11
     assert "more blocks cannot be read, their samples are left out: 14" in notices[10]
+    # the scan lives on when the statement that met the blocks has ended: cursors, and prepared statements in a transaction
+    db.sql("BEGIN; DECLARE c CURSOR FOR SELECT * FROM prom_metric.up")
+    assert len(db.warned("FETCH ALL FROM c")[1]) == 11
+    assert not db.warned("COMMIT")[1]
+    db.sql("COMMIT")
+    db.flip("merged", "id % 25 IN (7, 20)")  # now the only whole one is the twentieth
+    db.sql("BEGIN; DECLARE c CURSOR FOR SELECT * FROM prom_metric.up")
+    assert len(db.warned("FETCH 5 FROM c")[1]) == 10
+    assert ["are left out: 9" in n for n in db.warned("CLOSE c")[1]] == [True]
+    db.sql("COMMIT")
     rows, notices = db.warned("SELECT value FROM prom_api.promql('count_over_time(up[1d])', to_timestamp(%s))",
                               (T0 / 1000 + 86_399,))
     assert rows == [(5.0,)] and len(notices) == 11
