@@ -91,6 +91,18 @@ read_pages(void *arg)
 }
 
 static void
+forget_series(verify *v)
+{
+    HASHCTL control = {
+        .keysize = sizeof(int64), .entrysize = sizeof(verify_known), .hcxt = v->context};
+
+    if (v->series != NULL)
+        hash_destroy(v->series);
+    v->series =
+        hash_create("promscale series", 1024, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+}
+
+static void
 look_at_rows(verify *v)
 {
     SPITupleTable *table = SPI_tuptable;
@@ -103,6 +115,8 @@ look_at_rows(verify *v)
         verify_look(v, table->vals[i], table->tupdesc);
         MemoryContextSwitchTo(old);
         MemoryContextReset(v->row_context);
+        if (hash_get_num_entries(v->series) > KNOWN_MAX)
+            forget_series(v);
     }
     SPI_freetuptable(table);
 }
@@ -197,27 +211,12 @@ ask_once(verify *v, Oid partition, uint32 *ret_pages)
 }
 
 static void
-forget_series(verify *v)
-{
-    HASHCTL control = {
-        .keysize = sizeof(int64), .entrysize = sizeof(verify_known), .hcxt = v->context};
-
-    if (v->series != NULL)
-        hash_destroy(v->series);
-    v->series =
-        hash_create("promscale series", 1024, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-}
-
-static void
 walk_table(walk *w, uint32 pages)
 {
     if (pages == 0)
         walk_pages(w, 0, 0);
-    for (uint32 page = 0; page < pages; page += PAGES_AT_ONCE) {
+    for (uint32 page = 0; page < pages; page += PAGES_AT_ONCE)
         walk_pages(w, page, pages - page > PAGES_AT_ONCE ? page + PAGES_AT_ONCE : pages);
-        if (hash_get_num_entries(w->v->series) > KNOWN_MAX)
-            forget_series(w->v);
-    }
 }
 
 /* verify_table(relation, partition, level, day, next_day, metrics, start, stop, deep): rows of a partition,

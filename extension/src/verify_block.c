@@ -69,7 +69,19 @@ look_at_columns(verify *v, const verify_row *row)
 
 /* ---- series and the catalog --------------------------------------------------------------- */
 
-/* Fills v->series with those of the block that are not in it yet. */
+static void
+ask_series(void *arg)
+{
+    Datum *ids = arg;
+
+    if (SPI_execute_with_args("SELECT id, metric_id, tenant_id FROM _prom_catalog.series"
+                              " WHERE id OPERATOR(pg_catalog.=) ANY ($1)",
+                              1, (Oid[]){INT8ARRAYOID}, ids, NULL, true, 0) != SPI_OK_SELECT)
+        elog(ERROR, "could not read series");
+}
+
+/* Fills v->series with those of the block that are not in it yet. Where the catalog itself cannot be read, the
+ * series of this table's blocks are not looked for any more. */
 static void
 learn_series(verify *v, const blk_reader *reader)
 {
@@ -94,10 +106,14 @@ learn_series(verify *v, const blk_reader *reader)
     Datum array = PointerGetDatum(
         construct_array(ids, (int)n_new, INT8OID, sizeof(int64), true, TYPALIGN_DOUBLE));
 
-    if (SPI_execute_with_args("SELECT id, metric_id, tenant_id FROM _prom_catalog.series"
-                              " WHERE id OPERATOR(pg_catalog.=) ANY ($1)",
-                              1, (Oid[]){INT8ARRAYOID}, &array, NULL, true, 0) != SPI_OK_SELECT)
-        elog(ERROR, "could not read series");
+    ps_err err = {0};
+
+    if (damage_guarded(ask_series, &array, &err) != PS_OK) {
+        v->series_seen = false;
+        verify_put(v, NULL, psprintf("series in the catalog cannot be read: %s",
+                                     bridge_text(PS_ECORRUPT, &err)));
+        return;
+    }
     for (uint64 i = 0; i < SPI_processed; i++) {
         HeapTuple tuple = SPI_tuptable->vals[i];
         TupleDesc desc = SPI_tuptable->tupdesc;
@@ -139,6 +155,8 @@ look_at_series(look *l)
     if (!v->series_seen)
         return;
     learn_series(v, l->reader);
+    if (!v->series_seen)
+        return;
     for (uint32 i = 0; i < n; i++) {
         blk_series s;
 
@@ -290,9 +308,20 @@ look_at_samples(look *l)
 /* ---- sets of series by window --------------------------------------------------------------- */
 
 static void
-load_set(verify *v, int32 tenant_id, int32 metric_id, int64 window_ms)
+ask_set(void *arg)
 {
     static const Oid types[] = {INT4OID, INT4OID, TIMESTAMPTZOID};
+
+    SPI_execute_with_args("SELECT series_ids FROM _prom_data.presence"
+                          " WHERE tenant_id OPERATOR(pg_catalog.=) $1"
+                          " AND metric_id OPERATOR(pg_catalog.=) $2"
+                          " AND window_start OPERATOR(pg_catalog.=) $3",
+                          3, (Oid *)types, (Datum *)arg, NULL, true, 0);
+}
+
+static void
+load_set(verify *v, int32 tenant_id, int32 metric_id, int64 window_ms)
+{
     Datum values[] = {Int32GetDatum(tenant_id), Int32GetDatum(metric_id),
                       TimestampTzGetDatum(bridge_ms_to_timestamptz_unchecked(window_ms))};
 
@@ -302,12 +331,9 @@ load_set(verify *v, int32 tenant_id, int32 metric_id, int64 window_ms)
     v->set_tenant = tenant_id;
     v->set_metric = metric_id;
     v->set_window_ms = window_ms;
-    v->set_good = true;
-    SPI_execute_with_args("SELECT series_ids FROM _prom_data.presence"
-                          " WHERE tenant_id OPERATOR(pg_catalog.=) $1"
-                          " AND metric_id OPERATOR(pg_catalog.=) $2"
-                          " AND window_start OPERATOR(pg_catalog.=) $3",
-                          3, (Oid *)types, values, NULL, true, 0);
+    v->set_good = damage_guarded(ask_set, values, NULL) == PS_OK;
+    if (!v->set_good) /* verify_catalog() says so */
+        return;
     for (uint64 i = 0; i < SPI_processed; i++) {
         bool isnull;
         Datum value = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull);

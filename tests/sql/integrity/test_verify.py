@@ -265,6 +265,35 @@ def test_a_day_that_goes_meanwhile(server):
     server.drop(db.name)
 
 
+def test_damaged_catalog(server):
+    """A page of the series that PostgreSQL refuses: blocks are looked at all the same."""
+    db = server.create()
+    up, ids = db.metric("up", 3)
+    for k in range(4):
+        db.block("merged", up, [(up, s, T0 + k * 60_000 + i * 5, 1.0) for s in ids for i in range(20)], "merged")
+    db.sql("SELECT _prom_catalog.recount_presence(), _prom_catalog.recount()")
+    assert verify(db) == []
+    db.flip("merged", "id = (SELECT max(id) FROM _prom_data.merged)")
+    bad = db.one("SELECT max(id) FROM _prom_data.merged")
+    where = db.one("SELECT pg_relation_filepath('_prom_catalog.series')")
+    db.sql("CHECKPOINT")
+    db.close()
+    server.stop("fast")
+    with open(server.data / where, "r+b") as f:
+        f.seek(8000)
+        byte = f.read(1)
+        f.seek(8000)
+        f.write(bytes([byte[0] ^ 1]))
+    server.start()
+    db.conn = server.connect(db.name)
+    found = verify(db)
+    assert {(r[1], r[8]) for r in found if r[1] is None} == {
+        (None, f"series in the catalog cannot be read: {INVALID.format(0, where)}")}, found
+    assert [r[1] for r in found if r[1] is not None] == [bad]
+    db.close()
+    server.drop(db.name)
+
+
 def test_damaged_pages(server):
     """With checksums of pages, one page of a table and one of its TOAST table that PostgreSQL refuses: all other rows
     are looked at, and the damage is told."""
