@@ -102,6 +102,30 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     SELECT pg_try_advisory_xact_lock(x'50524f4d00000002'::int8)
 $$;
 
+-- A fold reads rows by deleting them: bytes that the server itself has lost (a TOAST value with missing chunks) would
+-- stop it for all metrics. After it has failed they are looked for, one by one, and left alone.
+CREATE FUNCTION _prom_catalog.note_lost_rows(p_table text) RETURNS int8
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_row record;
+    v_n int8 := 0;
+BEGIN
+    FOR v_row IN EXECUTE format('SELECT id, tenant_id, metric_id, dist_key, level, t_min FROM _prom_data.%I'
+                                ' WHERE octet_length(data) > 1000', p_table) LOOP
+        BEGIN -- what is shorter lies in the row
+            EXECUTE format('SELECT md5(data) FROM _prom_data.%I WHERE (metric_id, t_min, dist_key, id) = ($1, $2, $3, $4)',
+                           p_table) USING v_row.metric_id, v_row.t_min, v_row.dist_key, v_row.id;
+        EXCEPTION WHEN data_corrupted OR index_corrupted OR io_error OR undefined_file OR internal_error THEN
+            v_n := v_n + 1;
+            INSERT INTO _prom_catalog.maintenance_error AS e (block_id, metric_id, level, t_min, step, message)
+                VALUES (v_row.id, v_row.metric_id, v_row.level, v_row.t_min, 'merge', SQLERRM)
+                ON CONFLICT (block_id) DO UPDATE SET message = excluded.message, noted_at = now();
+        END;
+    END LOOP;
+    RETURN v_n;
+END $$;
+REVOKE ALL ON FUNCTION _prom_catalog.note_lost_rows FROM PUBLIC;
+
 -- These steps as 076 calls them. Folding waits until rows or half a minute have gathered (24 seconds, since
 -- rounds come every 5): its cost is per series and fold, and a merged block with few samples a series is
 -- large; readers pay for waiting with more fresh rows.
@@ -111,6 +135,9 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     r record;
 BEGIN
+    IF EXISTS (SELECT FROM _prom_catalog.job WHERE name = 'fold' AND failures > 0) THEN
+        PERFORM _prom_catalog.note_lost_rows(t) FROM unnest('{fresh,merged}'::text[]) t;
+    END IF;
     SELECT * INTO r FROM _prom_ext.merge_step();
     outcome := CASE WHEN r.more THEN 'more' WHEN r.did THEN 'done' ELSE 'idle' END;
     detail := format('%s samples in %s rows became %s rows, %s rows taken along', r.samples, r.rows_in,
