@@ -217,3 +217,18 @@ def test_ledger_of_erasing_beside_everything(m):
     m.maintain()
     assert look() == truth
     assert m.one("SELECT _prom_catalog.recount()") == 0
+
+
+def test_replacing_what_is_not_there_counts_nothing_anew(m):
+    """The sets and figures of a day are those of merged and sealed rows: of which nothing went."""
+    m.sql("INSERT INTO prom_data.m (time, value, labels) SELECT to_timestamp(%s + i), i, '{}' FROM generate_series(1, 50) i",
+          (m.at,))
+    m.sql("SELECT _prom_ext.merge_step()")
+    rows = "SELECT xmin::text FROM _prom_data.presence UNION ALL SELECT xmin::text FROM _prom_catalog.metric_day"
+    before = m.column(rows)
+    m.sql(OVER)
+    m.sql(ROW, (m.at + 60, 1.0))  # new
+    m.sql(ROW, (m.at + 60, 2.0))  # in place of a fresh one
+    assert m.column(rows) == before != []
+    m.sql(ROW, (m.at + 1, 3.0))
+    assert m.one("SELECT sum(merged_samples) FROM _prom_catalog.metric_day") == 49
