@@ -89,10 +89,11 @@ CREATE FUNCTION _prom_catalog.erase_everywhere(p_metric int4, p_series int8[], p
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
     v_day timestamptz;
-    v_erased int8 := _prom_catalog.erase_from('fresh', format('b.id <> ALL (%L::int8[])', p_own),
-                                              p_metric, p_series, p_start, p_stop, p_times);
+    v_fresh CONSTANT int8 := _prom_catalog.erase_from('fresh', format('b.id <> ALL (%L::int8[])', p_own),
+                                                      p_metric, p_series, p_start, p_stop, p_times);
+    v_erased int8;
 BEGIN
-    v_erased := v_erased
+    v_erased := v_fresh
               + _prom_catalog.erase_from('merged', 'true', p_metric, p_series, p_start, p_stop, p_times)
               + _prom_catalog.erase_from('block_far', 'true', p_metric, p_series, p_start, p_stop, p_times);
     FOR v_day IN SELECT day FROM _prom_catalog.partitions()
@@ -104,7 +105,9 @@ BEGIN
     IF v_erased > 0 THEN -- they have passed through these two
         PERFORM _prom_catalog.note_erased('{_prom_data.fresh,_prom_data.merged}');
     END IF;
-    PERFORM _prom_catalog.recount_erased(p_metric, p_start, p_stop);
+    IF v_erased > v_fresh THEN -- figures and sets are of merged and sealed rows
+        PERFORM _prom_catalog.recount_erased(p_metric, p_start, p_stop);
+    END IF;
     RETURN v_erased;
 END $$;
 
