@@ -96,11 +96,17 @@ CREATE FUNCTION _prom_ext.reseal_step(p_force bool DEFAULT false, p_max_bytes in
     AS 'MODULE_PATHNAME', 'reseal_step' LANGUAGE C VOLATILE STRICT
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 
--- True if this transaction now holds the maintenance lock (0x50524f4d00000002).
+-- True if this transaction now holds the maintenance lock (0x50524f4d00000002). Statements after it must see what
+-- others committed before it was theirs, and those after the guard lock what has been stored meanwhile.
 CREATE FUNCTION _prom_catalog.maintenance_lock() RETURNS bool
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT pg_try_advisory_xact_lock(x'50524f4d00000002'::int8)
-$$;
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'maintenance needs isolation level READ COMMITTED' USING ERRCODE = '25001',
+            HINT = 'SET default_transaction_isolation = ''read committed'' before the call.';
+    END IF;
+    RETURN pg_try_advisory_xact_lock(x'50524f4d00000002'::int8);
+END $$;
 
 -- A fold reads rows by deleting them: bytes that the server itself has lost (a TOAST value with missing chunks) would
 -- stop it for all metrics. After it has failed they are looked for, one by one, and left alone.

@@ -193,3 +193,22 @@ def test_writers_lose_nothing_beside_it(server, eager):
     assert left <= alive
     store.merge()
     assert {s for _, _, _, _, s, _, _ in store.rows()} <= alive
+
+
+def test_an_old_snapshot_deletes_nothing(server, eager):
+    """Under a snapshot from before the guard lock a sample that has just been stored would not be seen."""
+    store = eager
+    r = resolve_with(store.conn, [series("m", i="0")])
+    other = server.connect(store.database)
+    cur = other.cursor()
+    cur.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM _prom_catalog.metric")
+    generation = store.one("SELECT _prom_catalog.generation()")
+    text = store.statements([(0, r.metrics[0], [(r.metrics[0], r.series[0], store.now_ms(), bits(1.0))])])
+    store.sql(f"BEGIN; SELECT _prom_catalog.guard({generation}); {text}; COMMIT")  # acknowledged
+    try:
+        cur.execute("SELECT * FROM _prom_catalog.run_step('expire_series', true)")
+        cur.execute("COMMIT")
+    except psycopg2.errors.ActiveSqlTransaction:
+        cur.execute("ROLLBACK")
+    other.close()
+    assert ids(store) == r.series
