@@ -149,7 +149,7 @@ BEGIN
     SELECT a.last_id INTO v_last_id FROM _prom_catalog.series_age a
         WHERE a.noted_at <= now() - v_grace ORDER BY a.noted_at DESC LIMIT 1;
     SELECT * INTO v_round FROM _prom_catalog.garbage_round;
-    IF v_last_id IS NULL OR v_round.next_metric IS NULL AND NOT p_force AND v_round.begun_at > now() - '1 day'::interval THEN
+    IF v_last_id IS NULL OR _prom_catalog.presence_is_missing() OR v_round.next_metric IS NULL AND NOT p_force AND v_round.begun_at > now() - '1 day'::interval THEN
         RETURN;
     END IF;
     v_metric := coalesce(v_round.next_metric, -2147483648);

@@ -212,3 +212,13 @@ def test_an_old_snapshot_deletes_nothing(server, eager):
         cur.execute("ROLLBACK")
     other.close()
     assert ids(store) == r.series
+
+
+def test_nothing_goes_while_nobody_knows_which_series_live(eager):
+    store = eager
+    r = resolve_with(store.conn, [series("m", i="0")])
+    store.flush([(0, r.metrics[0], r.series[0], store.now_ms(), bits(1.0))])
+    store.merge()
+    store.sql("DELETE FROM _prom_data.presence")  # as if the blocks alone had been restored
+    collect(store)
+    assert ids(store) == r.series
