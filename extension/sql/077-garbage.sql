@@ -109,8 +109,8 @@ BEGIN
     END IF;
     -- one look at all series tells most of the used ones
     DELETE FROM _prom_catalog.label_suspect WHERE id IN (
-        SELECT l FROM _prom_catalog.series s, unnest(s.labels) l
-        WHERE l = ANY (ARRAY(SELECT id FROM _prom_catalog.label_suspect)) GROUP BY l);
+        SELECT u.id FROM _prom_catalog.series s, unnest(s.labels) l JOIN _prom_catalog.label_suspect u ON u.id = l
+        GROUP BY u.id);
     v_unused := ARRAY(SELECT id FROM _prom_catalog.label_suspect ORDER BY id LIMIT c_at_once);
     IF cardinality(v_unused) = 0 THEN
         RETURN;
