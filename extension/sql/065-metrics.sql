@@ -39,11 +39,15 @@ BEGIN
     END LOOP;
 END $$;
 
--- From here to the end of the transaction nothing is stored, and ids handed out before are void.
+-- From here to the end of the transaction nothing is stored, and ids handed out before are void. A generation that
+-- somebody has seen must not be lost in a crash: the next one with its number would let old ids pass.
 CREATE FUNCTION _prom_catalog.void_generation() RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(x'50524f4d00000001'::int8);
+    IF current_setting('synchronous_commit') = 'off' THEN
+        PERFORM set_config('synchronous_commit', 'local', true);
+    END IF;
     UPDATE _prom_catalog.state SET generation = generation + 1;
 END $$;
 
