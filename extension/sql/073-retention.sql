@@ -228,8 +228,6 @@ $$;
 CREATE FUNCTION _prom_catalog.forget_sealed_day(p_day date, OUT metrics int4[], OUT days date[])
 LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 BEGIN
-    DELETE FROM _prom_data.presence
-        WHERE window_start >= p_day::timestamptz AND window_start < (p_day + 1)::timestamptz;
     DELETE FROM _prom_catalog.metric_day WHERE day = p_day AND merged_rows = 0;
     UPDATE _prom_catalog.metric_day
         SET sealed_rows = 0, sealed_hours = 0, sealed_samples = 0, sealed_bytes = 0 WHERE day = p_day;
@@ -238,6 +236,10 @@ BEGIN
           WHERE t_min >= p_day::timestamptz AND t_min < (p_day + 1)::timestamptz
           UNION SELECT metric_id FROM _prom_data.merged
           WHERE t_min >= p_day::timestamptz AND t_min < (p_day + 1)::timestamptz) f;
+    -- counting anew needs the old sets where a block cannot be read
+    DELETE FROM _prom_data.presence
+        WHERE window_start >= p_day::timestamptz AND window_start < (p_day + 1)::timestamptz
+          AND metric_id <> ALL (coalesce(metrics, '{}'));
 END $$;
 
 -- True if something of the metric may be kept longer than the default says, or shorter.

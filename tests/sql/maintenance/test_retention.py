@@ -181,6 +181,22 @@ def test_long_lived_metrics_do_not_keep_partitions(fleet):
     consistent(store)
 
 
+def test_what_cannot_be_read_stays_known_when_its_day_goes(fleet):
+    store = fleet.store
+    fleet.write((45,))
+    fleet.seal()
+    store.sql(NOW)
+    store.sql("SELECT prom_api.set_default_retention_period('30 days'), prom_api.set_metric_retention_period('disk', '80 days')")
+    store.sql("SELECT _prom_catalog.apply_retention()")
+    store.sql("UPDATE _prom_data.block_far SET data = set_byte(data, 12, get_byte(data, 12) # 255)")
+    count = "SELECT sum(n_series) FROM _prom_data.presence WHERE metric_id = %s"
+    metric = fleet.series["disk", "dev", ""][0]
+    before = store.one(count, (metric,))
+    later(store)
+    assert store.row("SELECT * FROM _prom_catalog.apply_retention()")["partitions"] == 1
+    assert store.one(count, (metric,)) == before > 0
+
+
 def test_nothing_goes_until_the_grace_is_over(fleet):
     store = fleet.store
     fleet.write((45,))
