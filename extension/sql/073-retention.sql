@@ -385,6 +385,7 @@ DECLARE
     v_until CONSTANT timestamptz := clock_timestamp() + CASE WHEN p_force THEN '1 min' ELSE '2 s' END::interval;
     v_bounds record;
     v_cutoff timestamptz;
+    v_others bool;
     v_part record;
     v_one record;
     v_metric record;
@@ -398,15 +399,16 @@ BEGIN
     PERFORM _prom_catalog.note_retention();
     SELECT * INTO v_bounds FROM _prom_catalog.retention_bounds();
     v_cutoff := _prom_catalog.cutoff(v_bounds.default_period);
+    v_others := v_bounds.longest <> v_bounds.default_period;
 
     FOR v_part IN SELECT p.day, p.table_name FROM _prom_catalog.partitions() p
                   WHERE p.day + '1 day'::interval <= v_cutoff ORDER BY 1 LOOP
-        IF clock_timestamp() > v_until OR partitions >= 30 THEN
+        IF clock_timestamp() > v_until OR (CASE WHEN v_others THEN partitions > 0 ELSE partitions >= 30 END) THEN
             more := true;
             EXIT;
         END IF;
         SELECT * INTO v_one FROM _prom_catalog.retire_partition(
-            v_part.day, v_part.table_name, v_bounds.longest <> v_bounds.default_period, v_bounds.all_rules, v_until);
+            v_part.day, v_part.table_name, v_others, v_bounds.all_rules, v_until);
         failed := failed + v_one.failed;
         CASE v_one.outcome
             WHEN 'dropped' THEN partitions := partitions + 1;
@@ -415,6 +417,11 @@ BEGIN
             ELSE more := true;
         END CASE;
     END LOOP;
+
+    IF partitions > 0 THEN -- readers wait for the end of this transaction
+        more := true;
+        RETURN;
+    END IF;
 
     -- fresh rows mix metrics: those are deleted that nobody keeps, the others after the next fold
     DELETE FROM _prom_data.fresh WHERE t_max < _prom_catalog.cutoff(v_bounds.longest);

@@ -181,6 +181,24 @@ def test_long_lived_metrics_do_not_keep_partitions(fleet):
     consistent(store)
 
 
+def test_readers_do_not_wait_for_more_than_a_drop(fleet):
+    """Dropping locks the parent to the end of the transaction: nothing that takes long comes after it."""
+    store = fleet.store
+    store.sql(NOW)
+    fleet.write((12, 45, 46))
+    fleet.seal()
+    store.sql("SELECT prom_api.set_default_retention_period('30 days'), prom_api.set_metric_retention_period('disk', '80 days'),"
+              " prom_api.set_retention('cpu', '3 days')")
+    runs = []
+    for _ in range(9):
+        runs.append(store.row("SELECT * FROM _prom_catalog.apply_retention()"))
+        later(store)
+    assert sum(r["partitions"] for r in runs) == 2
+    assert all(r["partitions"] == 1 and r["rows"] == 0 and r["more"] for r in runs if r["partitions"] > 0)
+    assert not runs[-1]["more"]
+    assert fleet.seen() == fleet.expected(lambda name: {"disk": 80, "cpu": 3}.get(name[0], 30))
+
+
 def test_what_cannot_be_read_stays_known_when_its_day_goes(fleet):
     store = fleet.store
     fleet.write((45,))
