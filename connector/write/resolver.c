@@ -62,7 +62,8 @@ note_identity(resolver *rs)
                  LOG_STR("database", rs->conn.identity));
 }
 
-/* Once a minute: what is older than this nobody keeps. */
+/* Once a minute: what is older than this nobody keeps. Nothing waits for the answer: where there is none (a setting
+ * that is no interval will do) samples are stored all the same. */
 static ps_status
 ask_retention(resolver *rs, ps_err *err)
 {
@@ -71,8 +72,14 @@ ask_retention(resolver *rs, ps_err *err)
     int64_t now = pg_now_ns(), ms;
     if (rs->retention_ns != 0 && now < rs->retention_ns + RETENTION_NS)
         return PS_OK;
-    PS_TRY(catalog_longest_retention(rs->conn.pg, &wait, &ms, err));
-    atomic_store(&w->longest_ms, ms);
+    ps_status status = catalog_longest_retention(rs->conn.pg, &wait, &ms, err);
+    if (status != PS_OK && !wp_conn_settle(w, &rs->conn))
+        return PS_EUNAVAILABLE;
+    if (status == PS_OK)
+        atomic_store(&w->longest_ms, ms);
+    else
+        log_limited(w->log, LOG_WARN, 60000, "cannot ask how long samples are kept",
+                    (log_field[]){LOG_STR("reason", err->text)}, 1);
     rs->retention_ns = now;
     return PS_OK;
 }
