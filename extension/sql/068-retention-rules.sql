@@ -45,10 +45,11 @@ CREATE FUNCTION _prom_ext.canonical_selector(selector text) RETURNS text
 
 -- ---- periods ---------------------------------------------------------------------------------------
 
--- Of two periods; NULL is no period at all.
+-- Of two periods; NULL is no period at all. As operators compare them, 3 months equal 90 days, and a year is shorter
+-- than 361 days: how long they are is seen from now.
 CREATE FUNCTION _prom_catalog.longer(a interval, b interval) RETURNS interval
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT CASE WHEN a = '0' OR b = '0' THEN '0'::interval ELSE greatest(a, b) END
+LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+    SELECT CASE WHEN a = '0' OR b = '0' THEN '0'::interval WHEN now() - a < now() - b THEN a ELSE coalesce(b, a) END
 $$;
 CREATE AGGREGATE _prom_catalog.longest(interval) (SFUNC = _prom_catalog.longer, STYPE = interval);
 
@@ -120,7 +121,7 @@ BEGIN
         FROM (SELECT DISTINCT l.tenant_id FROM labelled l) t
     )
     SELECT l.tenant_id, l.id, l.period FROM labelled l JOIN base b ON b.tenant_id = l.tenant_id
-    WHERE l.period <> b.period ORDER BY 1, 2;
+    WHERE now() - l.period <> now() - b.period ORDER BY 1, 2;
 END $$;
 COMMENT ON FUNCTION _prom_catalog.series_classes(int4) IS
     'series of a metric that a selector keeps longer or shorter than their metric and tenant are kept';
@@ -149,8 +150,8 @@ BEGIN
     )
     SELECT l.tenant_id, l.id, _prom_catalog.longer(coalesce(l.period, b.period), coalesce(l.held, b.held))
     FROM labelled l JOIN base b ON b.tenant_id = l.tenant_id
-    WHERE _prom_catalog.longer(coalesce(l.period, b.period), coalesce(l.held, b.held))
-       <> _prom_catalog.longer(b.period, b.held) ORDER BY 1, 2;
+    WHERE now() - _prom_catalog.longer(coalesce(l.period, b.period), coalesce(l.held, b.held))
+       <> now() - _prom_catalog.longer(b.period, b.held) ORDER BY 1, 2;
 END $$;
 
 -- Longer than this nothing is kept, in milliseconds; 0: something is kept for ever. For connectors.

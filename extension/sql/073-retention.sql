@@ -364,7 +364,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET IntervalStyle = 'p
           UNION ALL SELECT m.period FROM _prom_catalog.retention_memory m WHERE m.kind = 'm'
           UNION ALL SELECT m.held FROM _prom_catalog.retention_memory m WHERE m.kind = 'm' AND m.held_until > now())
     SELECT (SELECT _prom_catalog.longer(period, held) FROM r WHERE kind = 'd'),
-           (SELECT _prom_catalog.longest(period) FROM p), (SELECT min(nullif(period, '0')) FROM p),
+           (SELECT _prom_catalog.longest(period) FROM p),
+           (SELECT period FROM p WHERE period <> '0' ORDER BY now() - period DESC LIMIT 1),
            md5((SELECT string_agg(concat_ws('|', kind, key, coalesce(period::text, '-'), coalesce(held::text, '-')), E'\n'
                                   ORDER BY kind, key) FROM r))::uuid,
            md5(concat_ws('|', (SELECT string_agg(concat_ws('|', id, retention_period::text), E'\n' ORDER BY id)
@@ -399,7 +400,7 @@ BEGIN
     PERFORM _prom_catalog.note_retention();
     SELECT * INTO v_bounds FROM _prom_catalog.retention_bounds();
     v_cutoff := _prom_catalog.cutoff(v_bounds.default_period);
-    v_others := v_bounds.longest <> v_bounds.default_period;
+    v_others := _prom_catalog.cutoff(v_bounds.longest) <> v_cutoff;
 
     FOR v_part IN SELECT p.day, p.table_name FROM _prom_catalog.partitions() p
                   WHERE p.day + '1 day'::interval <= v_cutoff ORDER BY 1 LOOP

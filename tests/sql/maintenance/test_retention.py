@@ -215,6 +215,24 @@ def test_what_cannot_be_read_stays_known_when_its_day_goes(fleet):
     assert store.one(count, (metric,)) == before > 0
 
 
+def test_months_are_as_long_as_they_are(fleet):
+    """For PostgreSQL 5 months equal 150 days; a sample of 151 days ago is younger than 5 months all the same."""
+    store = fleet.store
+    store.sql(NOW)
+    store.sql("SELECT prom_api.set_default_retention_period('200 days')")
+    days = store.one("SELECT (now()::date - (now() - interval '5 months')::date)")
+    assert days >= 150
+    fleet.write((150, 151, 152, 153, 154))
+    fleet.seal()
+    store.sql("SELECT prom_api.set_default_retention_period('150 days'), prom_api.set_metric_retention_period('disk', '5 months'),"
+              " prom_api.set_retention('cpu', '150 days'), prom_api.set_retention('cpu{env!=\"dev\"}', '5 months')")
+    for _ in range(3):
+        store.force()
+        later(store)
+    assert fleet.seen() == fleet.expected(
+        lambda name: days if name[0] == "disk" or name[0] == "cpu" and name[1] != "dev" else 150)
+
+
 def test_nothing_goes_until_the_grace_is_over(fleet):
     store = fleet.store
     fleet.write((45,))
