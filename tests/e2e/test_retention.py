@@ -5,6 +5,7 @@ import time
 from harness import write_request
 
 DAY = 24 * 3600 * 1000
+RETENTION_ASKED_S = 85  # once a minute, and three tries
 
 
 def now_ms():
@@ -77,3 +78,13 @@ def test_series_disappear_under_a_connector(lab):
     assert len(young) > 10 and seen == young
     assert p.metrics()['promscale_ingest_flush_failures_total{type="metric",verdict="generation"}'] >= 0
     assert gone > 0
+
+
+def test_new_series_come_in_where_nobody_can_say_how_long_they_are_kept(lab):
+    p = lab.promscale(args=["--self-scrape=false"])
+    now = now_ms()
+    assert p.post_write(write_request([({"__name__": "first"}, [(now, 1.0)])])).status == 204
+    p.sql("INSERT INTO _prom_catalog.setting_override VALUES ('retention_period', 'for ever')")
+    time.sleep(RETENTION_ASKED_S)
+    assert p.post_write(write_request([({"__name__": "second"}, [(now, 1.0)])])).status == 204
+    p.stop()
