@@ -47,6 +47,7 @@ view_new(const label_index *ix, label_extent extent, ps_err *err)
     pthread_mutex_init(&v->cursor_lock, NULL);
     ps_buf_init(&v->cursor, &ps_malloc);
     atomic_init(&v->refs, 1);
+    atomic_init(&v->taught, 0);
     return v;
 }
 

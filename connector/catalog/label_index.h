@@ -96,6 +96,9 @@ ps_status label_view_named(label_view *v, const label_query *q, size_t n, size_t
 /* Which of the ids it does not know; the caller frees an array of *ret_cap, even after PS_ENOMEM. */
 ps_status label_view_unknown(label_view *v, mdl_ids *ids, const ps_alloc *alloc, int64_t **ret,
                              size_t *ret_n, size_t *ret_cap) PS_MUST_CHECK;
+/* Rises whenever the view takes in series that somebody asked for. Whoever selected before, and finds it risen
+ * when all ids are known, has to select again. */
+uint64_t label_view_taught(const label_view *v);
 /* As idx_get_cardinality, of a tenant by name. */
 ps_status label_view_count(label_view *v, ps_str tenant, const idx_cardinality_query *q,
                            ps_arena *arena, idx_cardinality *ret, ps_err *err) PS_MUST_CHECK;

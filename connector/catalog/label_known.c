@@ -183,6 +183,12 @@ label_view_since_ms(const label_view *v)
     return v->since_ms;
 }
 
+uint64_t
+label_view_taught(const label_view *v)
+{
+    return atomic_load(&v->taught);
+}
+
 typedef struct missing {
     const label_view *v;
     const ps_alloc *alloc;

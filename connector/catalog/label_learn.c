@@ -174,6 +174,7 @@ make_room(label_index *ix, label_view *v, size_t n, ps_err *err)
 static ps_status
 take_asked(label_view *v, const lesson *l, const int64_t *ids, size_t n, ps_err *err)
 {
+    atomic_fetch_add(&v->taught, 1);
     PS_TRY(take_in(v, l, NULL, 0, err));
     for (size_t i = 0; i < n; i++) {
         if (!idx_knows(v->x, ids[i]))

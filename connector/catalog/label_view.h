@@ -45,6 +45,7 @@ struct label_view {
     size_t loaded_bytes; /* of the index when it was loaded */
     uint64_t loaded_series;
     size_t max_bytes;
+    atomic_ullong taught; /* times that series were taken in which somebody had asked for */
     pthread_rwlock_t seen_lock; /* guards seen */
     mdl_ids seen;               /* ids that are known to be in the index; may be emptied at any time */
     pthread_mutex_t cursor_lock; /* guards the cursor, which is moved after what it stands for */

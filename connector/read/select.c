@@ -113,6 +113,7 @@ static ps_status
 ask_and_select_all(read_source *src, ps_err *err)
 {
     PS_TRY(read_lists_ask(src, err));
+    src->taught = label_view_taught(src->view);
     return select_all(src, err);
 }
 
@@ -326,7 +327,8 @@ run_rounds(read_source *src, read_conn *c, ps_str cursor, ps_err *err)
     follow_news_done(&news);
     PS_TRY(status);
     PS_TRY(read_lists_learn(src, c->pg, &learnt, err));
-    if (any || learnt)
+    /* others may have learnt in the meantime what we did not know when we selected */
+    if (any || learnt || label_view_taught(src->view) != src->taught)
         PS_TRY(check_again(src, &same, err));
     return same ? PS_OK : second_round(src, c->pg, cursor, err);
 }

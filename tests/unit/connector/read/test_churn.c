@@ -3,6 +3,7 @@
  * are written in the past, folded, sealed and deleted, in random order. What such an index answers is compared
  * with SQL and with an index that holds everything.
  */
+#include <pthread.h>
 #include <unistd.h>
 
 #include "connector/pg/pg.h"
@@ -328,6 +329,84 @@ test_wakes_up(void **state)
     end(&w);
 }
 
+typedef struct asking { /* a query in a thread of its own */
+    world *w;
+    int m;
+    int64_t from_ms, to_ms;
+    pthread_t thread;
+    ps_buf got;
+    ps_status status;
+} asking;
+
+static void *
+ask_in_thread(void *self)
+{
+    asking *a = self;
+    char name[16];
+    snprintf(name, sizeof(name), "m%d", a->m);
+    const mdl_matcher m = {MDL_MATCH_EQ, PS_STR("__name__"), ps_str_c(name)};
+    a->got = ask(a->w, &m, 1, a->from_ms, a->to_ms, &a->status);
+    return NULL;
+}
+
+static void
+wait_for_waiting(int n)
+{
+    int i = 0;
+    for (; i < 1000 && cluster_number(server.admin, "SELECT count(DISTINCT pid) FROM pg_locks"
+                                                    " WHERE NOT granted") < n;
+         i++)
+        usleep(10000);
+    assert_true(i < 1000);
+}
+
+/* What a query does not know when it begins, others may have learnt before it hears of it. */
+static void
+test_somebody_else_learns(void **state)
+{
+    (void)state;
+    world w;
+    bool since;
+    make_history();
+    begin(&w, SMALL_BYTES);
+    asking a[2];
+    compare_samples(&w, 4, 0, now_ms - 2 * HOUR, now_ms); /* it is loaded */
+    /* two connections, which are then kept */
+    sql("BEGIN; LOCK TABLE _prom_data.presence");
+    for (int i = 0; i < 2; i++) {
+        a[i] = (asking){.w = &w, .m = 4, .from_ms = now_ms - 2 * HOUR, .to_ms = now_ms};
+        assert_int_equal(pthread_create(&a[i].thread, NULL, ask_in_thread, &a[i]), 0);
+    }
+    wait_for_waiting(2);
+    sql("COMMIT");
+    for (int i = 0; i < 2; i++) {
+        pthread_join(a[i].thread, NULL);
+        assert_int_equal(a[i].status, PS_OK);
+        ps_buf_done(&a[i].got);
+    }
+    assert_int_equal(counted(&w, "promscale_label_index_asked_total"), 0);
+
+    sql("BEGIN; LOCK TABLE _prom_data.block_far");
+    a[0] = (asking){.w = &w, .m = 8, .from_ms = now_ms - 60 * DAY, .to_ms = now_ms};
+    assert_int_equal(pthread_create(&a[0].thread, NULL, ask_in_thread, &a[0]), 0);
+    wait_for_waiting(1); /* it has asked for what it knows, and for who lived */
+    const mdl_matcher matcher = {MDL_MATCH_EQ, PS_STR("__name__"), PS_STR("m8")};
+    const read_match set = {&matcher, 1};
+    const read_finding what = {
+        .sets = &set, .n_sets = 1, .from_ms = now_ms - 60 * DAY, .to_ms = now_ms};
+    ps_buf labels = find(&w, &what, "i", &since);
+    assert_true(counted(&w, "promscale_label_index_asked_total") > 0);
+    ps_buf_done(&labels);
+    sql("COMMIT");
+    pthread_join(a[0].thread, NULL);
+    assert_int_equal(a[0].status, PS_OK);
+    ps_buf want = oracle(8, 0, now_ms - 60 * DAY, now_ms);
+    assert_string_equal(a[0].got.ptr, want.ptr);
+    ps_buf_done(&a[0].got);
+    ps_buf_done(&want);
+    end(&w);
+}
+
 /* What would need all labels at once is an error that says so; a matcher makes it possible. */
 static void
 test_too_many(void **state)
@@ -466,6 +545,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wakes_up),
+        cmocka_unit_test(test_somebody_else_learns),
         cmocka_unit_test(test_too_many),
         cmocka_unit_test(test_too_many_alive),
         cmocka_unit_test(test_restored_without_presence),
