@@ -110,8 +110,10 @@ ps_status label_index_learn(label_index *ix, label_view *v, PGconn *conn, const 
                             const follow_news *news, ps_err *err) PS_MUST_CHECK;
 
 /* Takes in series by id that somebody asked for and the view does not know, in the snapshot that named them
- * or a later one. PS_ECONFLICT as above: what was learnt before has to make room. PS_ELIMIT: too many. */
+ * or a later one; n_before: those that the same request had read before, which it needs as well. PS_ECONFLICT as
+ * above: what was learnt before has to make room. PS_ELIMIT: too many. */
 ps_status label_index_learn_asked(label_index *ix, label_view *v, PGconn *conn, const pg_wait *wait,
-                                  const int64_t *ids, size_t n, ps_err *err) PS_MUST_CHECK;
+                                  const int64_t *ids, size_t n, size_t n_before,
+                                  ps_err *err) PS_MUST_CHECK;
 
 #endif

@@ -151,7 +151,7 @@ label_index_learn(label_index *ix, label_view *v, PGconn *conn, const pg_wait *w
 
 /* Is there room for so many more? What was asked for before goes, if that makes some. */
 static ps_status
-make_room(label_index *ix, label_view *v, size_t n, ps_err *err)
+make_room(label_index *ix, label_view *v, size_t n, size_t n_before, ps_err *err)
 {
     pthread_rwlock_rdlock(&v->lock);
     size_t bytes = idx_get_stats(v->x).bytes;
@@ -159,7 +159,7 @@ make_room(label_index *ix, label_view *v, size_t n, ps_err *err)
     if (bytes <= v->max_bytes && n <= (v->max_bytes - bytes) / ASKED_BYTES)
         return PS_OK;
     if (bytes > v->loaded_bytes + v->max_bytes / 8 &&
-        n <= (v->max_bytes - v->loaded_bytes) / ASKED_BYTES) {
+        n + n_before <= (v->max_bytes - v->loaded_bytes) / ASKED_BYTES) {
         label_index_outdated(ix, v, "room is needed for series of another time");
         return ps_fail(err, PS_ECONFLICT, "the labels of series are loaded anew");
     }
@@ -167,7 +167,7 @@ make_room(label_index *ix, label_view *v, size_t n, ps_err *err)
                    "the request needs the labels of %zu series more than the label index holds, which"
                    " would take it beyond query.index-max-bytes (%zu): ask for a shorter time, or for"
                    " fewer series",
-                   n, ix->max_bytes);
+                   n + n_before, ix->max_bytes);
 }
 
 /* Those that the catalog does not have were deleted: ids never come again. Under the write lock. */
@@ -210,9 +210,9 @@ learn_some(label_index *ix, label_view *v, PGconn *conn, const pg_wait *wait, co
 
 ps_status
 label_index_learn_asked(label_index *ix, label_view *v, PGconn *conn, const pg_wait *wait,
-                        const int64_t *ids, size_t n, ps_err *err)
+                        const int64_t *ids, size_t n, size_t n_before, ps_err *err)
 {
-    PS_TRY(make_room(ix, v, n, err));
+    PS_TRY(make_room(ix, v, n, n_before, err));
     for (size_t at = 0; at < n; at += ASKED_AT_ONCE)
         PS_TRY(learn_some(ix, v, conn, wait, ids + at, n - at < ASKED_AT_ONCE ? n - at : ASKED_AT_ONCE,
                           err));

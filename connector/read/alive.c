@@ -302,7 +302,9 @@ read_alive_learn(read_source *src, read_alive *a, const label_query *q, size_t n
     if (status == PS_OK && n_ids > NARROW_FROM)
         status = narrow(src, a, q, n, conn, ids, &n_ids, err);
     if (status == PS_OK && n_ids > 0) {
-        status = label_index_learn_asked(src->store->labels, src->view, conn, &wait, ids, n_ids, err);
+        status = label_index_learn_asked(src->store->labels, src->view, conn, &wait, ids, n_ids,
+                                         src->n_asked, err);
+        src->n_asked += n_ids;
         *ret_learnt = true;
     }
     ps_alloc_free(&src->alloc, ids, cap * sizeof(*ids));

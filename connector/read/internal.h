@@ -130,6 +130,7 @@ struct read_source {
     ps_alloc alloc;      /* counts, from any thread */
     ps_arena arena;
     label_view *view;
+    size_t n_asked;  /* series that were read into it for this source */
     uint64_t taught; /* label_view_taught() before the lists were selected */
     bool estimating; /* rows are asked for without data */
     read_list *lists;

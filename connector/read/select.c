@@ -373,6 +373,7 @@ static ps_status
 one_view(read_source *src, const read_rounds *r, ps_err *err)
 {
     pg_wait wait = read_wait(src);
+    src->n_asked = 0;
     PS_TRY(label_index_hold(src->store->labels, &wait, &src->view, err));
     ps_buf cursor;
     ps_buf_init(&cursor, &ps_malloc);

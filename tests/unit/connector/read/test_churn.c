@@ -444,6 +444,39 @@ test_too_many(void **state)
     end(&w);
 }
 
+/* Selections of one query that fit one by one, but not together. */
+static void
+test_too_many_together(void **state)
+{
+    (void)state;
+    enum { N = 12 };
+    world w;
+    read_source *src;
+    ps_err err = {0};
+    mdl_matcher matchers[N];
+    ev_selection selections[N];
+    ev_series_list lists[N];
+    char names[N][16];
+    make_history();
+    begin(&w, SMALL_BYTES);
+    compare_samples(&w, 4, 0, now_ms - HOUR, now_ms);
+    for (int i = 0; i < N; i++) {
+        snprintf(names[i], sizeof(names[i]), "m%d", i);
+        matchers[i] = (mdl_matcher){MDL_MATCH_EQ, PS_STR("__name__"), ps_str_c(names[i])};
+        selections[i] = (ev_selection){&matchers[i], 1, now_ms - 60 * DAY, now_ms, false};
+    }
+    double loads = counted(&w, "promscale_label_index_loads_total");
+    read_source_config config = {.n_workers = 1, .deadline_ns = pg_now_ns() + 60000000000};
+    assert_int_equal(read_source_open(w.store, &config, &src, &err), PS_OK);
+    ev_source source = read_source_for_engine(src);
+    assert_int_equal(source.select(source.self, selections, N, lists, &err), PS_ELIMIT);
+    assert_non_null(strstr(err.text, "query.index-max-bytes"));
+    read_source_close(src);
+    assert_true(counted(&w, "promscale_label_index_loads_total") <= loads + 1);
+    compare_samples(&w, 9, 0, now_ms - 60 * DAY, now_ms);
+    end(&w);
+}
+
 /* Not even the newest series fit: each request has its own read. */
 static void
 test_too_many_alive(void **state)
@@ -547,6 +580,7 @@ main(void)
         cmocka_unit_test(test_wakes_up),
         cmocka_unit_test(test_somebody_else_learns),
         cmocka_unit_test(test_too_many),
+        cmocka_unit_test(test_too_many_together),
         cmocka_unit_test(test_too_many_alive),
         cmocka_unit_test(test_restored_without_presence),
         cmocka_unit_test(test_the_dead_become_many),
