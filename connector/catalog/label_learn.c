@@ -9,7 +9,7 @@
 
 #include <stdlib.h>
 
-enum { DEAD_MIN = 100000, ASKED_AT_ONCE = 50000, ASKED_BYTES = 300 };
+enum { DEAD_MIN = 100000, AT_ONCE = 50000 /* series of a lesson */, ASKED_BYTES = 300 };
 
 typedef struct staged {
     struct staged *next;
@@ -109,6 +109,34 @@ move_cursor(label_view *v, ps_str cursor, ps_err *err)
     return failed ? ps_fail(err, PS_ENOMEM, "out of memory") : PS_OK;
 }
 
+/* The deleted, and n of the created in portions: a lesson takes several times what the index does. *ret_broken:
+ * the index is of no use any more. */
+static ps_status
+learn_created(label_view *v, PGconn *conn, const pg_wait *wait, const follow_news *news, size_t n,
+              size_t *ret_learnt, idx_stats *ret_stats, bool *ret_broken, ps_err *err)
+{
+    ps_status status;
+    size_t at = 0;
+    do {
+        size_t part = n - at < AT_ONCE ? n - at : AT_ONCE;
+        lesson l = {.n = 0};
+        ps_arena_init(&l.arena, &ps_malloc, 0);
+        status = part == 0 ? PS_OK
+                           : follow_series(conn, wait, news->created + at, part, stage, &l, err);
+        if (status == PS_OK) {
+            pthread_rwlock_wrlock(&v->lock);
+            status = take_in(v, &l, news->deleted, at == 0 ? news->n_deleted : 0, err);
+            *ret_stats = idx_get_stats(v->x);
+            pthread_rwlock_unlock(&v->lock);
+            *ret_broken = status != PS_OK;
+        }
+        *ret_learnt += l.n;
+        ps_arena_done(&l.arena);
+        at += part;
+    } while (status == PS_OK && at < n);
+    return status;
+}
+
 ps_status
 label_index_learn(label_index *ix, label_view *v, PGconn *conn, const pg_wait *wait,
                   const follow_news *news, ps_err *err)
@@ -121,22 +149,15 @@ label_index_learn(label_index *ix, label_view *v, PGconn *conn, const pg_wait *w
     }
     if (news->n_created == 0 && news->n_deleted == 0)
         return move_cursor(v, ps_buf_str(&news->cursor), err);
-    lesson l = {.n = 0};
-    ps_arena_init(&l.arena, &ps_malloc, 0);
-    size_t n = keep_unknown(v, news->created, news->n_created);
-    ps_status status = n > 0 ? follow_series(conn, wait, news->created, n, stage, &l, err) : PS_OK;
-    if (status != PS_OK) { /* nothing was changed */
-        ps_arena_done(&l.arena);
+    size_t n = keep_unknown(v, news->created, news->n_created), learnt = 0;
+    idx_stats stats = {0};
+    bool broken = false;
+    ps_status status = learn_created(v, conn, wait, news, n, &learnt, &stats, &broken, err);
+    if (status != PS_OK && !broken) /* what was taken in is right */
         return status;
-    }
-    pthread_rwlock_wrlock(&v->lock);
-    status = take_in(v, &l, news->deleted, news->n_deleted, err);
-    idx_stats stats = idx_get_stats(v->x);
-    pthread_rwlock_unlock(&v->lock);
-    ps_arena_done(&l.arena);
     if (status == PS_OK)
         status = move_cursor(v, ps_buf_str(&news->cursor), err);
-    metric_add(ix->m_learnt, (double)(l.n + news->n_deleted));
+    metric_add(ix->m_learnt, (double)(learnt + news->n_deleted));
     label_index_tell_size(ix, &stats);
     if (status != PS_OK) /* the index is of no use any more */
         label_index_outdated(ix, v, err->text);
@@ -144,7 +165,10 @@ label_index_learn(label_index *ix, label_view *v, PGconn *conn, const pg_wait *w
         label_index_outdated(ix, v, "most of it are deleted series");
     else
         label_index_refresh(ix, v, &stats);
-    return status;
+    /* another one may have room: it need not hold all */
+    return status == PS_ELIMIT
+               ? ps_fail(err, PS_ECONFLICT, "the labels of all series are loaded anew")
+               : status;
 }
 
 /* ---- what was asked for --------------------------------------------------------------------------- */
@@ -213,8 +237,8 @@ label_index_learn_asked(label_index *ix, label_view *v, PGconn *conn, const pg_w
                         const int64_t *ids, size_t n, size_t n_before, ps_err *err)
 {
     PS_TRY(make_room(ix, v, n, n_before, err));
-    for (size_t at = 0; at < n; at += ASKED_AT_ONCE)
-        PS_TRY(learn_some(ix, v, conn, wait, ids + at, n - at < ASKED_AT_ONCE ? n - at : ASKED_AT_ONCE,
+    for (size_t at = 0; at < n; at += AT_ONCE)
+        PS_TRY(learn_some(ix, v, conn, wait, ids + at, n - at < AT_ONCE ? n - at : AT_ONCE,
                           err));
     return PS_OK;
 }

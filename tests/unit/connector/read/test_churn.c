@@ -556,6 +556,21 @@ test_the_dead_become_many(void **state)
     end(&w);
 }
 
+/* So many new series that the index cannot take them in: it is loaded anew, and queries do not fail. */
+static void
+test_full_of_news(void **state)
+{
+    (void)state;
+    world w;
+    make_history();
+    begin(&w, SMALL_BYTES);
+    compare_samples(&w, 4, 0, now_ms - 2 * HOUR, now_ms);
+    make_dead(5000);
+    compare_samples(&w, 4, 0, now_ms - 2 * HOUR, now_ms);
+    assert_int_equal(counted(&w, "promscale_label_index_loads_total"), 2);
+    end(&w);
+}
+
 static int
 set_up(void **state)
 {
@@ -583,6 +598,7 @@ main(void)
         cmocka_unit_test(test_too_many_together),
         cmocka_unit_test(test_too_many_alive),
         cmocka_unit_test(test_restored_without_presence),
+        cmocka_unit_test(test_full_of_news),
         cmocka_unit_test(test_the_dead_become_many),
         cmocka_unit_test(test_against_sql),
     };
