@@ -16,6 +16,7 @@ static const char set_up_sql[] =
     "SELECT set_config('default_transaction_isolation', 'repeatable read', false),"
     " set_config('default_transaction_read_only', 'on', false),"
     " set_config('jit', 'off', false),"
+    " set_config('client_min_messages', 'warning', false)," /* read_on_notice */
     " set_config('plan_cache_mode', 'force_generic_plan', false),"
     " set_config('enable_seqscan', 'off', false), set_config('enable_memoize', 'off', false),"
     " set_config('max_parallel_workers_per_gather', '0', false),"

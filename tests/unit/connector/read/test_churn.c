@@ -571,6 +571,37 @@ test_full_of_news(void **state)
     end(&w);
 }
 
+/* Which series a fresh block that cannot be read holds nobody knows: that is said, however quiet the server is
+ * told to be. */
+static void
+test_damaged_and_quiet(void **state)
+{
+    (void)state;
+    world w;
+    read_source *src;
+    ps_err err = {0};
+    ev_series_list list = {0};
+    const ps_str *warnings;
+    make_history();
+    sql("ALTER DATABASE ingest SET client_min_messages = 'error'");
+    sqlf("INSERT INTO prom_data.m1 (time, value, series_id) SELECT to_timestamp(%lld / 1000.0), 1, id FROM"
+         " (SELECT id FROM _prom_catalog.series WHERE metric_id = (SELECT id FROM _prom_catalog.metric WHERE"
+         " metric_name = 'm1') AND id %% 2 = 0) s",
+         (long long)now_ms);
+    sql("UPDATE _prom_data.fresh SET data = substr(data, 1, 10)");
+    begin(&w, SMALL_BYTES);
+    const mdl_matcher m = {MDL_MATCH_EQ, PS_STR("__name__"), PS_STR("m1")};
+    ev_selection sel = {&m, 1, now_ms, now_ms, false};
+    read_source_config config = {.n_workers = 1, .deadline_ns = pg_now_ns() + 60000000000};
+    assert_int_equal(read_source_open(w.store, &config, &src, &err), PS_OK);
+    ev_source source = read_source_for_engine(src);
+    assert_int_equal(source.select(source.self, &sel, 1, &list, &err), PS_OK);
+    assert_int_equal(list.n, 0);
+    assert_int_equal(read_source_warnings(src, &warnings), 1);
+    read_source_close(src);
+    end(&w);
+}
+
 static int
 set_up(void **state)
 {
@@ -599,6 +630,7 @@ main(void)
         cmocka_unit_test(test_too_many_alive),
         cmocka_unit_test(test_restored_without_presence),
         cmocka_unit_test(test_full_of_news),
+        cmocka_unit_test(test_damaged_and_quiet),
         cmocka_unit_test(test_the_dead_become_many),
         cmocka_unit_test(test_against_sql),
     };
