@@ -91,11 +91,13 @@ connect_poll(PGconn *conn, int64_t deadline_ns, ps_err *err)
     return PS_OK;
 }
 
-/* remote_apply waits for more than "on" does: whoever has chosen it keeps it. */
+/* remote_apply waits for more than "on" does: whoever has chosen it keeps it. Statements that wait for
+ * a lock and look afterwards need a snapshot each, whatever the default of the database is. */
 static const char session_setup[] =
     "SELECT set_config('synchronous_commit',"
     " CASE WHEN current_setting('synchronous_commit') = 'remote_apply' THEN 'remote_apply'"
     " ELSE 'on' END, false),"
+    " set_config('default_transaction_isolation', 'read committed', false),"
     " set_config('standard_conforming_strings', 'on', false),"
     " set_config('datestyle', 'ISO', false),"
     " set_config('timezone', 'UTC', false),"

@@ -175,3 +175,22 @@ def test_the_worker_is_left_to_it(lab):
                                           " WHERE backend_type = 'promscale maintenance'") != [(0,)], 30)
     time.sleep(12)  # it has looked twice by then
     assert "this connector does the maintenance" not in p.err
+
+
+def test_writes_see_what_others_committed(lab):
+    """Whatever the database's default: who waits for a lock has to see what was done under it."""
+    cluster = lab.cluster()
+    uri = database(cluster)
+    lab.promscale(uri=uri).stop()
+    cluster.sql("ALTER DATABASE promscale SET default_transaction_isolation = 'serializable'")
+    cluster.sql("""CREATE FUNCTION public.look() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF current_setting('transaction_isolation') <> 'read committed' THEN
+                RAISE 'a write at isolation level %', current_setting('transaction_isolation');
+            END IF;
+            RETURN NULL;
+        END $$""", database="promscale")
+    cluster.sql("CREATE TRIGGER look BEFORE INSERT ON _prom_data.fresh EXECUTE FUNCTION public.look()", database="promscale")
+    p = lab.promscale(uri=uri, args=["--self-scrape=false"])
+    p.write([({"__name__": "up"}, [(int(time.time() * 1000), 1.0)])])
+    assert cluster.sql("SELECT count(*) FROM _prom_data.fresh", database="promscale")[0][0] > 0
