@@ -183,9 +183,11 @@ seek(const PGresult *res, int n, int64_t series_id)
 }
 
 static void
-answer(api_job *job, const idx_found *found, const PGresult *res)
+answer(api_job *job, read_source *src, const idx_found *found, const PGresult *res)
 {
     int n = res != NULL ? PQntuples(res) : 0;
+    const ps_str *warnings;
+    size_t n_warnings = read_source_warnings(src, &warnings);
     ps_buf out;
 
     ps_buf_init(&out, &ps_malloc);
@@ -211,7 +213,7 @@ answer(api_job *job, const idx_found *found, const PGresult *res)
         api_fail(job, API_EXECUTION, "more than %d exemplars: ask for less time or fewer series",
                  MAX_ROWS - 1);
     else
-        api_answer(job, &out, NULL, 0);
+        api_answer(job, &out, warnings, n_warnings);
     ps_buf_done(&out);
 }
 
@@ -249,7 +251,7 @@ info_exemplars(api_job *job, void *self)
     if (st == PS_OK && found.n > 0)
         st = ask(src, &q, &found, &res, &err);
     if (st == PS_OK)
-        answer(job, &found, res);
+        answer(job, src, &found, res);
     else
         api_fail_status(job, st, ps_str_c(err.text));
     PQclear(res);

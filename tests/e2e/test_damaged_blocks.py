@@ -123,6 +123,25 @@ def test_label_requests(p):
     assert ask(p, "series", **window) == whole
 
 
+def test_exemplars(lab):
+    """An index that does not hold all series asks which of them live: the answer may lack some."""
+    p = lab.promscale(args=["--self-scrape=false", "--query.index-max-bytes=1MB"])
+    p.sql("SELECT prom_api.set_default_retention_period('300 years')")
+    p.sql("ALTER SYSTEM SET promscale.maintenance = off")
+    p.sql("SELECT pg_reload_conf()")
+    p.write([({"__name__": "big", "i": str(i)}, [(T0 * 1000, 1.0)]) for i in range(20000)])
+    p.write([({"__name__": "traced"}, [(T0 * 1000, 1.0)], [({"trace_id": "x"}, 1.0, T0 * 1000)])])
+    p.stop()
+    p.start()
+    window = {"query": "traced", "start": T0, "end": T0 + 60}
+    whole = ask(p, "query_exemplars", **window)
+    assert p.metrics()["promscale_label_index_whole"] == 0
+    assert len(whole["data"]) == 1 and "warnings" not in whole
+    p.sql("UPDATE _prom_data.fresh SET data = set_byte(data, 30, get_byte(data, 30) # 1) WHERE metric_id < 0")
+    answer = ask(p, "query_exemplars", **window)
+    assert f"of table _prom_data.fresh {LEFT_OUT}" in answer["warnings"][0]
+
+
 def test_error_if_so_set(lab):
     p = lab.promscale(args=["--self-scrape=false", "--query.damaged-blocks=error"])
     fill(p)
