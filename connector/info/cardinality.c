@@ -13,7 +13,8 @@ static const char blocks_sql[] =
     "SELECT pg_catalog.count(*), pg_catalog.min(b.t_min), pg_catalog.max(b.t_max) FROM ("
     " SELECT tenant_id, t_min, t_max FROM _prom_data.fresh"
     " UNION ALL SELECT tenant_id, t_min, t_max FROM _prom_data.merged"
-    " UNION ALL SELECT tenant_id, t_min, t_max FROM _prom_data.block) b"
+    " UNION ALL SELECT tenant_id, t_min, t_max FROM _prom_data.block"
+    " UNION ALL SELECT tenant_id, t_min, t_max FROM _prom_data.block_far) b"
     " JOIN _prom_catalog.tenant t ON t.id = b.tenant_id WHERE t.name = $1";
 
 typedef struct block_figures {

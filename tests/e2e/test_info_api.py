@@ -193,6 +193,20 @@ def test_cardinality_follows_deletions(lab):
     assert {e["name"] for e in data(p, "status/tsdb")["seriesCountByMetricName"]} == {"req_total", "req_failed_total"}
 
 
+def test_cardinality_counts_rows_of_days_far_off(lab):
+    p = lab.promscale(args=["--self-scrape=false"])
+    p.sql("SELECT prom_api.set_default_retention_period('1000 years')")
+    p.sql("ALTER SYSTEM SET promscale.maintenance = off")
+    p.sql("SELECT pg_reload_conf()")
+    p.write([({"__name__": "old"}, [(1_500_000_000_000, 1.0)])])
+    fresh = data(p, "status/tsdb")["headStats"]
+    p.sql("SELECT _prom_ext.merge_step()")
+    p.sql("SELECT _prom_ext.seal_step(true)")
+    assert p.sql("SELECT count(*) FROM _prom_data.block_far")[0][0] > 0
+    assert p.sql("SELECT count(*) FROM _prom_data.fresh")[0][0] == 0
+    assert data(p, "status/tsdb")["headStats"] == fresh and fresh["chunkCount"] == 1
+
+
 SHAPES = ("status/buildinfo", "status/runtimeinfo", "status/walreplay", "rules", "alerts", "alertmanagers", "targets",
           "scrape_pools", "targets/metadata", "notifications")
 
