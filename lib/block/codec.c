@@ -6,6 +6,10 @@
  * integers, ordered bits, plain bits with xor. Constant series have no frames at all. Sealed series
  * may have two more that are slower to read and therefore have to win clearly: entropy-coded
  * residuals of the same integers (coded.c), and zstd for irregular floats.
+ *
+ * A sealed series may be written relative to the one before it in the block: the differences of their integers, coded.
+ * That is for cumulative buckets of classic histograms, each of which counts all that the one below it counts. To read
+ * the last of such a row all of it is read, so rows are short and a lot must be won.
  */
 #include "lib/block/internal.h"
 
@@ -34,6 +38,7 @@ static const struct codec {
     [BLK_CODEC_ZSTD] = {"zstd", FAMILY_ZSTD, BLK_MODE_RAW, false},
     [BLK_CODEC_DEC_CODED] = {"decimal-coded", FAMILY_DECIMAL, BLK_MODE_RAW, true},
     [BLK_CODEC_BITS_CODED] = {"bits-coded", FAMILY_BITS, BLK_MODE_RAW, true},
+    [BLK_CODEC_DEC_RELATIVE] = {"decimal-relative", FAMILY_DECIMAL, BLK_MODE_RAW, true},
 };
 
 const char *
@@ -66,6 +71,8 @@ blk_codec_scratch_done(blk_codec_scratch *s, const ps_alloc *alloc)
     blk_scratch_done(alloc, &s->keys);
     blk_scratch_done(alloc, &s->spans);
     blk_scratch_done(alloc, &s->table);
+    blk_scratch_done(alloc, &s->differences);
+    blk_scratch_done(alloc, &s->before.ints);
     blk_zstd_free(s->zstd, alloc);
     s->zstd = NULL;
 }
@@ -135,6 +142,57 @@ try_coded(choice *c, blk_encoded e, const uint64_t *ints, size_t n, uint64_t pre
         consider(c, e);
 }
 
+/* Differences to the series before, coded. An eighth must be won: who wants this series alone reads others too. */
+static void
+try_relative(choice *c, blk_encoded e, const uint64_t *ints, size_t n, const blk_raws *raws)
+{
+    enum { DEPTH = 3, MIN_VALUES = 240 };
+    const struct blk_neighbour *before = &c->s->before;
+    ps_buf *head = &c->s->head[c->slot], *body = &c->s->body[c->slot];
+    bool smaller;
+
+    if (c->failed || !c->hard || !c->s->relative || n < MIN_VALUES || n > BLK_RELATIVE_VALUES ||
+        before->n != n || before->k != e.k || before->shift != e.shift || before->depth >= DEPTH)
+        return;
+    const uint64_t *base = before->ints.ptr;
+    uint64_t *w = blk_scratch_get(c->alloc, &c->s->differences, n, sizeof *w);
+    if (w == NULL) {
+        c->failed = true;
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        w[i] = ints[i] - base[i];
+    if (blk_coded_cost(w, n) >= blk_coded_cost(ints, n) / 16 * 15)
+        return;
+    ps_buf_clear(head);
+    ps_buf_clear(body);
+    if (blk_coded_encode(c->alloc, &c->s->planes, w, n, 0, raws, c->size - c->size / 8, head, body,
+                         &smaller) != PS_OK)
+        c->failed = true;
+    else if (smaller)
+        consider(c, e);
+}
+
+/* What the next series may be relative to, should this one stay decimal. */
+static void
+remember(choice *c, const uint64_t *ints, size_t n, const blk_encoded *e)
+{
+    struct blk_neighbour *before = &c->s->before;
+
+    before->n = 0;
+    if (!c->s->relative || !c->hard || n > BLK_RELATIVE_VALUES)
+        return;
+    void *kept = blk_scratch_get(c->alloc, &before->ints, n, sizeof *ints);
+    if (kept == NULL) {
+        c->failed = true;
+        return;
+    }
+    memcpy(kept, ints, n * sizeof *ints);
+    before->n = n;
+    before->k = e->k;
+    before->shift = e->shift;
+}
+
 /* The mode that costs least for these integers; id of raw + mode is the codec's id. */
 static unsigned
 best_mode(const uint64_t *ints, size_t n)
@@ -169,6 +227,9 @@ try_decimal(choice *c, const double *v, size_t n, uint64_t *ints, const uint32_t
     try_frames(c, e, ints, n, e.last_int, &raws);
     e.codec = BLK_CODEC_DEC_CODED;
     try_coded(c, e, ints, n, e.last_int, &raws);
+    e.codec = BLK_CODEC_DEC_RELATIVE;
+    try_relative(c, e, ints, n, &raws);
+    remember(c, ints, n, &e);
 }
 
 /* Codecs on the bits of doubles. Their last value is stored raw. */
@@ -250,6 +311,7 @@ blk_codec_encode(const ps_alloc *alloc, blk_codec_scratch *s, const double *v, s
     unsigned k;
 
     if (all_same(v, n)) {
+        s->before.n = 0;
         encode_const(v[0], ret);
         return PS_OK;
     }
@@ -260,6 +322,8 @@ blk_codec_encode(const ps_alloc *alloc, blk_codec_scratch *s, const double *v, s
     bool decimal = blk_decimal_analyse(v, n, ints, exc, &n_exc, &k);
     if (decimal)
         try_decimal(&c, v, n, ints, exc, n_exc, k);
+    else
+        s->before.n = 0;
     /* decimals that need more than half of a double's bits may be real floats by accident */
     if (!decimal || c.size > n * 4)
         try_bits(&c, v, n, ints);
@@ -268,6 +332,9 @@ blk_codec_encode(const ps_alloc *alloc, blk_codec_scratch *s, const double *v, s
     if (hard && n >= ZSTD_MIN_VALUES && n <= BLK_ZSTD_MAX_VALUES && c.size > n * 3)
         PS_TRY(try_zstd(alloc, &c, v, n));
     *ret = c.best;
+    if (codecs[ret->codec].family != FAMILY_DECIMAL)
+        s->before.n = 0;
+    s->before.depth = ret->codec == BLK_CODEC_DEC_RELATIVE ? s->before.depth + 1 : 0;
     return PS_OK;
 }
 
@@ -307,7 +374,7 @@ chain_start(const blk_vcol *c)
 {
     switch (codecs[c->codec].family) {
     case FAMILY_DECIMAL:
-        return c->last_is_raw ? 0 : c->last_int;
+        return c->last_is_raw || c->codec == BLK_CODEC_DEC_RELATIVE ? 0 : c->last_int;
     case FAMILY_BITS:
         return (uint64_t)((int64_t)blk_ordered_bits(ps_bits_of(c->last)) >> c->shift);
     default:
@@ -315,14 +382,24 @@ chain_start(const blk_vcol *c)
     }
 }
 
+/* A relative series goes on from one with integers of the same meaning, and not from too many. */
+static bool
+make_relative(blk_vcol *c, const blk_vcol *before, uint32_t n)
+{
+    c->depth = before->depth + 1;
+    return codecs[before->codec].family == FAMILY_DECIMAL && before->k == c->k &&
+           before->shift == c->shift && c->depth <= BLK_RELATIVE_DEPTH && n <= BLK_RELATIVE_VALUES;
+}
+
 ps_status
-blk_codec_parse(blk_in *in, unsigned codec, unsigned flags, uint32_t n, blk_vcol *ret)
+blk_codec_parse(blk_in *in, unsigned codec, unsigned flags, uint32_t n, const blk_vcol *before,
+                blk_vcol *ret)
 {
     blk_vcol c = {.codec = (uint8_t)codec,
                   .k = flags >> BLK_ENTRY_K_SHIFT & 15,
                   .last_is_raw = (flags & BLK_ENTRY_LAST_RAW) != 0};
 
-    if (blk_codec_name(codec) == NULL)
+    if (blk_codec_name(codec) == NULL || (codec == BLK_CODEC_DEC_RELATIVE && before == NULL))
         return PS_EUNSUPPORTED;
     const codec_family family = codecs[codec].family;
     if (flags & BLK_ENTRY_SHIFT)
@@ -337,6 +414,8 @@ blk_codec_parse(blk_in *in, unsigned codec, unsigned flags, uint32_t n, blk_vcol
     }
     if (in->bad || c.shift > 63 || c.k > BLK_DECIMAL_MAX ||
         (!c.last_is_raw && family != FAMILY_CONST && family != FAMILY_DECIMAL))
+        return PS_ECORRUPT;
+    if (codec == BLK_CODEC_DEC_RELATIVE && !make_relative(&c, before, n))
         return PS_ECORRUPT;
     if (family == FAMILY_ZSTD) {
         uint64_t len = blk_in_varint(in);
@@ -364,16 +443,17 @@ blk_codec_parse(blk_in *in, unsigned codec, unsigned flags, uint32_t n, blk_vcol
     return PS_OK;
 }
 
-/* One frame's values. */
+/* One frame's integers, and its values unless out is NULL. */
 static bool
 decode_frame(const blk_vcol *c, const blk_frame *f, const uint8_t *payload, size_t avail,
-             double *out)
+             uint64_t *ints, double *out)
 {
-    uint64_t ints[BLK_FRAME_VALUES];
     const codec_family family = codecs[c->codec].family;
 
     if (!blk_frame_decode(f, codecs[c->codec].mode, c->shift, payload, avail, ints))
         return false;
+    if (out == NULL)
+        return true;
     if (family == FAMILY_DECIMAL)
         blk_decimal_restore(ints, f->n, c->k, c->shift, out);
     else if (family == FAMILY_BITS)
@@ -387,8 +467,9 @@ decode_frame(const blk_vcol *c, const blk_frame *f, const uint8_t *payload, size
 
 static bool
 decode_frames(const blk_vcol *c, uint32_t n, const uint8_t *body, size_t body_avail, size_t lo,
-              size_t count, double *out)
+              size_t count, uint64_t *ints, double *out)
 {
+    uint64_t here[BLK_FRAME_VALUES];
     double part[BLK_FRAME_VALUES];
     blk_in head = {c->frames, c->frames + c->frames_len, false};
     blk_chain chain = {.start = chain_start(c)};
@@ -403,17 +484,26 @@ decode_frames(const blk_vcol *c, uint32_t n, const uint8_t *body, size_t body_av
             return false;
         if (at + len <= lo)
             continue;
-        if (at >= lo && at + len <= hi) {
-            if (!decode_frame(c, &f, body + off, body_avail - off, out + (at - lo)))
-                return false;
-            continue;
-        }
-        if (!decode_frame(c, &f, body + off, body_avail - off, part))
+        const bool whole = at >= lo && at + len <= hi;
+        if (!decode_frame(c, &f, body + off, body_avail - off, here,
+                          out == NULL ? NULL
+                          : whole     ? out + (at - lo)
+                                      : part))
             return false;
         size_t from = at < lo ? lo : at, to = at + len < hi ? at + len : hi;
-        memcpy(out + (from - lo), part + (from - at), (to - from) * sizeof *out);
+        if (!whole && out != NULL)
+            memcpy(out + (from - lo), part + (from - at), (to - from) * sizeof *out);
+        if (ints != NULL)
+            memcpy(ints + (from - lo), here + (from - at), (to - from) * sizeof *ints);
     }
     return true;
+}
+
+/* Head and body must tell the same last value. */
+static bool
+last_agrees(const blk_vcol *c, uint32_t n, size_t lo, size_t count, const double *out)
+{
+    return count == 0 || lo + count != n || ps_bits_of(out[count - 1]) == ps_bits_of(c->last);
 }
 
 ps_status
@@ -430,12 +520,25 @@ blk_codec_decode(const ps_alloc *alloc, blk_codec_scratch *s, const blk_vcol *c,
         break;
     default:
         if (!(codecs[c->codec].coded
-                  ? blk_coded_decode(c, chain_start(c), n, body + c->body_off, lo, count, out)
-                  : decode_frames(c, n, body + c->body_off, body_avail - c->body_off, lo, count, out)))
+                  ? blk_coded_decode(c, chain_start(c), n, body + c->body_off, lo, count,
+                                     (blk_coded_out){.values = out})
+                  : decode_frames(c, n, body + c->body_off, body_avail - c->body_off, lo, count,
+                                  NULL, out)))
             return PS_ECORRUPT;
     }
-    /* head and body must tell the same last value */
-    if (count > 0 && lo + count == n && ps_bits_of(out[count - 1]) != ps_bits_of(c->last))
+    return last_agrees(c, n, lo, count, out) ? PS_OK : PS_ECORRUPT;
+}
+
+ps_status
+blk_codec_integers(const blk_vcol *c, uint32_t n, const uint8_t *body, size_t body_avail, size_t lo,
+                   size_t count, uint64_t *ints, double *out)
+{
+    blk_coded_out to = {c->depth > 0 ? ints : NULL, ints, out};
+
+    if (!(codecs[c->codec].coded
+              ? blk_coded_decode(c, chain_start(c), n, body + c->body_off, lo, count, to)
+              : decode_frames(c, n, body + c->body_off, body_avail - c->body_off, lo, count, ints,
+                              out)))
         return PS_ECORRUPT;
-    return PS_OK;
+    return out == NULL || last_agrees(c, n, lo, count, out) ? PS_OK : PS_ECORRUPT;
 }

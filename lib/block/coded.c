@@ -147,32 +147,49 @@ trend_of(const uint64_t *v, size_t n, unsigned rule)
     return (uint64_t)(rise * (1 << TREND_BITS) / (int64_t)m);
 }
 
-/* The rule with the shortest residuals in a few parts of v. */
+/* How long residuals are in a few parts of v, in 256ths of a bit. */
+static uint64_t
+rule_cost(const uint64_t *v, size_t n, unsigned rule)
+{
+    enum { PART = 192, PARTS = 4 };
+    uint64_t z[PART], cost = 0;
+
+    for (size_t part = 0; part < PARTS; part++) {
+        size_t at = n <= PART ? 0 : part * (n - PART) / (PARTS - 1), len = n < PART ? n : PART;
+        residuals(v + at, len, rule, trend_of(v + at, len, rule), UINT64_MAX, z);
+        for (size_t i = 0; i + 1 < len; i++)
+            cost += log2_of(z[i]);
+        if (n <= PART)
+            break;
+    }
+    return cost;
+}
+
+/* The rule that costs least. */
 static unsigned
 choose_rule(const uint64_t *v, size_t n)
 {
     static const uint8_t rules[] = {0,          2,          3,          4,         RULE_SLOPE,
                                     RULE_SLOPE | 2, RULE_SLOPE | 3, RULE_SLOPE | 4, RULE_SLOPE | 5};
-    enum { PART = 192, PARTS = 4 };
-    uint64_t z[PART], best_cost = UINT64_MAX;
+    uint64_t best_cost = UINT64_MAX;
     unsigned best = 0;
 
     for (size_t k = 0; k < PS_ARRAY_LEN(rules); k++) {
-        uint64_t cost = 0;
-        for (size_t part = 0; part < PARTS; part++) {
-            size_t at = n <= PART ? 0 : part * (n - PART) / (PARTS - 1), len = n < PART ? n : PART;
-            residuals(v + at, len, rules[k], trend_of(v + at, len, rules[k]), UINT64_MAX, z);
-            for (size_t i = 0; i + 1 < len; i++)
-                cost += log2_of(z[i]);
-            if (n <= PART)
-                break;
-        }
+        uint64_t cost = rule_cost(v, n, rules[k]);
         if (cost < best_cost) {
             best = rules[k];
             best_cost = cost;
         }
     }
     return best;
+}
+
+uint64_t
+blk_coded_cost(const uint64_t *v, size_t n)
+{
+    uint64_t level = rule_cost(v, n, 0), slope = rule_cost(v, n, RULE_SLOPE | 3);
+
+    return level < slope ? level : slope;
 }
 
 /* Low bits that leave a handful of symbols in the middle of what there is. */
@@ -630,9 +647,9 @@ read_group(const group *g, unsigned rule, const uint16_t *table, blk_in *in, uin
     return true;
 }
 
-/* Passes over the raws at the front of a group's payload, or puts them over the values. */
+/* Passes over the raws at the front of a group's payload, or puts those of lo..hi over the values. */
 static bool
-read_raws(blk_in *in, const group *g, double *values)
+read_raws(blk_in *in, const group *g, size_t lo, size_t hi, double *values)
 {
     uint64_t n = blk_in_varint(in), pos = 0;
 
@@ -643,36 +660,44 @@ read_raws(blk_in *in, const group *g, double *values)
         if (in->bad || step >= g->n - pos || (i > 0 && step == 0))
             return false;
         pos += step;
-        if (values != NULL)
-            values[pos] = ps_double_of(bits);
+        if (pos >= lo && pos < hi)
+            values[pos - lo] = ps_double_of(bits);
     }
     return true;
 }
 
+/* Values lo..hi of a group. */
 static bool
 decode_group(const blk_vcol *c, const group *g, unsigned rule, const uint16_t *table,
-             const uint8_t *payload, double *out)
+             const uint8_t *payload, size_t lo, size_t hi, blk_coded_out to)
 {
     blk_in in = {payload, payload + g->len, false};
     uint64_t ints[BLK_CODED_VALUES];
 
-    if ((g->flags & GROUP_RAWS) && !read_raws(&in, g, NULL))
+    if ((g->flags & GROUP_RAWS) && !read_raws(&in, g, 0, 0, NULL))
         return false;
     if (!read_group(g, rule, table, &in, ints))
         return false;
-    if (c->codec == BLK_CODEC_DEC_CODED)
-        blk_decimal_restore(ints, g->n, c->k, c->shift, out);
+    if (to.base != NULL) {
+        for (size_t i = lo; i < hi; i++)
+            ints[i] += to.base[i - lo];
+    }
+    if (to.ints != NULL)
+        memcpy(to.ints, ints + lo, (hi - lo) * sizeof *ints);
+    if (to.values == NULL)
+        return true;
+    if (c->codec == BLK_CODEC_BITS_CODED)
+        blk_bits_restore(ints + lo, hi - lo, c->shift, to.values);
     else
-        blk_bits_restore(ints, g->n, c->shift, out);
+        blk_decimal_restore(ints + lo, hi - lo, c->k, c->shift, to.values);
     in = (blk_in){payload, payload + g->len, false};
-    return !(g->flags & GROUP_RAWS) || read_raws(&in, g, out);
+    return !(g->flags & GROUP_RAWS) || read_raws(&in, g, lo, hi, to.values);
 }
 
 bool
 blk_coded_decode(const blk_vcol *c, uint64_t prev, uint32_t n, const uint8_t *body, size_t lo,
-                 size_t count, double *out)
+                 size_t count, blk_coded_out to)
 {
-    double part[BLK_CODED_VALUES];
     uint16_t table[TABLE];
     blk_in head = {c->frames, c->frames + c->frames_len, false};
     blk_in in = {body, body + c->body_len, false};
@@ -692,13 +717,12 @@ blk_coded_decode(const blk_vcol *c, uint64_t prev, uint32_t n, const uint8_t *bo
             return false;
         if (at + len <= lo)
             continue;
-        bool whole = at >= lo && at + len <= hi;
-        if (!decode_group(c, &g, rule, table, payload, whole ? out + (at - lo) : part))
+        size_t from = at < lo ? lo : at, end = at + len < hi ? at + len : hi;
+        blk_coded_out here = {to.base == NULL ? NULL : to.base + (from - lo),
+                              to.ints == NULL ? NULL : to.ints + (from - lo),
+                              to.values == NULL ? NULL : to.values + (from - lo)};
+        if (!decode_group(c, &g, rule, table, payload, from - at, end - at, here))
             return false;
-        if (whole)
-            continue;
-        size_t from = at < lo ? lo : at, to = at + len < hi ? at + len : hi;
-        memcpy(out + (from - lo), part + (from - at), (to - from) * sizeof *out);
     }
     /* what was read to its end must be all there is */
     return hi < n || (blk_in_left(&head) == 0 && blk_in_left(&in) == 0);

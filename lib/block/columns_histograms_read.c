@@ -48,7 +48,7 @@ parse_column(reading *rd, blk_in *in, uint32_t n, blk_vcol *ret)
         return PS_ECORRUPT;
     if (flags & BLK_ENTRY_TREF)
         return PS_EUNSUPPORTED;
-    PS_TRY(blk_codec_parse(in, codec, flags, n, ret));
+    PS_TRY(blk_codec_parse(in, codec, flags, n, NULL, ret));
     ret->body_off = (size_t)(in->p - rd->payload);
     return blk_in_bytes(in, ret->body_len) == NULL ? PS_ECORRUPT : PS_OK;
 }

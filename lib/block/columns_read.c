@@ -3,7 +3,8 @@
  *
  * Opening checks both CRCs and walks the head once: every time column and series gets its frame
  * headers' place and its payload's offset (lengths follow from the head, offsets are their sums).
- * Decoding a series touches only its own frames, and of those only the ones in the time range.
+ * Decoding a series touches only its own frames, and of those only the ones in the time range; a series that is
+ * relative to the one before also that one's, whose integers are kept since whoever reads it read the other first.
  *
  * Memory: one array of time columns and one of series, each bounded by the head's length.
  */
@@ -70,9 +71,11 @@ parse_tref(blk_in *in, unsigned flags, int64_t before, uint32_t n_tcols, uint32_
 
 /* Codec, last value and frame headers of floats; of histograms only the payload's length. */
 static ps_status
-parse_values(const blk_reader *r, blk_in *in, unsigned codec, unsigned flags, blk_columns_series *s,
-             ps_err *err)
+parse_values(const blk_reader *r, blk_in *in, unsigned codec, unsigned flags, blk_columns_series *before,
+             blk_columns_series *s, ps_err *err)
 {
+    const uint32_t n = r->tcols[s->tcol].n;
+
     if (r->meta.kind == BLK_KIND_HISTOGRAM) {
         uint64_t len = blk_in_varint(in);
         if (in->bad || len > BLK_MAX_BYTES)
@@ -80,9 +83,14 @@ parse_values(const blk_reader *r, blk_in *in, unsigned codec, unsigned flags, bl
         s->values = (blk_vcol){.body_len = (uint32_t)len};
         return PS_OK;
     }
-    ps_status status = blk_codec_parse(in, codec, flags, r->tcols[s->tcol].n, &s->values);
+    if (codec == BLK_CODEC_DEC_RELATIVE && (before == NULL || r->tcols[before->tcol].n != n))
+        return damaged(err, "series entry");
+    ps_status status =
+        blk_codec_parse(in, codec, flags, n, before == NULL ? NULL : &before->values, &s->values);
     if (status == PS_EUNSUPPORTED)
         return ps_fail(err, status, "block has values of codec %u, not known to this build", codec);
+    if (status == PS_OK && s->values.depth > 0)
+        before->values.is_base = true;
     return status == PS_OK ? PS_OK : damaged(err, "series entry");
 }
 
@@ -107,7 +115,7 @@ parse_entry(blk_reader *r, blk_in *in, uint32_t i, int64_t tref_before, uint64_t
                        "block has histograms of a form not known to this build");
     if (!parse_tref(in, flags, tref_before, r->n_tcols, &s->tcol))
         return damaged(err, "time column reference");
-    PS_TRY(parse_values(r, in, codec, flags, s, err));
+    PS_TRY(parse_values(r, in, codec, flags, i == 0 ? NULL : s - 1, s, err));
     s->values.body_off = (size_t)*body_off;
     *body_off += s->values.body_len;
     if (*body_off > r->body_len)
@@ -214,6 +222,7 @@ blk_columns_close(blk_reader *r)
     ps_alloc_free(&r->alloc, r->cseries, r->n_series * sizeof *r->cseries);
     ps_alloc_free(&r->alloc, r->scols, r->n_series * sizeof *r->scols);
     blk_scratch_done(&r->alloc, &r->own_kept.times);
+    blk_scratch_done(&r->alloc, &r->own_kept.ints);
     blk_scratch_done(&r->alloc, &r->own.times);
     blk_scratch_done(&r->alloc, &r->own.columns);
     blk_scratch_done(&r->alloc, &r->own.matrix);
@@ -296,6 +305,31 @@ blk_columns_times(const blk_reader *r, blk_bench *b, uint32_t i, int64_t from_ms
     return status == PS_OK ? PS_OK : damaged(err, "times");
 }
 
+/* Values of a series that is relative to others or is what another is relative to: from the first of the row on, or
+ * from the one whose integers are kept. */
+static ps_status
+row_values(const blk_reader *r, blk_bench *b, uint32_t i, size_t lo, size_t n, double *values)
+{
+    const uint32_t n_all = r->tcols[r->cseries[i].tcol].n;
+    blk_kept *kept = place_of(b, r, 0);
+    uint32_t at = i - r->cseries[i].values.depth;
+
+    if (kept->ints_of == r && kept->lo == lo && kept->n == n && kept->series >= at && kept->series < i)
+        at = kept->series + 1;
+    kept->ints_of = NULL;
+    uint64_t *ints = blk_scratch_get(&b->alloc, &kept->ints, n, sizeof *ints);
+    if (ints == NULL)
+        return PS_ENOMEM;
+    for (; at <= i; at++)
+        PS_TRY(blk_codec_integers(&r->cseries[at].values, n_all, r->body, r->body_len, lo, n, ints,
+                                  at == i ? values : NULL));
+    kept->ints_of = r;
+    kept->series = i;
+    kept->lo = lo;
+    kept->n = n;
+    return PS_OK;
+}
+
 ps_status
 blk_columns_values(const blk_reader *r, blk_bench *b, uint32_t i, size_t lo, size_t n,
                    double *values, ps_err *err)
@@ -305,8 +339,11 @@ blk_columns_values(const blk_reader *r, blk_bench *b, uint32_t i, size_t lo, siz
     if (n == 0)
         return PS_OK;
     PS_TRY(need_body(r, err));
-    ps_status status = blk_codec_decode(&b->alloc, &b->scratch, &s->values, r->tcols[s->tcol].n,
-                                        r->body, r->body_len, lo, n, values);
+    ps_status status =
+        s->values.is_base || s->values.depth > 0
+            ? row_values(r, b, i, lo, n, values)
+            : blk_codec_decode(&b->alloc, &b->scratch, &s->values, r->tcols[s->tcol].n, r->body,
+                               r->body_len, lo, n, values);
     if (status == PS_ENOMEM)
         return ps_fail(err, status, "out of memory");
     return status == PS_OK ? PS_OK : damaged(err, "values");

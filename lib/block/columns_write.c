@@ -66,6 +66,7 @@ blk_writer_new(const ps_alloc *alloc, const blk_writer_opts *opts)
         ps_buf_init(buf_at(w, i), alloc);
     blk_intern_init(&w->layouts, alloc);
     blk_codec_scratch_init(&w->scratch, alloc);
+    w->scratch.relative = w->opts.kind == BLK_KIND_FLOAT;
     return w;
 }
 
@@ -350,6 +351,7 @@ writer_reset(blk_writer *w)
     memset(&w->meta, 0, sizeof w->meta);
     w->prev_tcol = (blk_tcol){0};
     w->prev_tref = 0;
+    w->scratch.before.n = 0;
     w->n_tcols = 0;
     if (w->table != NULL)
         memset(w->table, 0, w->table_size * sizeof *w->table);

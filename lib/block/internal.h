@@ -311,6 +311,13 @@ typedef struct blk_codec_scratch {
     blk_scratch keys, spans, table; /* of histograms */
     ps_buf head[2], body[2];        /* candidates: the best so far and the one being tried */
     blk_zstd *zstd;
+    bool relative; /* series may be written relative to the one before */
+    blk_scratch differences;
+    struct blk_neighbour { /* the series before, as integers; n = 0: not one to be relative to */
+        blk_scratch ints;
+        size_t n;
+        uint8_t k, shift, depth;
+    } before;
 } blk_codec_scratch;
 
 /* ---- times.c: time columns of columns blocks ----------------------------------------------- */
@@ -357,6 +364,7 @@ typedef enum blk_codec_id { /* stored numbers, never reused */
                             BLK_CODEC_ZSTD = 9,
                             BLK_CODEC_DEC_CODED = 10,
                             BLK_CODEC_BITS_CODED = 11,
+                            BLK_CODEC_DEC_RELATIVE = 12,
                             BLK_CODEC_END
 } blk_codec_id;
 
@@ -364,10 +372,14 @@ enum { BLK_ENTRY_TREF = 3, BLK_ENTRY_LAST_RAW = 4, BLK_ENTRY_K_SHIFT = 3, BLK_EN
 enum { BLK_TREF_SAME = 0, BLK_TREF_NEXT = 1, BLK_TREF_INDEX = 2 };
 /* Largest series that may be stored with the zstd codec: it decodes as a whole, into scratch. */
 enum { BLK_ZSTD_MAX_VALUES = 65536 };
+/* Of a relative series: how many values (the reader keeps integers of one), and how many series in a row. */
+enum { BLK_RELATIVE_VALUES = 32768, BLK_RELATIVE_DEPTH = 15 };
 
 typedef struct blk_vcol { /* one series' values as the directory describes them */
     uint8_t codec, k, shift;
     bool last_is_raw;
+    bool is_base;      /* the next series is relative to it */
+    uint8_t depth;     /* how many series before it have to be read for it */
     uint64_t last_int; /* if !last_is_raw */
     double last;
     const uint8_t *frames;
@@ -391,9 +403,16 @@ enum { BLK_CODED_VALUES = 512 }; /* of a group, which decodes alone */
 ps_status blk_coded_encode(const ps_alloc *alloc, blk_scratch *scratch, const uint64_t *v, size_t n,
                            uint64_t prev, const blk_raws *raws, size_t less_than, ps_buf *head,
                            ps_buf *body, bool *ret_smaller) PS_MUST_CHECK;
+/* About how long the residuals of v are, judged by a few parts of it; says something beside the same of others. */
+uint64_t blk_coded_cost(const uint64_t *v, size_t n);
+typedef struct blk_coded_out { /* what decoding gives; NULL: not wanted */
+    const uint64_t *base;      /* added to all integers; may be the same as ints */
+    uint64_t *ints;
+    double *values;
+} blk_coded_out;
 /* Values lo..lo + count of n. body has c->body_len bytes. False if damaged. */
 bool blk_coded_decode(const blk_vcol *c, uint64_t prev, uint32_t n, const uint8_t *body, size_t lo,
-                      size_t count, double *out);
+                      size_t count, blk_coded_out to);
 
 void blk_codec_scratch_init(blk_codec_scratch *s, const ps_alloc *alloc);
 void blk_codec_scratch_done(blk_codec_scratch *s, const ps_alloc *alloc);
@@ -405,14 +424,18 @@ ps_status blk_codec_encode(const ps_alloc *alloc, blk_codec_scratch *s, const do
 unsigned blk_codec_flags(const blk_encoded *e);
 void blk_codec_put(const blk_encoded *e, double last, size_t n, ps_buf *head, ps_buf *body);
 const char *blk_codec_name(unsigned id); /* NULL: not known */
-/* Parses the codec's part of a directory entry of n values: parameters, last value, frame headers.
- * PS_ECORRUPT without text, or PS_EUNSUPPORTED. */
+/* Parses the codec's part of a directory entry of n values: parameters, last value, frame headers. before: the
+ * series before it, NULL where there is nothing to be relative to. PS_ECORRUPT without text, or PS_EUNSUPPORTED. */
 ps_status blk_codec_parse(blk_in *in, unsigned codec, unsigned flags, uint32_t n,
-                          blk_vcol *ret) PS_MUST_CHECK;
+                          const blk_vcol *before, blk_vcol *ret) PS_MUST_CHECK;
 /* Values lo..lo+count of a series of n. */
 ps_status blk_codec_decode(const ps_alloc *alloc, blk_codec_scratch *s, const blk_vcol *c,
                            uint32_t n, const uint8_t *body, size_t body_avail, size_t lo,
                            size_t count, double *out) PS_MUST_CHECK;
+/* The same of a decimal series and its integers with it: for a relative one ints holds those of the series before and
+ * becomes its own. out may be NULL. */
+ps_status blk_codec_integers(const blk_vcol *c, uint32_t n, const uint8_t *body, size_t body_avail,
+                             size_t lo, size_t count, uint64_t *ints, double *out) PS_MUST_CHECK;
 
 /* codec_zstd.c */
 ps_status blk_zstd_encode(const ps_alloc *alloc, blk_codec_scratch *s, const double *v, size_t n,
@@ -460,6 +483,10 @@ typedef struct blk_kept { /* a time column decoded whole, since other series may
     const blk_reader *of; /* NULL: none */
     uint32_t tcol;
     blk_scratch times;
+    const blk_reader *ints_of; /* and integers of a series that the next one may be relative to */
+    uint32_t series;
+    size_t lo, n;
+    blk_scratch ints;
 } blk_kept;
 
 struct blk_bench {

@@ -267,8 +267,10 @@ blk_bench_free(blk_bench *b)
     if (b == NULL)
         return;
     ps_alloc alloc = b->alloc;
-    for (size_t i = 0; i < b->n_kept; i++)
+    for (size_t i = 0; i < b->n_kept; i++) {
         blk_scratch_done(&alloc, &b->kept[i].times);
+        blk_scratch_done(&alloc, &b->kept[i].ints);
+    }
     ps_alloc_free(&alloc, b->kept, b->n_kept * sizeof *b->kept);
     blk_codec_scratch_done(&b->scratch, &alloc);
     blk_scratch_done(&alloc, &b->parts);

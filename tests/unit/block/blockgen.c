@@ -135,6 +135,20 @@ gen_fill_values(uint64_t *state, gen_values kind, double *v, size_t n)
 }
 
 void
+gen_fill_buckets(uint64_t *state, double *v, size_t n_buckets, size_t n)
+{
+    for (size_t b = 0; b < n_buckets; b++)
+        v[b * n] = (double)(1000 * (b + 1));
+    for (size_t i = 1; i < n; i++) {
+        double below = 0;
+        for (size_t b = 0; b < n_buckets; b++) {
+            below += (double)(gen_below(state, 9) + gen_below(state, 60 / (1 + b * b) + 1));
+            v[b * n + i] = v[b * n + i - 1] + below;
+        }
+    }
+}
+
+void
 gen_fill_times(uint64_t *state, gen_times kind, int64_t *t, size_t n)
 {
     int64_t base = INT64_C(1700000000000) + (int64_t)gen_below(state, 100000000), step = 15000;

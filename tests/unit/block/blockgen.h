@@ -64,6 +64,8 @@ typedef enum gen_times {
 } gen_times;
 
 void gen_fill_values(uint64_t *state, gen_values kind, double *v, size_t n);
+/* Cumulative buckets of a histogram, one after the other, n scrapes of each. */
+void gen_fill_buckets(uint64_t *state, double *v, size_t n_buckets, size_t n);
 /* Strictly ascending, inside MDL_TIME_MIN_MS..MDL_TIME_MAX_MS. */
 void gen_fill_times(uint64_t *state, gen_times kind, int64_t *t, size_t n);
 

@@ -223,7 +223,8 @@ zstd_values(bytes *body, size_t len, size_t n, uint64_t *bits)
 }
 
 void
-ref_series_values(bytes *h, bytes *body, unsigned codec, unsigned flags, size_t n, uint64_t *bits)
+ref_series_values(bytes *h, bytes *body, unsigned codec, unsigned flags, size_t n, uint64_t *ints,
+                  uint64_t *bits)
 {
     unsigned k = flags >> 3 & 15, shift = flags & 0x80 ? ref_byte(h) : 0;
     bool last_raw = (flags & 4) != 0;
@@ -237,20 +238,22 @@ ref_series_values(bytes *h, bytes *body, unsigned codec, unsigned flags, size_t 
     } else if (codec == 9) {
         zstd_values(body, ref_varint(h), n, bits);
     } else {
-        const bool decimal = codec <= 4 || codec == 10;
+        const bool decimal = codec <= 4 || codec == 10 || codec == 12;
         if (n > 128 || codec >= 10) {
             (void)ref_varint(h);
             (void)ref_varint(h);
         }
         uint64_t S = last;
         if (decimal)
-            S = last_int;
+            S = codec == 12 ? 0 : last_int;
         else if (codec != 8)
             S = (uint64_t)((int64_t)ref_ordered(last, 0) >> shift);
         if (codec >= 10)
             ref_coded(h, body, n, S, bits, &ex);
         else
             frames(h, body, n, codec == 8 ? XOR : (int)(codec - 2) % 3, shift, S, bits, &ex);
+        for (size_t i = 0; i < n && ints != NULL; i++)
+            ints[i] = bits[i] += codec == 12 ? ints[i] : 0;
         for (size_t i = 0; i < n && codec != 8; i++)
             bits[i] = decimal ? ref_decimal(bits[i], k, shift) : ref_ordered(bits[i], shift);
         for (size_t i = 0; i < ex.n; i++)
@@ -270,6 +273,8 @@ columns(const uint8_t *data, size_t len, bytes *h, bool started, ref_block *b)
     uint64_t n_tcols = ref_varint(h), id = (uint64_t)b->series_lo;
     tcol *tcols = calloc(n_tcols + 1, sizeof *tcols);
     uint64_t tref = UINT64_MAX;
+    uint64_t *ints = NULL; /* of the entry before, then of this one */
+    size_t n_ints = 0;
 
     ref_layouts layouts = {0};
 
@@ -293,11 +298,16 @@ columns(const uint8_t *data, size_t len, bytes *h, bool started, ref_block *b)
         }
         size_t n = tcols[tref].n;
         uint64_t *bits = ref_integers(n);
+        if (n != n_ints || ints == NULL) {
+            h->bad |= codec == 12;
+            free(ints);
+            ints = ref_integers(n_ints = n);
+        }
         ref_histogram **hists = calloc(n + 1, sizeof *hists);
         if (b->kind == 2)
             ref_columns_histograms(&body, ref_varint(h), &layouts, n, hists);
         else
-            ref_series_values(h, &body, codec, flags, n, bits);
+            ref_series_values(h, &body, codec, flags, n, ints, bits);
         for (size_t i = 0; i < n && b->n < (size_t)b->n_samples; i++)
             b->samples[b->n++] =
                 (ref_sample){b->metric_id, (int64_t)id, (int64_t)tcols[tref].t[i], 0,
@@ -308,6 +318,7 @@ columns(const uint8_t *data, size_t len, bytes *h, bool started, ref_block *b)
     if (started)
         ref_columns_starts(h, &body, b);
     ref_free_layouts(&layouts);
+    free(ints);
     for (uint64_t i = 0; i < n_tcols; i++)
         free(tcols[i].t);
     free(tcols);

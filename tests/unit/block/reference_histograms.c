@@ -146,7 +146,7 @@ value_column(bytes *b, size_t n)
     if (codec != 0) {
         unsigned flags = ref_byte(b);
         if (codec == 1 || codec == 9 || n <= 128) {
-            ref_series_values(b, b, codec, flags, n, bits);
+            ref_series_values(b, b, codec, flags, n, NULL, bits);
             return bits;
         }
         bytes body = *b; /* behind all frame headers */
@@ -160,7 +160,7 @@ value_column(bytes *b, size_t n)
         (void)ref_varint(&body);
         body.at += heads;
         const size_t heads_end = body.at;
-        ref_series_values(b, &body, codec, flags, n, bits);
+        ref_series_values(b, &body, codec, flags, n, NULL, bits);
         b->bad |= b->at != heads_end;
         b->at = body.at;
     }

@@ -28,8 +28,9 @@ typedef struct ref_raws { /* positions in the series and doubles */
 } ref_raws;
 /* reference_coded.c: integers of codecs 10 and 11 */
 void ref_coded(bytes *h, bytes *body, size_t n, uint64_t S, uint64_t *v, ref_raws *exceptions);
-/* Section 5, what follows a series entry's time column. */
-void ref_series_values(bytes *h, bytes *body, unsigned codec, unsigned flags, size_t n,
+/* Section 5, what follows a series entry's time column. ints: integers of the entry before, becomes those of this
+ * one; NULL where no entry comes before. */
+void ref_series_values(bytes *h, bytes *body, unsigned codec, unsigned flags, size_t n, uint64_t *ints,
                        uint64_t *bits);
 /* Section 6, a group. */
 void ref_group(bytes *b, const uint64_t *len, size_t n_series, size_t n, uint64_t *bits);

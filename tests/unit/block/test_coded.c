@@ -56,7 +56,7 @@ static ps_status
 decode(coded *s, size_t n, size_t lo, size_t count, double *out)
 {
     blk_in in = {s->head, s->head + s->head_len, false};
-    ps_status status = blk_codec_parse(&in, s->e.codec, blk_codec_flags(&s->e), (uint32_t)n, &s->c);
+    ps_status status = blk_codec_parse(&in, s->e.codec, blk_codec_flags(&s->e), (uint32_t)n, NULL, &s->c);
 
     if (status != PS_OK)
         return status;
@@ -177,7 +177,8 @@ test_any_integers(void **unused)
                           .frames = (const uint8_t *)head.ptr,
                           .frames_len = (uint32_t)head.len,
                           .body_len = (uint32_t)body.len};
-            assert_true(blk_coded_decode(&c, 99, (uint32_t)n, (const uint8_t *)body.ptr, 0, n, out));
+            assert_true(blk_coded_decode(&c, 99, (uint32_t)n, (const uint8_t *)body.ptr, 0, n,
+                                         (blk_coded_out){.values = out}));
             for (size_t i = 0; i < n; i++)
                 assert_int_equal(blk_ordered_bits(ps_bits_of(out[i])), v[i]);
         }
@@ -275,7 +276,8 @@ test_tables(void **unused)
                       .frames = head,
                       .frames_len = sizeof head,
                       .body_len = (uint32_t)cases[i].len + 2};
-        assert_int_equal(blk_coded_decode(&c, 0, 4, body, 0, 4, out), cases[i].good);
+        assert_int_equal(blk_coded_decode(&c, 0, 4, body, 0, 4, (blk_coded_out){.values = out}),
+                         cases[i].good);
     }
 }
 

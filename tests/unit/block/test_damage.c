@@ -40,6 +40,26 @@ make_columns(uint64_t *state, int16_t level, sample_block *b)
     blk_writer_free(w);
 }
 
+/* Series that are relative to others. */
+static void
+make_row(uint64_t *state, sample_block *b)
+{
+    enum { N = 300, BUCKETS = 6 };
+    blk_writer_opts o = {1, METRIC, BLK_LEVEL_SEALED, 0};
+    blk_writer *w = blk_writer_new(&ps_malloc, &o);
+    int64_t t[N];
+    double v[BUCKETS * N];
+    ps_err err;
+
+    gen_fill_times(state, GEN_GRID, t, N);
+    gen_fill_buckets(state, v, BUCKETS, N);
+    for (size_t i = 0; i < BUCKETS; i++)
+        assert_int_equal(blk_writer_add(w, (int64_t)i, t, v + i * N, N, &err), PS_OK);
+    ps_buf_init(&b->bytes, &ps_malloc);
+    assert_int_equal(blk_writer_finish(w, &b->bytes, &b->meta, &err), PS_OK);
+    blk_writer_free(w);
+}
+
 static void
 make_flush(uint64_t *state, bool packed, gen_values kind, size_t n_series, size_t len,
            sample_block *b)
@@ -76,6 +96,7 @@ make_samples(sample_block *b)
 
     make_columns(&state, BLK_LEVEL_MERGED, &b[n++]);
     make_columns(&state, BLK_LEVEL_SEALED, &b[n++]);
+    make_row(&state, &b[n++]);
     make_flush(&state, false, GEN_COUNTER, 1, 1, &b[n++]);
     make_flush(&state, false, GEN_COUNTER, 40, 1, &b[n++]);
     make_flush(&state, false, GEN_HOSTILE, 20, 3, &b[n++]);

@@ -109,6 +109,27 @@ make_coded(ps_buf *out)
     blk_writer_free(w);
 }
 
+/* Buckets of a histogram, one with a marker: some are relative to the one before. */
+static void
+make_relative(ps_buf *out)
+{
+    enum { N = 600, BUCKETS = 6 };
+    uint64_t state = 41;
+    blk_writer_opts o = {1, 42, BLK_LEVEL_SEALED, 0};
+    blk_writer *w = blk_writer_new(&ps_malloc, &o);
+    int64_t t[N];
+    double v[BUCKETS * N];
+    blk_meta meta;
+
+    gen_fill_times(&state, GEN_JITTER, t, N);
+    gen_fill_buckets(&state, v, BUCKETS, N);
+    v[2 * N + 77] = ps_double_of(MDL_STALE_NAN_BITS);
+    for (size_t s = 0; s < BUCKETS; s++)
+        assert_int_equal(blk_writer_add(w, (int64_t)(7 + s), t, v + s * N, N, NULL), PS_OK);
+    assert_int_equal(blk_writer_finish(w, out, &meta, NULL), PS_OK);
+    blk_writer_free(w);
+}
+
 static void
 flush_of(uint64_t seed, bool packed, gen_values kind, size_t n_series, size_t len, ps_buf *out)
 {
@@ -173,6 +194,7 @@ static const struct golden {
     {"columns-extreme-times", make_extreme_times, true},
     {"columns-zstd", make_zstd, false},
     {"columns-coded", make_coded, true},
+    {"columns-relative", make_relative, true},
     {"flush-one", make_flush_one, true},
     {"flush-few", make_flush_few, true},
     {"flush-hostile", make_flush_hostile, false},
