@@ -8,8 +8,8 @@
  * the page, which by its nature has no free space: standbys and recovery end with zeroes there as well.
  *
  * Rows that were deleted before `horizon` and are still there (VACUUM found a snapshot that may see them, or
- * the page in use) are counted; the caller comes again. Pages that hold nothing but zeroes there are not
- * written: going over a clean table costs reading it.
+ * the page in use) are counted, and so are those of transactions that failed; the caller comes again.
+ * Pages that hold nothing but zeroes there are not written: going over a clean table costs reading it.
  *
  * This is care for files, as VACUUM is, and the one place that touches a table's pages: what is stored is
  * read and written by SQL only.
@@ -27,6 +27,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
+#include "storage/procarray.h"
 #include "utils/rel.h"
 
 enum { COLUMNS = 3 };
@@ -36,10 +37,25 @@ typedef struct wiped {
     int64 pages; /* written */
 } wiped;
 
-/* Was the row deleted by a transaction before the horizon? */
+/* Did the transaction that wrote the row fail? What it copied is nobody's row, but its bytes are there. */
+static bool
+never_was(HeapTupleHeader row, TransactionId horizon)
+{
+    if (HeapTupleHeaderXminCommitted(row))
+        return false;
+    if (HeapTupleHeaderXminInvalid(row))
+        return true;
+    const TransactionId writer = HeapTupleHeaderGetRawXmin(row);
+    return TransactionIdIsNormal(writer) && TransactionIdPrecedes(writer, horizon) &&
+           !TransactionIdIsInProgress(writer) && !TransactionIdDidCommit(writer);
+}
+
+/* Was the row deleted by a transaction before the horizon, or never committed? */
 static bool
 is_dead(HeapTupleHeader row, TransactionId horizon)
 {
+    if (never_was(row, horizon))
+        return true;
     if ((row->t_infomask & HEAP_XMAX_INVALID) != 0 || HEAP_XMAX_IS_LOCKED_ONLY(row->t_infomask))
         return false;
     const TransactionId deleter = HeapTupleHeaderGetUpdateXid(row);
