@@ -8,7 +8,7 @@ CREATE FUNCTION _prom_ext.verify_table(relation regclass, partition regclass, le
     AS 'MODULE_PATHNAME', 'verify_table' LANGUAGE C VOLATILE PARALLEL UNSAFE COST 100000 ROWS 10;
 
 CREATE FUNCTION _prom_ext.ids_problem(series_ids bytea, n_series int4, part_lo int8) RETURNS text
-    AS 'MODULE_PATHNAME', 'ids_problem' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE COST 100;
+    AS 'MODULE_PATHNAME', 'ids_problem' LANGUAGE C IMMUTABLE STRICT PARALLEL UNSAFE COST 100;
 
 -- The tables of blocks that may hold something of the range; of partitions those that the caller may not
 -- read are read through their parent.

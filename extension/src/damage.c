@@ -121,12 +121,14 @@ damage_found(const char *table, int64 id, const blk_meta *meta, ps_status status
         return;
     }
     told.n_warned++;
+    /* SPI is not to run while an error is being put together */
+    const char *metric = name_metric(meta->metric_id);
     ereport(WARNING,
             (errcode(bridge_sqlstate(status)),
              errmsg("block " INT64_FORMAT " of table %s cannot be read, its samples are left out",
                     id, table),
-             errdetail("%s, from %s to %s: %s.", name_metric(meta->metric_id),
-                       time_text(meta->t_min_ms), time_text(meta->t_max_ms), why),
+             errdetail("%s, from %s to %s: %s.", metric, time_text(meta->t_min_ms),
+                       time_text(meta->t_max_ms), why),
              errhint("prom_api.verify() names all damaged blocks.")));
 }
 
