@@ -24,7 +24,10 @@ CREATE TABLE _prom_catalog.garbage_round (
 );
 
 -- Labels of series that have gone: nobody may have them any more.
-CREATE TABLE _prom_catalog.label_suspect (id int4 PRIMARY KEY);
+CREATE TABLE _prom_catalog.label_suspect (
+    id     int4 PRIMARY KEY,
+    looked bool NOT NULL DEFAULT false            -- a look at all series has found none
+);
 
 -- As series_alive() of 074; p_fresh_only: in fresh rows alone.
 CREATE FUNCTION _prom_ext.series_alive(p_tenant_id int4, p_metrics int4[], p_from timestamptz,
@@ -32,10 +35,14 @@ CREATE FUNCTION _prom_ext.series_alive(p_tenant_id int4, p_metrics int4[], p_fro
     AS 'MODULE_PATHNAME', 'series_alive' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED COST 1000
     SET search_path = pg_catalog, pg_temp;
 
--- Waits for the guard lock, but not for long. False: others have it.
+-- Waits for the guard lock, but not for long. False: others have it, or should have it, since so much is being stored
+-- that everybody would wait behind us.
 CREATE FUNCTION _prom_catalog.try_guard() RETURNS bool
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '150ms' AS $$
 BEGIN
+    IF _prom_catalog.fold_presses() THEN
+        RETURN false;
+    END IF;
     PERFORM pg_advisory_xact_lock(x'50524f4d00000001'::int8);
     RETURN true;
 EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
@@ -90,7 +97,7 @@ BEGIN
     IF cardinality(v_gone) > 0 THEN
         PERFORM _prom_catalog.feed_deleted(v_gone);
         PERFORM _prom_catalog.void_generation();
-        INSERT INTO _prom_catalog.label_suspect SELECT unnest(v_labels) ON CONFLICT DO NOTHING;
+        INSERT INTO _prom_catalog.label_suspect (id) SELECT unnest(v_labels) ON CONFLICT DO NOTHING;
     END IF;
     RETURN coalesce(cardinality(v_gone), 0);
 END $$;
@@ -107,10 +114,13 @@ BEGIN
     IF NOT EXISTS (SELECT FROM _prom_catalog.label_suspect) THEN
         RETURN;
     END IF;
-    -- one look at all series tells most of the used ones
-    DELETE FROM _prom_catalog.label_suspect WHERE id IN (
-        SELECT u.id FROM _prom_catalog.series s, unnest(s.labels) l JOIN _prom_catalog.label_suspect u ON u.id = l
-        GROUP BY u.id);
+    -- one look at all series tells most of the used ones; what is left is deleted in several transactions
+    IF EXISTS (SELECT FROM _prom_catalog.label_suspect WHERE NOT looked) THEN
+        DELETE FROM _prom_catalog.label_suspect WHERE NOT looked AND id IN (
+            SELECT u.id FROM _prom_catalog.series s, unnest(s.labels) l JOIN _prom_catalog.label_suspect u ON u.id = l
+            WHERE NOT u.looked GROUP BY u.id);
+        UPDATE _prom_catalog.label_suspect SET looked = true WHERE NOT looked;
+    END IF;
     v_unused := ARRAY(SELECT id FROM _prom_catalog.label_suspect ORDER BY id LIMIT c_at_once);
     IF cardinality(v_unused) = 0 THEN
         RETURN;

@@ -222,3 +222,47 @@ def test_nothing_goes_while_nobody_knows_which_series_live(eager):
     store.sql("DELETE FROM _prom_data.presence")  # as if the blocks alone had been restored
     collect(store)
     assert ids(store) == r.series
+
+
+def test_all_series_are_looked_at_once_for_many_labels(eager):
+    """12000 labels go in three transactions; one look tells which of them are used."""
+    store = eager
+    for k in range(4):
+        resolve_with(store.conn, [series("m", i=str(k * 3000 + i)) for i in range(3000)])
+    kept = resolve_with(store.conn, [series("m", i="0", kept="1")])
+    store.flush([(0, kept.metrics[0], kept.series[0], store.now_ms(), bits(1.0))])
+    left = []
+    while True:
+        r = store.row("SELECT * FROM _prom_catalog.collect_garbage(true)")
+        left.append(store.sql("SELECT count(*), count(*) FILTER (WHERE looked) FROM _prom_catalog.label_suspect")[0])
+        if not r["more"]:
+            break
+    # a suspect that was looked at is not looked for again: the labels of a new series stay all the same
+    assert (6999, 6999) in left and (1999, 1999) in left and left[-1] == (0, 0)
+    assert store.one("SELECT count(*) FROM _prom_catalog.label") == 3
+
+
+def test_a_label_that_is_used_again_after_the_look_stays(eager):
+    store = eager
+    for k in range(4):
+        resolve_with(store.conn, [series("m", i=str(k * 3000 + i)) for i in range(3000)])
+    while store.one("SELECT count(*) FROM _prom_catalog.label_suspect WHERE looked") == 0:
+        store.sql("SELECT * FROM _prom_catalog.collect_garbage(true)")
+    last = store.one("SELECT value FROM _prom_catalog.label WHERE id = (SELECT max(id) FROM _prom_catalog.label_suspect)")
+    again = resolve_with(store.conn, [series("m", i=last)])
+    store.flush([(0, again.metrics[0], again.series[0], store.now_ms(), bits(1.0))])
+    collect(store)
+    assert store.sql("SELECT value FROM _prom_catalog.label ORDER BY value") == [(last,), ("m",)]
+    assert store.one("SELECT prom_api.jsonb(labels)::text FROM _prom_catalog.series") == f'{{"i": "{last}", "__name__": "m"}}'
+
+
+def test_nobody_waits_for_it_where_much_is_stored(eager):
+    store = eager
+    r = resolve_with(store.conn, [series("m", i="1")])
+    store.sql("CREATE OR REPLACE FUNCTION _prom_catalog.fold_presses() RETURNS bool LANGUAGE sql AS 'SELECT true'")
+    for _ in range(2):
+        assert store.row("SELECT series, waiting FROM _prom_catalog.collect_garbage(true)") == {"series": 0, "waiting": True}
+    assert ids(store) == r.series
+    assert store.sql("SELECT locktype FROM pg_locks WHERE locktype = 'advisory'") == []
+    store.sql("CREATE OR REPLACE FUNCTION _prom_catalog.fold_presses() RETURNS bool LANGUAGE sql AS 'SELECT false'")
+    assert collect(store) == (1, 2)
