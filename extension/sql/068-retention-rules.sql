@@ -13,14 +13,14 @@
 CREATE TABLE _prom_catalog.retention_rule (
     digest   uuid PRIMARY KEY,                    -- _prom_ext.text_digest(selector)
     selector text COLLATE "C" NOT NULL,           -- as _prom_ext.canonical_selector() writes it
-    period   interval NOT NULL,
+    period   interval NOT NULL CHECK (period BETWEEN '0' AND '1000 years'),
     set_at   timestamptz NOT NULL DEFAULT now()
 );
 
 -- By name: a tenant may get its rule before it sends anything.
 CREATE TABLE _prom_catalog.tenant_retention (
     tenant text COLLATE "C" PRIMARY KEY CHECK (octet_length(tenant) <= 1024),
-    period interval NOT NULL,
+    period interval NOT NULL CHECK (period BETWEEN '0' AND '1000 years'),
     set_at timestamptz NOT NULL DEFAULT now()
 );
 
@@ -53,6 +53,12 @@ LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET time
 $$;
 CREATE AGGREGATE _prom_catalog.longest(interval) (SFUNC = _prom_catalog.longer, STYPE = interval);
 
+-- Whether two rules say the same. 3 months and 90 days do not, though they are equal as intervals.
+CREATE FUNCTION _prom_catalog.same_period(a interval, b interval) RETURNS bool
+LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET IntervalStyle = 'postgres' AS $$
+    SELECT a::text IS NOT DISTINCT FROM b::text
+$$;
+
 -- What a rule that says p_period now said before, if that still counts; else p_period.
 CREATE FUNCTION _prom_catalog.held_period(p_kind "char", p_key text, p_period interval) RETURNS interval
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
@@ -62,7 +68,7 @@ BEGIN
     SELECT period, held, held_until INTO m FROM _prom_catalog.retention_memory WHERE kind = p_kind AND key = p_key;
     IF m.held_until > now() THEN
         RETURN m.held;
-    ELSIF m.period IS DISTINCT FROM p_period AND _prom_catalog.setting('retention_grace')::interval > '0' THEN
+    ELSIF NOT _prom_catalog.same_period(m.period, p_period) AND _prom_catalog.setting('retention_grace')::interval > '0' THEN
         RETURN m.period;
     END IF;
     RETURN p_period;
@@ -181,7 +187,7 @@ BEGIN
                         WHERE m.kind = 'm' AND NOT EXISTS (SELECT FROM _prom_catalog.metric x
                             WHERE x.id = m.key::int4 AND x.retention_period IS NOT NULL)) r
         LEFT JOIN _prom_catalog.retention_memory m USING (kind, key)
-        WHERE m.period IS DISTINCT FROM r.period
+        WHERE NOT _prom_catalog.same_period(m.period, r.period)
         ORDER BY r.kind, r.key
         ON CONFLICT (kind, key) DO UPDATE SET
             -- several changes in a row: what counted before the first of them, or longer
@@ -190,7 +196,7 @@ BEGIN
                         WHEN old.held_until > now() THEN old.held
                         ELSE old.period END,
             held_until = excluded.held_until, period = excluded.period
-            WHERE old.period IS DISTINCT FROM excluded.period;
+            WHERE NOT _prom_catalog.same_period(old.period, excluded.period);
     GET DIAGNOSTICS v_n = ROW_COUNT;
     RETURN v_n;
 END $$;
@@ -229,7 +235,7 @@ BEGIN
     INSERT INTO _prom_catalog.retention_rule AS r (digest, selector, period)
         VALUES (_prom_ext.text_digest(v_selector), v_selector, $2)
         ON CONFLICT (digest) DO UPDATE SET period = excluded.period, set_at = now()
-            WHERE r.period IS DISTINCT FROM excluded.period;
+            WHERE NOT _prom_catalog.same_period(r.period, excluded.period);
     IF (SELECT count(*) FROM _prom_catalog.retention_rule) > _prom_catalog.setting('retention_rules')::int8 THEN
         RAISE EXCEPTION 'there are % selectors with a retention period already',
             _prom_catalog.setting('retention_rules') USING ERRCODE = '54000',
@@ -274,7 +280,7 @@ BEGIN
     PERFORM _prom_catalog.check_retention($2);
     INSERT INTO _prom_catalog.tenant_retention AS r (tenant, period) VALUES ($1, $2)
         ON CONFLICT ON CONSTRAINT tenant_retention_pkey DO UPDATE SET period = excluded.period, set_at = now()
-            WHERE r.period IS DISTINCT FROM excluded.period;
+            WHERE NOT _prom_catalog.same_period(r.period, excluded.period);
     RETURN true;
 END $$;
 COMMENT ON FUNCTION prom_api.set_tenant_retention(text, interval) IS
@@ -299,9 +305,9 @@ COMMENT ON FUNCTION prom_api.reset_tenant_retention(text) IS
 CREATE VIEW prom_info.retention WITH (security_invoker = true) AS
 SELECT r.rule, r.subject, r.period AS retention_period, r.num_series,
        CASE WHEN m.held_until > now() THEN m.held
-            WHEN m.period IS DISTINCT FROM r.period THEN m.period END AS period_before,
+            WHEN NOT _prom_catalog.same_period(m.period, r.period) THEN m.period END AS period_before,
        CASE WHEN m.held_until > now() THEN m.held_until
-            WHEN m.period IS DISTINCT FROM r.period
+            WHEN NOT _prom_catalog.same_period(m.period, r.period)
             THEN now() + _prom_catalog.setting('retention_grace')::interval END AS counts_from
 FROM (
     SELECT 'default' AS rule, NULL AS subject, 'd'::"char" AS kind, '' AS key,

@@ -23,7 +23,23 @@ CREATE TABLE _prom_catalog.retention_progress (
     looked_at timestamptz NOT NULL,
     all_at    timestamptz NOT NULL,                -- ... at all days, not only at those whose time had come
     rules     uuid NOT NULL,                       -- digest of the rules that held then
-    block_id  int8 NOT NULL                        -- younger rows were not there
+    block_id  int8 NOT NULL,                       -- younger rows were not there
+    -- of a look that has not come to its end yet: where it goes on, and what will then be said above
+    next_place int4,
+    next_day   date,
+    walk_at    timestamptz,
+    walk_rules uuid,
+    walk_block_id int8
+);
+
+-- A run goes through the metrics in the order of their ids, in as many transactions as it takes; a forced run is
+-- one of its own. No row: the next run begins at the first metric.
+CREATE TABLE _prom_catalog.retention_run (
+    forced        bool PRIMARY KEY,
+    rules         uuid NOT NULL,                   -- digest of all rules
+    next_metric   int8 NOT NULL,
+    next_exemplar int8 NOT NULL,                   -- a metric; exemplars come after everything else
+    went_on_at    timestamptz NOT NULL
 );
 
 -- Samples from before this time are too old for a period.
@@ -50,6 +66,17 @@ LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
     WHERE d.kind = 'd'
 $$;
 
+-- The series that do not go by these, sorted, in three arrays. Selectors cost a look at all series of the metric: once
+-- for all of its rows.
+CREATE FUNCTION _prom_catalog.kept_classes(p_metric_id int4, OUT tenants int4[], OUT series int8[],
+                                           OUT cutoffs timestamptz[])
+LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS $$
+    SELECT coalesce(array_agg(tenant_id ORDER BY tenant_id, series_id), '{}'),
+           coalesce(array_agg(series_id ORDER BY tenant_id, series_id), '{}'),
+           coalesce(array_agg(_prom_catalog.cutoff(period) ORDER BY tenant_id, series_id), '{}')
+    FROM _prom_catalog.series_kept(p_metric_id)
+$$;
+
 -- A block without the series whose time has come: all of its samples are older than their cutoff (in ms), or
 -- than p_others for series that are not listed. Only erased is set where nothing goes, or nothing stays.
 CREATE FUNCTION _prom_ext.block_expire(data bytea, series int8[], cutoffs int8[], others int8,
@@ -65,17 +92,18 @@ $$;
 
 -- ---- by row ----------------------------------------------------------------------------------------
 
--- Deletes what is too old of one metric in one table. p_where narrows rows to partitions. Rows that were
--- there at p_since (up to id p_block_id) are looked into only if a cutoff has passed them since then.
+-- Deletes what is too old of one metric in one table. p_where narrows rows to days. Rows that were there at
+-- p_since (up to id p_block_id) are looked into only if a cutoff has passed them since then.
 CREATE FUNCTION _prom_catalog.expire_rows(p_metric_id int4, p_table text, p_where text, p_since timestamptz,
-                                          p_block_id int8, OUT rows int8, OUT days date[])
+                                          p_block_id int8, p_tenants int4[], p_series int8[], p_cutoffs timestamptz[],
+                                          OUT rows int8, OUT days date[])
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET jit = off AS $$
 BEGIN
     EXECUTE format($sql$
         WITH base AS MATERIALIZED (
             SELECT * FROM _prom_catalog.base_cutoffs($1)
         ), class AS MATERIALIZED (
-            SELECT tenant_id, series_id, _prom_catalog.cutoff(period) AS cutoff FROM _prom_catalog.series_kept($1)
+            SELECT * FROM unnest($4, $5, $6) u (tenant_id, series_id, cutoff)
         ), row AS MATERIALIZED (
             SELECT b.t_min, b.dist_key, b.id, b.t_max, d.cutoff, c.ids, c.cutoffs,
                    b.t_max < d.cutoff AND (c.ids IS NULL OR b.t_max < c.first) AS whole,
@@ -117,39 +145,76 @@ BEGIN
         )
         SELECT count(*), array_agg(DISTINCT t_min::date) FROM gone$sql$, p_table, p_where)
     INTO rows, days USING p_metric_id, coalesce(now() - p_since, '0') + '2 days'::interval,
-        coalesce(p_block_id, 0);
+        coalesce(p_block_id, 0), p_tenants, p_series, p_cutoffs;
+END $$;
+
+-- Where a metric may have rows that are too old: merged rows, far ones, and partitions from p_first_day on over which
+-- a cutoff has passed since p_since. At a time a day, or all of a table where that is little; p_place, p_day: from
+-- where on.
+CREATE FUNCTION _prom_catalog.expiry_targets(p_metric_id int4, p_first_day timestamptz, p_cutoffs timestamptz[],
+    p_since timestamptz, p_place int4, p_day date, OUT place int4, OUT day date, OUT table_name text, OUT part text)
+RETURNS SETOF record
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+    c_little CONSTANT int4 := 1000; -- rows
+    v_little bool[];
+    v_n int4;
+BEGIN
+    FOR i IN 0 .. 1 LOOP
+        EXECUTE format('SELECT count(*) FROM (SELECT FROM _prom_data.%I WHERE metric_id = $1 LIMIT $2) x',
+                       ('{merged,block_far}'::text[])[i + 1]) INTO v_n USING p_metric_id, c_little;
+        v_little[i] := v_n < c_little AND NOT (p_place = i AND p_day > '-infinity');
+    END LOOP;
+    RETURN QUERY
+        SELECT * FROM (
+            SELECT t.place, '-infinity'::date AS day, t.name, 'true'
+            FROM (VALUES (0, 'merged'), (1, 'block_far')) t (place, name) WHERE v_little[t.place]
+            UNION ALL
+            SELECT t.place, d.day, t.name, format('b.t_min >= %L AND b.t_min < %L', d.day, d.day + 1)
+            FROM (VALUES (0, 'merged'), (1, 'block_far'), (2, 'block')) t (place, name)
+            JOIN (SELECT m.day, sum(m.merged_rows) AS merged, sum(m.sealed_rows) AS sealed FROM _prom_catalog.metric_day m
+                  WHERE m.metric_id = p_metric_id GROUP BY m.day) d
+              ON CASE t.place WHEN 0 THEN d.merged > 0 AND NOT v_little[0] WHEN 1 THEN d.sealed > 0 AND NOT v_little[1]
+                      ELSE d.sealed > 0 AND d.day >= p_first_day END
+            WHERE EXISTS (SELECT FROM unnest(p_cutoffs) c (cutoff) WHERE d.day < c.cutoff
+                AND (t.place < 2 OR p_since IS NULL OR d.day + '2 days'::interval >= c.cutoff - (now() - p_since)))) x
+        WHERE (x.place, x.day) >= (p_place, p_day) ORDER BY 1, 2;
 END $$;
 
 -- Everything of one metric, but for partitions that go as a whole (before p_first_day). Of sealed days those are
--- looked at over which a cutoff has passed since the last time; all of them once a week, for late samples.
-CREATE FUNCTION _prom_catalog.expire_metric(p_metric_id int4, p_first_day timestamptz, p_rules uuid,
-                                            p_block_id int8) RETURNS int8
+-- looked at over which a cutoff has passed since the last time; all of them once a week, for late samples. done:
+-- false when time was up; the next call goes on from there.
+CREATE FUNCTION _prom_catalog.expire_metric(p_metric_id int4, p_first_day timestamptz, p_rules uuid, p_block_id int8,
+                                            p_until timestamptz, OUT rows int8, OUT done bool)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
 DECLARE
     v_last record;
+    v_walk record;
     v_gone record;
     v_target record;
-    v_rows int8 := 0;
+    v_begun bool := false;
     v_touched date[] := '{}';
     v_metrics int4[];
-    v_cutoffs CONSTANT timestamptz[] := ARRAY(
-        SELECT cutoff FROM _prom_catalog.base_cutoffs(p_metric_id)
-        UNION SELECT _prom_catalog.cutoff(period) FROM _prom_catalog.series_kept(p_metric_id));
+    v_class record;
+    v_cutoffs timestamptz[];
 BEGIN
+    rows := 0; done := true;
+    SELECT * INTO v_class FROM _prom_catalog.kept_classes(p_metric_id);
+    v_cutoffs := ARRAY(SELECT cutoff FROM _prom_catalog.base_cutoffs(p_metric_id) UNION SELECT unnest(v_class.cutoffs));
     SELECT looked_at, all_at, block_id INTO v_last FROM _prom_catalog.retention_progress
-        WHERE metric_id = p_metric_id AND rules = p_rules AND all_at > now() - '7 days'::interval;
-    FOR v_target IN
-        SELECT t AS name, 'true' AS part FROM unnest('{merged,block_far}'::text[]) t
-        UNION ALL
-        SELECT 'block', format('b.t_min >= %L AND b.t_min < %L', d.day, d.day + 1)
-        FROM (SELECT DISTINCT day FROM _prom_catalog.metric_day
-              WHERE metric_id = p_metric_id AND sealed_rows > 0 AND day >= p_first_day) d
-        WHERE EXISTS (SELECT FROM unnest(v_cutoffs) c (cutoff) WHERE d.day < c.cutoff
-                      AND (v_last.looked_at IS NULL OR d.day + '2 days'::interval >= c.cutoff - (now() - v_last.looked_at)))
-    LOOP
-        SELECT * INTO v_gone FROM _prom_catalog.expire_rows(p_metric_id, v_target.name, v_target.part,
-                                                            v_last.looked_at, v_last.block_id);
-        v_rows := v_rows + v_gone.rows;
+        WHERE metric_id = p_metric_id AND retention_progress.rules = p_rules AND all_at > now() - '7 days'::interval;
+    SELECT walk_at, walk_block_id, next_place, next_day INTO v_walk FROM _prom_catalog.retention_progress
+        WHERE metric_id = p_metric_id AND walk_rules = p_rules;
+    FOR v_target IN SELECT * FROM _prom_catalog.expiry_targets(p_metric_id, p_first_day, v_cutoffs, v_last.looked_at,
+                        coalesce(v_walk.next_place, 0), coalesce(v_walk.next_day, '-infinity')) LOOP
+        IF v_begun AND clock_timestamp() > p_until THEN
+            done := false;
+            EXIT;
+        END IF;
+        v_begun := true;
+        SELECT * INTO v_gone FROM _prom_catalog.expire_rows(p_metric_id, v_target.table_name, v_target.part,
+            v_last.looked_at, v_last.block_id, v_class.tenants, v_class.series, v_class.cutoffs);
+        rows := rows + v_gone.rows;
         v_touched := v_touched || coalesce(v_gone.days, '{}');
     END LOOP;
     IF cardinality(v_touched) > 0 THEN
@@ -157,11 +222,21 @@ BEGIN
         PERFORM _prom_catalog.correct_figures(NULL, v_metrics, v_touched);
         PERFORM _prom_catalog.correct_presence(v_metrics, v_touched);
     END IF;
-    INSERT INTO _prom_catalog.retention_progress AS p (metric_id, looked_at, all_at, rules, block_id)
-        VALUES (p_metric_id, now(), coalesce(v_last.all_at, now()), p_rules, p_block_id)
-        ON CONFLICT (metric_id) DO UPDATE SET looked_at = excluded.looked_at, all_at = excluded.all_at,
-            rules = excluded.rules, block_id = excluded.block_id;
-    RETURN v_rows;
+    IF done THEN
+        INSERT INTO _prom_catalog.retention_progress AS p (metric_id, looked_at, all_at, rules, block_id)
+            VALUES (p_metric_id, coalesce(v_walk.walk_at, now()), coalesce(v_last.all_at, v_walk.walk_at, now()), p_rules,
+                    coalesce(v_walk.walk_block_id, p_block_id))
+            ON CONFLICT (metric_id) DO UPDATE SET looked_at = excluded.looked_at, all_at = excluded.all_at,
+                rules = excluded.rules, block_id = excluded.block_id,
+                next_place = NULL, next_day = NULL, walk_at = NULL, walk_rules = NULL, walk_block_id = NULL;
+    ELSE
+        INSERT INTO _prom_catalog.retention_progress AS p (metric_id, looked_at, all_at, rules, block_id, next_place,
+                                                           next_day, walk_at, walk_rules, walk_block_id)
+            VALUES (p_metric_id, '-infinity', '-infinity', p_rules, 0, v_target.place, v_target.day,
+                    coalesce(v_walk.walk_at, now()), p_rules, coalesce(v_walk.walk_block_id, p_block_id))
+            ON CONFLICT (metric_id) DO UPDATE SET next_place = excluded.next_place, next_day = excluded.next_day,
+                walk_at = excluded.walk_at, walk_rules = excluded.walk_rules, walk_block_id = excluded.walk_block_id;
+    END IF;
 END $$;
 
 -- ---- whole days ------------------------------------------------------------------------------------
@@ -183,9 +258,10 @@ BEGIN
     END LOOP;
 END $$;
 
--- Moves the rows of a metric that are to be kept from a day's partition to block_far. Ids and all else stay,
--- so nobody sees a difference: a snapshot sees them here or there.
-CREATE FUNCTION _prom_catalog.move_kept(p_day timestamptz, p_metric_id int4) RETURNS int8
+-- Moves the rows of a metric that are to be kept from a day's partition to block_far, at most p_max of them. Ids and
+-- all else stay, so nobody sees a difference: a snapshot sees them here or there. The arrays: of kept_classes().
+CREATE FUNCTION _prom_catalog.move_kept(p_day timestamptz, p_metric_id int4, p_tenants int4[], p_series int8[],
+                                        p_cutoffs timestamptz[], p_max int8) RETURNS int8
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_n int8;
@@ -194,20 +270,26 @@ BEGIN
         WITH base AS MATERIALIZED (
             SELECT * FROM _prom_catalog.base_cutoffs($1)
         ), class AS MATERIALIZED (
-            SELECT tenant_id, series_id, _prom_catalog.cutoff(period) AS cutoff FROM _prom_catalog.series_kept($1)
-        ), gone AS (
-            DELETE FROM _prom_data.block b
+            SELECT * FROM unnest($2, $3, $4) u (tenant_id, series_id, cutoff)
+        ), stays AS MATERIALIZED (
+            SELECT b.t_min, b.dist_key, b.id FROM _prom_data.block b
             WHERE b.metric_id = $1 AND b.t_min >= %1$L AND b.t_min < %2$L
               AND (b.t_max >= coalesce((SELECT x.cutoff FROM base x WHERE x.tenant_id = b.tenant_id),
                                        (SELECT x.cutoff FROM base x WHERE x.tenant_id IS NULL))
                    OR EXISTS (SELECT FROM class x WHERE x.tenant_id = b.tenant_id
                               AND x.series_id BETWEEN b.series_lo AND b.series_hi AND b.t_max >= x.cutoff))
-            RETURNING id, tenant_id, metric_id, dist_key, level, kind, format, series_lo, series_hi, t_min, t_max,
-                      n_series, n_samples, data
+            LIMIT $5
+        ), gone AS (
+            DELETE FROM _prom_data.block b USING stays s
+            WHERE (b.metric_id, b.t_min, b.dist_key, b.id) = ($1, s.t_min, s.dist_key, s.id)
+              AND b.t_min >= %1$L AND b.t_min < %2$L
+            RETURNING b.id, b.tenant_id, b.metric_id, b.dist_key, b.level, b.kind, b.format, b.series_lo, b.series_hi,
+                      b.t_min, b.t_max, b.n_series, b.n_samples, b.data
         )
         INSERT INTO _prom_data.block_far (id, tenant_id, metric_id, dist_key, level, kind, format, series_lo,
                                           series_hi, t_min, t_max, n_series, n_samples, data)
-        SELECT * FROM gone$sql$, p_day, p_day + '1 day'::interval) USING p_metric_id;
+        SELECT * FROM gone$sql$, p_day, p_day + '1 day'::interval)
+    USING p_metric_id, p_tenants, p_series, p_cutoffs, p_max;
     GET DIAGNOSTICS v_n = ROW_COUNT;
     RETURN v_n;
 END $$;
@@ -262,6 +344,12 @@ DECLARE
     v_next int4 := -2147483648;
     v_block_id int8;
     v_metric int4;
+    v_class record;
+    v_n int8;
+    v_all int8;
+    v_metrics int4 := 0;
+    c_metrics CONSTANT int4 := 50; -- each is a subtransaction
+    c_rows CONSTANT int8 := 500;
 BEGIN
     moved := 0; failed := 0; done := true;
     SELECT last_value INTO v_block_id FROM _prom_data.block_id_seq;
@@ -272,17 +360,32 @@ BEGIN
     END IF;
     FOR v_metric IN SELECT _prom_catalog.metrics_of_day(p_day, v_next) LOOP
         CONTINUE WHEN NOT _prom_catalog.has_rules(v_metric);
-        IF clock_timestamp() > p_until AND moved > 0 THEN
+        IF v_metrics >= c_metrics OR clock_timestamp() > p_until AND v_metrics > 0 THEN
             done := false;
             v_next := v_metric;
             EXIT;
         END IF;
+        v_metrics := v_metrics + 1;
+        v_all := 0;
         BEGIN
-            moved := moved + _prom_catalog.move_kept(p_day, v_metric);
+            SELECT * INTO v_class FROM _prom_catalog.kept_classes(v_metric);
+            LOOP
+                v_n := _prom_catalog.move_kept(p_day, v_metric, v_class.tenants, v_class.series, v_class.cutoffs,
+                                               c_rows);
+                v_all := v_all + v_n;
+                EXIT WHEN v_n < c_rows OR clock_timestamp() > p_until;
+            END LOOP;
+            moved := moved + v_all;
         EXCEPTION WHEN OTHERS THEN
             failed := failed + 1;
+            v_n := 0;
             PERFORM _prom_catalog.note_expiry_error(v_metric, SQLERRM);
         END;
+        IF v_n = c_rows THEN -- there may be more
+            done := false;
+            v_next := v_metric;
+            EXIT;
+        END IF;
     END LOOP;
     IF done THEN
         v_next := NULL;
@@ -297,13 +400,16 @@ BEGIN
 END $$;
 
 -- One partition whose default period is over. p_others: somebody keeps something longer. outcome: dropped,
--- moved (all that is kept has been moved: it waits for readers), waiting (for a lock), more (time is up).
+-- moved (all that is kept has been moved: it waits for readers), waiting (for a lock), more (time is up), failed
+-- (problem says why: somebody has built something on the table, most likely).
 CREATE FUNCTION _prom_catalog.retire_partition(p_day timestamptz, p_table name, p_others bool, p_rules uuid,
-                                               p_until timestamptz, OUT outcome text, OUT failed int4)
+                                               p_until timestamptz, OUT outcome text, OUT failed int4,
+                                               OUT problem text)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET lock_timeout = '200ms' AS $$
 DECLARE
     v_day CONSTANT date := p_day::date;
     v_leaving _prom_catalog.leaving_day;
+    v_detail text;
     r record;
 BEGIN
     failed := 0;
@@ -330,6 +436,11 @@ BEGIN
         EXECUTE format('DROP TABLE _prom_data.%I', p_table);
     EXCEPTION WHEN lock_not_available THEN
         outcome := 'waiting';
+        RETURN;
+    WHEN OTHERS THEN
+        GET STACKED DIAGNOSTICS v_detail = PG_EXCEPTION_DETAIL;
+        outcome := 'failed';
+        problem := format('%s stays: %s%s', p_table, SQLERRM, left(': ' || nullif(v_detail, ''), 500));
         RETURN;
     END;
     DELETE FROM _prom_catalog.leaving_day WHERE day = v_day;
@@ -376,22 +487,38 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET IntervalStyle = 'p
                                                  ORDER BY kind, key) FROM r)))::uuid
 $$;
 
+-- Where a run is; it begins anew when another set of rules holds, and a forced one when nobody has gone on with it.
+CREATE FUNCTION _prom_catalog.retention_run(p_force bool, p_rules uuid) RETURNS _prom_catalog.retention_run
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_run _prom_catalog.retention_run;
+BEGIN
+    SELECT * INTO v_run FROM _prom_catalog.retention_run WHERE forced = p_force AND rules = p_rules
+        AND (NOT forced OR went_on_at > now() - '5 min'::interval);
+    IF NOT FOUND THEN
+        v_run := ROW(p_force, p_rules, -2147483648, -2147483648, now());
+    END IF;
+    RETURN v_run;
+END $$;
+
 -- waiting: partitions whose lock was not to be had soon. leaving: partitions that wait for readers. failed:
--- metrics with an error. more: there was not enough time.
+-- metrics with an error. problem: what could not be done but for them. more: the run has not come to its end.
+-- left_over: metrics that it has not come to; NULL: not known.
 CREATE FUNCTION _prom_catalog.apply_retention(p_force bool DEFAULT false, OUT partitions int4, OUT waiting int4,
-                                              OUT leaving int4, OUT rows int8, OUT failed int4, OUT more bool)
+                                              OUT leaving int4, OUT rows int8, OUT failed int4, OUT more bool,
+                                              OUT problem text, OUT left_over int8)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET lock_timeout = '200ms' AS $$
 DECLARE
-    v_until CONSTANT timestamptz := clock_timestamp() + CASE WHEN p_force THEN '1 min' ELSE '2 s' END::interval;
+    v_until CONSTANT timestamptz := clock_timestamp() + CASE WHEN p_force THEN '20 s' ELSE '2 s' END::interval;
     v_bounds record;
     v_cutoff timestamptz;
     v_others bool;
     v_part record;
     v_one record;
-    v_metric record;
-    v_block_id int8;
+    v_run _prom_catalog.retention_run;
     v_n int8;
+    v_failed int4;
 BEGIN
     partitions := 0; waiting := 0; leaving := 0; rows := 0; failed := 0; more := false;
     IF NOT _prom_catalog.maintenance_lock() THEN
@@ -401,6 +528,7 @@ BEGIN
     SELECT * INTO v_bounds FROM _prom_catalog.retention_bounds();
     v_cutoff := _prom_catalog.cutoff(v_bounds.default_period);
     v_others := _prom_catalog.cutoff(v_bounds.longest) <> v_cutoff;
+    v_run := _prom_catalog.retention_run(p_force, v_bounds.all_rules);
 
     FOR v_part IN SELECT p.day, p.table_name FROM _prom_catalog.partitions() p
                   WHERE p.day + '1 day'::interval <= v_cutoff ORDER BY 1 LOOP
@@ -415,6 +543,7 @@ BEGIN
             WHEN 'dropped' THEN partitions := partitions + 1;
             WHEN 'moved' THEN leaving := leaving + 1;
             WHEN 'waiting' THEN waiting := waiting + 1;
+            WHEN 'failed' THEN problem := v_one.problem;
             ELSE more := true;
         END CASE;
     END LOOP;
@@ -428,80 +557,144 @@ BEGIN
     DELETE FROM _prom_data.fresh WHERE t_max < _prom_catalog.cutoff(v_bounds.longest);
     GET DIAGNOSTICS v_n = ROW_COUNT;
     rows := rows + v_n;
-    SELECT last_value INTO v_block_id FROM _prom_data.block_id_seq;
-    FOR v_metric IN SELECT * FROM _prom_catalog.metrics_to_expire(
-                        coalesce(_prom_catalog.cutoff(v_bounds.shortest), '-infinity'), v_cutoff, p_force, v_bounds.rules) LOOP
-        IF clock_timestamp() > v_until THEN
-            more := true;
-            EXIT;
-        END IF;
-        BEGIN
-            rows := rows + _prom_catalog.expire_metric(v_metric.metric_id, v_cutoff, v_metric.rules, v_block_id);
-        EXCEPTION WHEN OTHERS THEN
-            failed := failed + 1;
-            PERFORM _prom_catalog.note_expiry_error(v_metric.metric_id, SQLERRM);
-        END;
-    END LOOP;
-    PERFORM _prom_catalog.expire_exemplars();
+    SELECT e.rows, e.failed, e.next_metric, e.left_over INTO v_n, v_failed, v_run.next_metric, left_over
+        FROM _prom_catalog.expire_metrics(v_run.next_metric, v_bounds, v_cutoff, p_force, v_until) e;
+    rows := rows + v_n;
+    failed := failed + v_failed;
+    IF v_run.next_metric IS NULL THEN
+        v_run.next_exemplar := _prom_catalog.expire_exemplars(v_run.next_exemplar, v_until);
+    END IF;
+    IF more OR v_run.next_metric IS NOT NULL OR v_run.next_exemplar IS NOT NULL THEN
+        more := true;
+        INSERT INTO _prom_catalog.retention_run
+            VALUES (p_force, v_bounds.all_rules, coalesce(v_run.next_metric, 2147483648),
+                    coalesce(v_run.next_exemplar, 2147483648), now())
+            ON CONFLICT (forced) DO UPDATE SET rules = excluded.rules, next_metric = excluded.next_metric,
+                next_exemplar = excluded.next_exemplar, went_on_at = excluded.went_on_at;
+    ELSE
+        DELETE FROM _prom_catalog.retention_run WHERE forced = p_force;
+    END IF;
     IF rows > 0 THEN
         RAISE LOG 'promscale retention: deleted or rewrote % rows', rows;
     END IF;
 END $$;
 
--- The metrics that may have rows to delete: their oldest day is older than the shortest period there is, and
--- they were not looked through since the last hour or (periods of days) midnight by the same rules.
-CREATE FUNCTION _prom_catalog.metrics_to_expire(p_oldest timestamptz, p_default timestamptz, p_force bool, p_rules uuid)
-RETURNS TABLE (metric_id int4, rules uuid)
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET IntervalStyle = 'postgres' AS $$
-DECLARE
-    v_at int4 := -2147483648;
-    v_day date;
-    v_own interval;
-    v_selectors CONSTANT bool := EXISTS (SELECT FROM _prom_catalog.retention_rules() r WHERE r.kind <> 'd');
-BEGIN
-    LOOP -- each time a probe of the key: a metric and its oldest day
-        SELECT d.metric_id, d.day INTO metric_id, v_day FROM _prom_catalog.metric_day d
-            WHERE d.metric_id > v_at ORDER BY d.metric_id, d.day LIMIT 1;
-        EXIT WHEN NOT FOUND;
-        v_at := metric_id;
-        CONTINUE WHEN v_day::timestamptz >= p_oldest;
-        SELECT m.retention_period INTO v_own FROM _prom_catalog.metric m WHERE m.id = v_at;
-        CONTINUE WHEN v_own IS NULL AND NOT v_selectors AND v_day::timestamptz >= p_default;
-        rules := md5(p_rules::text || coalesce(v_own::text, '-')
-                     || coalesce(_prom_catalog.held_period('m', v_at::text, v_own)::text, '-'))::uuid;
-        CONTINUE WHEN NOT p_force AND EXISTS (
-            SELECT FROM _prom_catalog.retention_progress p
-            WHERE p.metric_id = v_at AND p.rules = metrics_to_expire.rules
-              AND p.looked_at >= date_trunc(CASE WHEN p_oldest > now() - '3 days'::interval THEN 'hour' ELSE 'day' END, now()));
-        RETURN NEXT;
-    END LOOP;
-END $$;
-
--- Exemplars go with the samples of their series. They are few.
-CREATE FUNCTION _prom_catalog.expire_exemplars() RETURNS int8
+-- Goes on with the metrics from p_from on; next_metric: from there it goes on the next time (NULL: that was the last).
+-- A transaction with many subtransactions makes everybody's snapshots dear.
+CREATE FUNCTION _prom_catalog.expire_metrics(p_from int8, p_bounds record, p_default timestamptz, p_force bool,
+                                             p_until timestamptz, OUT rows int8, OUT failed int4,
+                                             OUT next_metric int8, OUT left_over int8)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-    v_metric int4 := -2147483648;
-    v_n int8;
-    v_all int8 := 0;
+    c_metrics CONSTANT int4 := 50;
+    v_oldest CONSTANT timestamptz := coalesce(_prom_catalog.cutoff(p_bounds.shortest), '-infinity');
+    v_selectors CONSTANT bool := EXISTS (SELECT FROM _prom_catalog.retention_rules() r WHERE r.kind <> 'd');
+    v_block_id int8;
+    v_n int4 := 0;
+    v_metric record;
+    v_one record;
 BEGIN
+    rows := 0; failed := 0;
+    next_metric := p_from;
+    SELECT last_value INTO v_block_id FROM _prom_data.block_id_seq;
     LOOP
-        SELECT metric_id INTO v_metric FROM _prom_data.exemplar WHERE metric_id > v_metric ORDER BY metric_id LIMIT 1;
+        SELECT * INTO v_metric FROM _prom_catalog.metric_to_expire(next_metric, v_oldest, p_default, p_force,
+                                                                   p_bounds.rules, v_selectors, p_until);
+        next_metric := v_metric.next_from;
+        EXIT WHEN v_metric.metric_id IS NULL;
+        v_n := v_n + 1;
+        BEGIN
+            SELECT * INTO v_one FROM _prom_catalog.expire_metric(v_metric.metric_id, p_default, v_metric.rules, v_block_id,
+                                                                 p_until);
+            rows := rows + v_one.rows;
+            IF NOT v_one.done THEN
+                next_metric := v_metric.metric_id;
+                RETURN;
+            END IF;
+        EXCEPTION WHEN OTHERS THEN
+            failed := failed + 1;
+            PERFORM _prom_catalog.note_expiry_error(v_metric.metric_id, SQLERRM);
+        END;
+        EXIT WHEN v_n >= c_metrics OR clock_timestamp() > p_until;
+    END LOOP;
+    IF next_metric IS NOT NULL THEN
+        left_over := (SELECT count(*) FROM _prom_catalog.metric WHERE id >= next_metric);
+    END IF;
+END $$;
+
+-- The first metric from p_from on that may have rows to delete: its oldest day is older than the shortest period there
+-- is, and it was not looked through since the last hour or (periods of days) midnight by the same rules. next_from: the
+-- search goes on there; NULL: there are no more. metric_id is NULL where none was found until then.
+CREATE FUNCTION _prom_catalog.metric_to_expire(p_from int8, p_oldest timestamptz, p_default timestamptz, p_force bool,
+                                               p_rules uuid, p_selectors bool, p_until timestamptz,
+                                               OUT metric_id int4, OUT rules uuid, OUT next_from int8)
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET IntervalStyle = 'postgres' AS $$
+DECLARE
+    v_id int4;
+    v_day date;
+    v_own interval;
+BEGIN
+    next_from := p_from;
+    WHILE next_from <= 2147483647 LOOP -- each time a probe of the key: a metric and its oldest day
+        SELECT d.metric_id, d.day INTO v_id, v_day FROM _prom_catalog.metric_day d
+            WHERE d.metric_id >= next_from::int4 ORDER BY d.metric_id, d.day LIMIT 1;
         EXIT WHEN NOT FOUND;
+        next_from := v_id::int8 + 1;
+        IF v_day::timestamptz < p_oldest THEN
+            SELECT m.retention_period INTO v_own FROM _prom_catalog.metric m WHERE m.id = v_id;
+            rules := md5(p_rules::text || coalesce(v_own::text, '-')
+                         || coalesce(_prom_catalog.held_period('m', v_id::text, v_own)::text, '-'))::uuid;
+            IF (v_own IS NOT NULL OR p_selectors OR v_day::timestamptz < p_default) AND (p_force OR NOT EXISTS (
+                SELECT FROM _prom_catalog.retention_progress p
+                WHERE p.metric_id = v_id AND p.rules = metric_to_expire.rules
+                  AND p.looked_at >= date_trunc(CASE WHEN p_oldest > now() - '3 days'::interval THEN 'hour' ELSE 'day' END,
+                                                now()))) THEN
+                metric_id := v_id;
+                RETURN;
+            END IF;
+        END IF;
+        IF clock_timestamp() > p_until THEN
+            RETURN;
+        END IF;
+    END LOOP;
+    next_from := NULL;
+END $$;
+
+-- Exemplars go with the samples of their series. Returns the metric at which to go on; NULL: that was the last.
+CREATE FUNCTION _prom_catalog.expire_exemplars(p_from int8, p_until timestamptz) RETURNS int8
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    c_rows CONSTANT int8 := 10000;
+    v_metric int4;
+    v_next int8 := p_from;
+    v_n int8;
+BEGIN
+    WHILE v_next <= 2147483647 LOOP
+        SELECT metric_id INTO v_metric FROM _prom_data.exemplar WHERE metric_id >= v_next::int4 ORDER BY metric_id LIMIT 1;
+        EXIT WHEN NOT FOUND;
+        v_next := v_metric;
         WITH base AS MATERIALIZED (
             SELECT * FROM _prom_catalog.base_cutoffs(v_metric)
         ), class AS MATERIALIZED (
             SELECT tenant_id, series_id, _prom_catalog.cutoff(period) AS cutoff FROM _prom_catalog.series_kept(v_metric)
         )
-        DELETE FROM _prom_data.exemplar x
-        WHERE x.metric_id = v_metric
-          AND x.time < coalesce((SELECT c.cutoff FROM class c WHERE c.series_id = x.series_id),
-                                (SELECT b.cutoff FROM base b WHERE b.tenant_id = x.tenant_id),
-                                (SELECT b.cutoff FROM base b WHERE b.tenant_id IS NULL));
+        DELETE FROM _prom_data.exemplar e USING (
+            SELECT x.series_id, x.time, x.dist_key, x.digest FROM _prom_data.exemplar x
+            WHERE x.metric_id = v_metric
+              AND x.time < coalesce((SELECT c.cutoff FROM class c WHERE c.series_id = x.series_id),
+                                    (SELECT b.cutoff FROM base b WHERE b.tenant_id = x.tenant_id),
+                                    (SELECT b.cutoff FROM base b WHERE b.tenant_id IS NULL)) LIMIT c_rows) old
+        WHERE e.metric_id = v_metric AND e.series_id = old.series_id AND e.time = old.time
+          AND e.dist_key = old.dist_key AND e.digest = old.digest;
         GET DIAGNOSTICS v_n = ROW_COUNT;
-        v_all := v_all + v_n;
+        IF v_n < c_rows THEN
+            v_next := v_next + 1;
+        END IF;
+        IF clock_timestamp() > p_until THEN
+            RETURN v_next;
+        END IF;
     END LOOP;
-    RETURN v_all;
+    RETURN NULL;
 END $$;
 
 CREATE FUNCTION _prom_catalog.step_retention(p_force bool, OUT outcome text, OUT detail text, OUT next_in interval,
@@ -511,10 +704,11 @@ DECLARE
     r record;
 BEGIN
     SELECT * INTO r FROM _prom_catalog.apply_retention(p_force);
-    outcome := CASE WHEN r.more THEN 'more' ELSE 'done' END;
-    detail := format('%s partitions dropped, %s waiting for locks, %s for readers, %s rows deleted, %s metrics failed',
-                     r.partitions, r.waiting, r.leaving, r.rows, r.failed);
-    next_in := CASE WHEN r.waiting > 0 OR r.more THEN '1 min'::interval END;
+    outcome := CASE WHEN r.more THEN 'more' WHEN r.problem IS NOT NULL THEN 'failed' ELSE 'done' END;
+    detail := concat_ws('; ', format('%s partitions dropped, %s waiting for locks, %s for readers, %s rows deleted,'
+                                     ' %s metrics failed', r.partitions, r.waiting, r.leaving, r.rows, r.failed), r.problem);
+    next_in := CASE WHEN r.more THEN '15 s' WHEN r.waiting > 0 THEN '1 min' END::interval;
+    left_over := r.left_over;
 END $$;
 
 REVOKE ALL ON FUNCTION _prom_catalog.apply_retention, _prom_catalog.step_retention FROM PUBLIC;

@@ -7,7 +7,8 @@
 --
 -- A step is a row here and a function _prom_catalog.step_NAME(p_force, OUT outcome, OUT detail, OUT next_in,
 -- OUT left_over), which runs as the extension's owner. outcome: idle (nothing to do), done, more (call
--- again). next_in: time to its next run, if it is not the usual one. left_over: how much is left (NULL: not known)
+-- again), failed (detail says why; what it has done stays done, while an error undoes it). next_in: time to its
+-- next run, if it is not the usual one. left_over: how much is left (NULL: not known)
 -- where outcome is more; what makes no headway waits for the next round.
 
 CREATE FUNCTION _prom_catalog.maintenance_steps(OUT place int4, OUT name text, OUT every interval,
@@ -27,6 +28,17 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
            (80, 'trim_feed',      '1 hour', '1 hour', true),
            (90, 'trim_exemplars', '1 hour', '1 hour', true)
 $$;
+
+-- A step that failed is tried again, later and later.
+CREATE FUNCTION _prom_catalog.note_failure(p_step text, p_detail text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE _prom_catalog.job SET failures = failures + 1, failed_total = failed_total + 1, last_error = p_detail,
+           last_error_at = clock_timestamp(),
+           next_run = now() + least('5 s'::interval * 2 ^ least(failures, 10), '10 min')
+    WHERE name = p_step;
+    RAISE WARNING 'promscale maintenance: % failed: %', p_step, p_detail;
+END $$;
 
 -- Runs one step once if it is due (or p_force), in the caller's transaction, and notes how it went.
 -- outcome: as above, or busy (somebody else is at it), or failed (detail says why; it will be tried
@@ -63,6 +75,10 @@ BEGIN
         outcome := r.outcome;
         detail := r.detail;
         left_over := r.left_over;
+        IF outcome = 'failed' THEN
+            PERFORM _prom_catalog.note_failure(p_step, detail);
+            RETURN;
+        END IF;
         -- a step that is due each round and found nothing leaves no dead row
         IF v_step.every > '0' OR outcome <> 'idle' OR v_job.failures > 0 THEN
             UPDATE _prom_catalog.job
@@ -75,11 +91,7 @@ BEGIN
     EXCEPTION WHEN OTHERS THEN
         outcome := 'failed';
         detail := format('%s (%s)', SQLERRM, SQLSTATE);
-        UPDATE _prom_catalog.job SET failures = failures + 1, failed_total = failed_total + 1, last_error = detail,
-               last_error_at = clock_timestamp(),
-               next_run = now() + least('5 s'::interval * 2 ^ least(failures, 10), '10 min')
-        WHERE name = p_step;
-        RAISE WARNING 'promscale maintenance: % failed: %', p_step, detail;
+        PERFORM _prom_catalog.note_failure(p_step, detail);
     END;
 END $$;
 
@@ -136,7 +148,7 @@ END $$;
 COMMENT ON PROCEDURE prom_api.execute_maintenance(bool, bool) IS
     'does a round of the maintenance that is due; with force all there is to do';
 
-REVOKE ALL ON FUNCTION _prom_catalog.run_step FROM PUBLIC;
+REVOKE ALL ON FUNCTION _prom_catalog.run_step, _prom_catalog.note_failure FROM PUBLIC;
 REVOKE ALL ON PROCEDURE prom_api.execute_maintenance FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION _prom_catalog.run_step TO prom_maintenance;
 GRANT EXECUTE ON PROCEDURE prom_api.execute_maintenance TO prom_maintenance;

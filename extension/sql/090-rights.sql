@@ -38,7 +38,7 @@ BEGIN
                'chunk_counts', 'prom_rate', 'prom_increase', 'prom_delta', 'vector_selector', 'series_alive',
                'ids_count', 'matching_series', 'block_without', 'canonical_selector', 'ids_unseen')
            OR n.nspname = '_prom_ext' AND p.proname IN ('verify_table', 'ids_problem', 'block_bytes')
-           OR n.nspname = '_prom_catalog' AND p.proname IN ('verify_tables', 'verify_catalog', 'verify_figures', 'verify_names', 'partitions', 'setting', 'longer', 'longest', 'held_period',
+           OR n.nspname = '_prom_catalog' AND p.proname IN ('verify_tables', 'verify_catalog', 'verify_figures', 'verify_names', 'partitions', 'setting', 'longer', 'longest', 'held_period', 'same_period',
                'retention_rules', 'longest_retention_ms', 'base_period', 'series_classes', 'series_kept', 'generation', 'feed', 'follow',
                'chunk_width', 'metric_id', 'check_metric_schema', 'no_such_metric',
                'get_default_compression_setting', 'get_metric_compression_setting',

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import psycopg2
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "catalog"))
@@ -330,3 +331,164 @@ def test_what_goes_is_shown_before(fleet):
     store.force()
     assert preview(store) == {}
     assert seen - len(fleet.seen()) == sum(v[0] for v in want.values())
+
+
+def test_what_people_have_built_on_a_days_table_stops_that_table_alone(fleet):
+    store = fleet.store
+    fleet.write((40, 41, 42))
+    fleet.seal()
+    store.sql(NOW)
+    store.sql("SELECT prom_api.set_default_retention_period('30 days')")
+    middle = partitions(store)[1]
+    store.sql(f"CREATE VIEW public.theirs AS SELECT id FROM _prom_data.{middle}")
+    with pytest.raises(psycopg2.Error, match=f"retention: .*{middle} stays: .*view public.theirs"):
+        store.force()
+    assert {k[3] // DAY for k in fleet.seen()} == {fleet.today // DAY - 41}
+    state, error = store.sql("SELECT state, last_error FROM prom_info.maintenance WHERE step = 'retention'")[0]
+    assert state == "failing" and "view public.theirs depends on table" in error
+    consistent(store)
+    store.sql("DROP VIEW public.theirs")
+    store.force()
+    assert fleet.seen() == set()
+    assert store.sql("SELECT state FROM prom_info.maintenance WHERE step = 'retention'") == [("ok",)]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_many_metrics_in_several_transactions(store, force):
+    """One after the other, also those that fail: a run comes to its end, and none is looked at twice."""
+    n = 120
+    today = store.now_ms() // DAY * DAY
+    r = resolve_with(store.conn, [series(f"m{i:03}", env="dev") for i in range(n)])
+    store.flush([(0, m, s, today - 12 * DAY, bits(1.0)) for m, s in zip(r.metrics, r.series)])
+    Fleet.seal(type("Sealed", (), {"store": store}))
+    store.sql(NOW)
+    bad = sorted(r.metrics)[7]
+    store.sql("CREATE FUNCTION public.no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no'; END $$")
+    table = store.one("SELECT tableoid::regclass::text FROM _prom_data.block LIMIT 1")
+    store.sql(f"CREATE TRIGGER no BEFORE DELETE ON {table} FOR EACH ROW WHEN (old.metric_id = {bad})"
+              " EXECUTE FUNCTION public.no()")
+    store.sql("SELECT prom_api.set_retention('{env=\"dev\"}', '7 days')")
+    runs = []
+    while not runs or runs[-1]["more"]:
+        runs.append(store.row("SELECT * FROM _prom_catalog.apply_retention(%s)", (force,)))
+        assert len(runs) < 100
+    done = [x["rows"] + x["failed"] for x in runs]
+    assert max(done) <= 50 and sum(done) == n and [x["failed"] for x in runs] == [1] + [0] * (len(runs) - 1)
+    assert [x["left_over"] for x in runs] == [n - sum(done[:i + 1]) for i in range(len(runs) - 1)] + [None]
+    assert {k[1] for k in store.visible()} == {bad}
+    store.sql(f"DROP TRIGGER no ON {table}")
+    assert store.row("SELECT * FROM _prom_catalog.apply_retention()")["rows"] == 1 and store.visible() == {}
+
+
+def test_other_rules_begin_a_new_run(store):
+    today = store.now_ms() // DAY * DAY
+    r = resolve_with(store.conn, [series(f"m{i:03}", env="dev") for i in range(70)])
+    store.flush([(0, m, s, today - d * DAY, bits(1.0)) for m, s in zip(r.metrics, r.series) for d in (5, 12)])
+    Fleet.seal(type("Sealed", (), {"store": store}))
+    store.sql(NOW)
+    store.sql("SELECT prom_api.set_retention('{env=\"dev\"}', '7 days')")
+    assert store.row("SELECT * FROM _prom_catalog.apply_retention(true)")["more"]
+    store.sql("SELECT prom_api.set_retention('{env=\"dev\"}', '3 days')")
+    store.force()
+    assert store.visible() == {}
+
+
+def test_a_metric_in_several_transactions(fleet):
+    """What one of them has looked at the next one does not, and at the end it is as if it had been one."""
+    store = fleet.store
+    fleet.write((12, 13, 14, 500))
+    fleet.seal()
+    store.sql(NOW)
+    store.sql("SELECT prom_api.set_retention('{env=\"dev\"}', '3 days')")
+    store.sql("SELECT _prom_catalog.note_retention()")
+    metric = fleet.series["cpu", "dev", ""][0]
+    expire = "SELECT * FROM _prom_catalog.expire_metric(%s, now() - interval '90 days', %s, %s, '-infinity')"
+    block_id = store.one("SELECT last_value FROM _prom_data.block_id_seq")
+    rules = "00000000-0000-0000-0000-000000000001"
+    gone = []
+    while not gone or not gone[-1]["done"]:
+        gone.append(store.row(expire, (metric, rules, block_id)))
+        assert len(gone) < 20
+        consistent(store)
+    # the merged rows (none), far ones (a row of each tenant), three days
+    assert [x["rows"] for x in gone] == [0, 2, 2, 2, 2]
+    period = lambda name: (3 if name[1] == "dev" else 90) if name[0] == "cpu" else None
+    assert fleet.seen() == fleet.expected(period)
+    assert store.row(expire, (metric, rules, block_id)) == {"rows": 0, "done": False}
+    # other rules: from the beginning
+    late = (0, metric, fleet.series["cpu", "dev", ""][1], fleet.today - 500 * DAY, bits(1.0))
+    store.flush([late])
+    fleet.seal()
+    assert fleet.seen() == fleet.expected(period) | {late[:4]}
+    rules = "00000000-0000-0000-0000-000000000002"
+    while not store.row(expire, (metric, rules, block_id + 100))["done"]:
+        pass
+    assert fleet.seen() == fleet.expected(period)
+
+
+def test_far_days_of_a_large_metric_one_by_one(store):
+    """1200 days in block_far are more than are looked through at once."""
+    today = store.now_ms() // DAY * DAY
+    r = resolve_with(store.conn, [series("m", env="dev")])
+    days = range(500, 1700)
+    for at in range(0, 1200, 300):
+        store.flush([(0, r.metrics[0], r.series[0], today - d * DAY, bits(1.0)) for d in days[at:at + 300]])
+    store.sql("SELECT prom_api.set_default_retention_period('3000 days'), _prom_catalog.set_setting('retention_grace', '0')")
+    Fleet.seal(type("Sealed", (), {"store": store}))
+    assert store.count("block_far") == 1200
+    store.sql("SELECT prom_api.set_retention('m', '600 days')")
+    store.sql("SELECT _prom_catalog.note_retention()")
+    expire = "SELECT * FROM _prom_catalog.expire_metric(%s, now() - interval '400 days', gen_random_uuid(), 1000000, %s)"
+    r1 = store.row(expire.replace("gen_random_uuid()", "'00000000-0000-0000-0000-000000000003'"),
+                   (r.metrics[0], "-infinity"))
+    r2 = store.row(expire.replace("gen_random_uuid()", "'00000000-0000-0000-0000-000000000003'"),
+                   (r.metrics[0], "-infinity"))
+    assert r1 == {"rows": 0, "done": False} and r2 == {"rows": 1, "done": False}
+    store.sql("SELECT _prom_catalog.apply_retention(true)")
+    assert store.count("block_far") == 101
+    consistent(store)
+
+
+def test_what_is_kept_moves_a_few_rows_at_a_time(fleet):
+    store = fleet.store
+    fleet.write((45,))
+    fleet.seal()
+    store.sql(NOW)
+    store.sql("SELECT prom_api.set_default_retention_period('30 days'), prom_api.set_metric_retention_period('disk', '80 days')")
+    store.sql("SELECT _prom_catalog.note_retention()")
+    seen = fleet.seen()
+    move = "SELECT _prom_catalog.move_kept(to_timestamp(%s), %s, '{}', '{}', '{}', 1)"
+    args = ((fleet.today - 45 * DAY) // 1000, fleet.series["disk", "dev", ""][0])
+    assert [store.one(move, args) for _ in range(3)] == [1, 1, 0]
+    assert store.count("block_far") == 2 and fleet.seen() == seen
+
+
+def test_equal_intervals_are_not_the_same_period(fleet):
+    """90 days and 3 months are equal to PostgreSQL: the change counts, and its grace holds, all the same."""
+    store = fleet.store
+    days = store.one("SELECT now()::date - (now() - interval '3 months')::date")
+    assert days > 90
+    store.sql("SELECT prom_api.set_retention('cpu', '3 months'), prom_api.set_tenant_retention('acme', '3 months')")
+    store.sql("SELECT _prom_catalog.set_setting('retention_period', '3 months'), _prom_catalog.note_retention()")
+    store.sql("UPDATE _prom_catalog.retention_memory SET held_until = now()")
+    store.sql("SELECT prom_api.set_retention('cpu', '90 days'), prom_api.set_tenant_retention('acme', '90 days'),"
+              " prom_api.set_default_retention_period('90 days')")
+    assert store.sql("SELECT DISTINCT retention_period::text, period_before::text, counts_from > now() FROM prom_info.retention") \
+        == [("90 days", "3 mons", True)]
+    fleet.write((91,))
+    fleet.seal()
+    everything = fleet.seen()
+    assert store.one("SELECT _prom_catalog.note_retention()") == 3
+    store.force()
+    assert fleet.seen() == everything
+    store.sql("UPDATE _prom_catalog.retention_memory SET held_until = now()")
+    store.force()
+    assert fleet.seen() == set()
+
+
+@pytest.mark.parametrize("period", ["-1 day", "2000 years"])
+def test_rules_are_periods(store, period):
+    for table, key in (("retention_rule", "digest, selector, period) VALUES (gen_random_uuid(), 'cpu'"),
+                       ("tenant_retention", "tenant, period) VALUES ('a'")):
+        with pytest.raises(psycopg2.errors.CheckViolation):
+            store.sql(f"INSERT INTO _prom_catalog.{table} ({key}, %s)", (period,))

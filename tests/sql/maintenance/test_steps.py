@@ -238,7 +238,7 @@ def test_retention_drops_days_and_rows(store):
     assert len(names) == 3 + 4
     assert store.count("block_far") == 1
     store.sql("SELECT _prom_catalog.set_setting('retention_period', '10 days')")
-    done = {"waiting": 0, "leaving": 0, "failed": 0, "more": False}
+    done = {"waiting": 0, "leaving": 0, "failed": 0, "more": False, "problem": None, "left_over": None}
     assert store.row("SELECT * FROM _prom_catalog.apply_retention()") == {"partitions": 1, "rows": 0, **done, "more": True}
     assert store.row("SELECT * FROM _prom_catalog.apply_retention()") == {"partitions": 0, "rows": 1, **done}
     assert set(k[3] for k in store.visible()) == {days[-1], days[-8], days[-9]}

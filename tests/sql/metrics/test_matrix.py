@@ -20,7 +20,7 @@ CALLERS = {
             histogram_fraction histogram_buckets histogram_increase
         ps_tag: equals not_equals regexp_matches regexp_not_matches
         _prom_catalog: setting generation feed follow chunk_width metric_id check_metric_schema no_such_metric
-            get_default_compression_setting get_metric_compression_setting longer longest held_period
+            get_default_compression_setting get_metric_compression_setting longer longest held_period same_period
             retention_rules longest_retention_ms base_period series_classes series_kept maintenance_steps first_hour
             observe verify_tables verify_catalog verify_figures verify_names partitions presence_is_missing
         _prom_ext: text_digest label_digest series_digest dist_key bucket block_parts label_set labels_match
@@ -68,7 +68,8 @@ CALLERS = {
             add_up_conflicts note_retention correct_figures correct_presence forget_sealed_day
             cutoff base_cutoffs time_ms expire_rows expire_metric metrics_of_day move_kept all_have_seen has_rules move_day
             try_guard idle_series delete_idle_series delete_unused_labels collect_garbage step_expire_series
-            retire_partition note_expiry_error retention_bounds metrics_to_expire expire_exemplars
+            retire_partition note_expiry_error retention_bounds metric_to_expire expire_exemplars expire_metrics
+            retention_run kept_classes expiry_targets note_failure
             make_timescaledb_view
             erasure_commands tend_figures metric_is_used note_views_error partition_days take_maintenance_lock
             fold_presses note_lost_rows step_errors step_fold step_join step_views step_partitions step_seal step_reseal step_retention step_figures
