@@ -102,8 +102,8 @@ BEGIN
             format('b.t_min >= %L AND b.t_min < %L', v_day, v_day + '1 day'::interval),
             p_metric, p_series, p_start, p_stop, p_times);
     END LOOP;
-    IF v_erased > 0 THEN -- they have passed through these two
-        PERFORM _prom_catalog.note_erased('{_prom_data.fresh,_prom_data.merged}');
+    IF v_erased > 0 THEN -- they may have passed through these
+        PERFORM _prom_catalog.note_erased('{_prom_data.fresh,_prom_data.merged,_prom_data.block_far}');
     END IF;
     IF v_erased > v_fresh THEN -- figures and sets are of merged and sealed rows
         PERFORM _prom_catalog.recount_erased(p_metric, p_start, p_stop);

@@ -62,6 +62,8 @@ typedef struct maint_rows {
 
 /* The rows of SPI_tuptable in `context`; with_data: the last column is data, else its length. */
 maint_rows maint_rows_take(MemoryContext context, bool with_data);
+/* With data. *ret_guilty is the row whose data the server cannot give, should that raise; in `context`. */
+maint_rows maint_rows_take_naming(MemoryContext context, const maint_row **ret_guilty);
 
 /* True if this transaction now holds the maintenance lock, false if somebody else does. */
 bool maint_lock(void);
@@ -80,6 +82,13 @@ void maint_insert(SPIPlanPtr plan, const int64 *id, const blk_meta *meta, ps_str
 /* Remembers that a row cannot be processed, so that later steps leave it alone for a while, and
  * says so in the log. `what` names the step. */
 void maint_note_error(const char *what, int64 id, const blk_meta *meta, const char *text);
+
+/* True of errors that the server raises where the file of a table does not hold what it should. */
+static inline bool
+maint_is_lost(const ErrorData *error)
+{
+    return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TO_CATEGORY(ERRCODE_IO_ERROR);
+}
 
 /* Puts a table (of schema _prom_data) on the list of those that want a VACUUM after the commit. */
 void maint_want_vacuum(const char *table, bool freeze);

@@ -121,7 +121,7 @@ join_slice(join *j, const join_hour *h, maint_rows heads, int64 lo, int64 hi)
         ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
                         errmsg("merged rows have changed while they were joined")));
     SPITupleTable *table = SPI_tuptable;
-    maint_rows rows = maint_rows_take(CurrentMemoryContext, true);
+    maint_rows rows = maint_rows_take_naming(CurrentMemoryContext, &j->guilty);
     bridge_alloc_init(&alloc, CurrentMemoryContext, MAINT_MEMORY_BYTES);
     j->alloc = &alloc.alloc;
     j->first = NULL;
@@ -303,7 +303,7 @@ try_hour(join *j, const join_hour *h)
 
         FlushErrorState();
         RollbackAndReleaseCurrentSubTransaction();
-        if (!is_about_data(error->sqlerrcode))
+        if (!is_about_data(error->sqlerrcode) && !(j->guilty != NULL && maint_is_lost(error)))
             ReThrowError(error);
         MemoryContextSwitchTo(old_context);
         CurrentResourceOwner = old_owner;

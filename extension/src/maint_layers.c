@@ -277,33 +277,39 @@ deepest(const plan *p, const int32 *rows, int32 n, int32 layers, int64 late)
     return Min(from, MAX_LAYERS - 1);
 }
 
-/* Sealed rows of this layer and above are written anew; `layers`: none. */
+/* Sealed rows of this layer and above are written anew; `layers`: none. *ret_shut: rows of the layers below it
+ * cannot be read; what lies above these may be joined. */
 static int32
-choose(const plan *p, const int32 *rows, int32 n_sealed, int32 n)
+choose(const plan *p, const int32 *rows, int32 n_sealed, int32 n, bool *ret_shut)
 {
     const seal_stream *st = p->st;
     const int32 layers = n_sealed == 0 ? 0 : p->places[rows[n_sealed - 1]].layer + 1;
     int64 late = 0, bytes = 0, bytes_above = 0;
-    bool shut = st->zeal == SEAL_PLAIN;
+    int32 from, least = 0;
 
     for (int32 i = 0; i < n; i++) {
         const maint_row *row = &st->rows[rows[i]];
         late += i < n_sealed ? 0 : row->meta.n_samples;
         bytes += row->data_bytes;
         bytes_above += p->places[rows[i]].layer > 0 ? row->data_bytes : 0;
-        shut = shut || (i < n_sealed && st->shut[rows[i]]);
+        if (i < n_sealed && st->shut[rows[i]])
+            least = p->places[rows[i]].layer + 1; /* they ascend */
     }
-    if (shut || layers == 0)
+    *ret_shut = least > 0;
+    if (st->zeal == SEAL_PLAIN || layers == 0)
         return layers;
     if (n_sealed == n && (layers == 1 || st->zeal == SEAL_SOON))
         return layers; /* nothing new, or nothing to join */
-    if (st->zeal == SEAL_ALL || (st->zeal == SEAL_QUIET && bytes_above * QUIET_SHARE >= bytes))
-        return 0;
-    int32 from = deepest(p, rows, n_sealed, layers, late);
-    if (st->zeal == SEAL_QUIET)
-        from = Min(from, 1);
+    if (st->zeal == SEAL_ALL || (st->zeal == SEAL_QUIET && bytes_above * QUIET_SHARE >= bytes)) {
+        from = least;
+    } else {
+        from = deepest(p, rows, n_sealed, layers, late);
+        if (st->zeal == SEAL_QUIET)
+            from = Min(from, 1);
+        from = Max(from, least);
+    }
     /* a layer alone, with nothing to join, stays */
-    return n_sealed == n && from == layers - 1 ? layers : from;
+    return n_sealed == n && from >= layers - 1 ? layers : from;
 }
 
 static void
@@ -324,13 +330,16 @@ decide(plan *p)
         }
         g->n = b - a;
         const int32 layers = n_sealed == 0 ? 0 : p->places[rows[n_sealed - 1]].layer + 1;
-        const int32 from = choose(p, rows, n_sealed, g->n);
+        bool shut;
+        const int32 from = choose(p, rows, n_sealed, g->n, &shut);
         if (from == layers && n_sealed == g->n)
             g->fate = GROUP_STAYS;
         else
             g->fate = from == 0 ? GROUP_WHOLE : GROUP_ABOVE;
-        if (g->fate == GROUP_ABOVE || (g->fate == GROUP_STAYS && layers > 1))
+        if (g->fate == GROUP_ABOVE || (g->fate == GROUP_STAYS && layers > 1)) {
             p->st->fragmented = true;
+            p->st->held = p->st->held || shut;
+        }
         for (int32 i = a; i < b; i++) {
             const place *r = &p->places[p->order[i]];
             p->st->batch[p->order[i]] = r->layer >= from && g->fate != GROUP_STAYS ? 0 : -1;

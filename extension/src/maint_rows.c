@@ -54,8 +54,8 @@ maint_check_ids(int64 max_id)
                  errhint("A restore is under way, or has not set the sequence.")));
 }
 
-maint_rows
-maint_rows_take(MemoryContext context, bool with_data)
+static maint_rows
+take_rows(MemoryContext context, bool with_data, const maint_row **ret_at)
 {
     SPITupleTable *table = SPI_tuptable;
     TupleDesc desc = table->tupdesc;
@@ -69,6 +69,7 @@ maint_rows_take(MemoryContext context, bool with_data)
         HeapTuple tuple = table->vals[i];
         bool isnull;
 
+        *ret_at = row;
         row->id = DatumGetInt64(SPI_getbinval(tuple, desc, 1, &isnull));
         bridge_meta_from_tuple(tuple, desc, 2, &row->meta);
         Datum d = SPI_getbinval(tuple, desc, last, &isnull);
@@ -83,8 +84,23 @@ maint_rows_take(MemoryContext context, bool with_data)
             row->data_bytes = DatumGetInt64(d);
         }
     }
+    *ret_at = NULL;
     MemoryContextSwitchTo(old);
     return rows;
+}
+
+maint_rows
+maint_rows_take(MemoryContext context, bool with_data)
+{
+    const maint_row *at;
+
+    return take_rows(context, with_data, &at);
+}
+
+maint_rows
+maint_rows_take_naming(MemoryContext context, const maint_row **ret_guilty)
+{
+    return take_rows(context, true, ret_guilty);
 }
 
 SPIPlanPtr
@@ -174,9 +190,11 @@ maint_want_vacuum(const char *table, bool freeze)
     static const Oid types[] = {TEXTOID, BOOLOID};
     Datum values[] = {CStringGetTextDatum(table), BoolGetDatum(freeze)};
     MemoryContext old = CurrentMemoryContext;
-    int rc = SPI_execute_with_args("INSERT INTO _prom_catalog.vacuum_queue (table_name, frozen) "
-                                   "VALUES ($1, $2) ON CONFLICT (table_name) DO NOTHING",
-                                   lengthof(types), (Oid *)types, values, NULL, false, 0);
+    int rc =
+        SPI_execute_with_args("INSERT INTO _prom_catalog.vacuum_queue AS q (table_name, frozen) "
+                              "VALUES ($1, $2) ON CONFLICT (table_name) DO UPDATE "
+                              "SET frozen = true WHERE EXCLUDED.frozen AND NOT q.frozen",
+                              lengthof(types), (Oid *)types, values, NULL, false, 0);
 
     MemoryContextSwitchTo(old);
     if (rc != SPI_OK_INSERT)

@@ -33,6 +33,9 @@ PG_FUNCTION_INFO_V1(reseal_step);
 /* Subtransactions above this number make snapshots of other sessions slower. */
 enum { WINDOWS_PER_STEP = 60, RESULT_COLUMNS = 10 };
 
+/* Sealed rows of a day that are found to be unreadable in one step; then none of it is read. */
+enum { SHUT_AT_ONCE = 8 };
+
 #define GRACE_MS MAINT_HOUR_MS
 #define SLICE_MAX_BYTES ((int64)64 << 20)
 
@@ -137,9 +140,13 @@ read_queue(bool force, size_t *ret_n)
             "LEFT JOIN _prom_catalog.metric c ON c.id = q.metric_id, "
             "LATERAL (SELECT _prom_catalog.setting('chunk_interval')::interval AS chunk, "
             "                _prom_catalog.setting('compression')::bool AS compression OFFSET 0) d "
-            "WHERE coalesce(c.compression, d.compression) AND (%s OR q.since <= now() - '1 hour'::interval) "
-            "ORDER BY q.day, q.metric_id LIMIT %d",
-            force ? "true" : "false", WINDOWS_PER_STEP + 1),
+            "WHERE coalesce(c.compression, d.compression) AND %s ORDER BY q.day, q.metric_id LIMIT %d",
+            /* what has failed in this run of all there is to do is not tried again and again */
+            force ? "NOT EXISTS (SELECT FROM _prom_catalog.maintenance_error e WHERE e.level = 2 "
+                    "AND e.metric_id = q.metric_id AND e.t_min >= q.day "
+                    "AND e.t_min < q.day + '24 hours'::interval)"
+                  : "q.since <= now() - '1 hour'::interval",
+            WINDOWS_PER_STEP + 1),
         false, 0);
     if (rc != SPI_OK_SELECT)
         elog(ERROR, "could not look for windows to seal again: %s", SPI_result_code_string(rc));
@@ -284,7 +291,7 @@ try_window(seal *s, const seal_window *w, ErrorData **ret_error)
     MemoryContext old_context = CurrentMemoryContext;
     ResourceOwner old_owner = CurrentResourceOwner;
     const seal_stats before = s->stats;
-    bool fragmented = false;
+    bool fragmented = false, held = false;
     volatile bool ok = true;
 
     s->guilty = NULL;
@@ -293,8 +300,10 @@ try_window(seal *s, const seal_window *w, ErrorData **ret_error)
     MemoryContextSwitchTo(s->window_context);
     PG_TRY();
     {
-        seal_one(s, w, &fragmented);
-        if (s->zeal == SEAL_QUIET || s->zeal == SEAL_ALL)
+        seal_one(s, w, &fragmented, &held);
+        if (held)
+            note_queue(w, true); /* when it can be read again */
+        else if (s->zeal == SEAL_QUIET || s->zeal == SEAL_ALL)
             note_queue(w, false);
         else if (fragmented)
             note_queue(w, true);
@@ -306,7 +315,8 @@ try_window(seal *s, const seal_window *w, ErrorData **ret_error)
         *ret_error = CopyErrorData();
         FlushErrorState();
         RollbackAndReleaseCurrentSubTransaction();
-        if (is_passing((*ret_error)->sqlerrcode))
+        if (is_passing((*ret_error)->sqlerrcode) &&
+            !(s->guilty != NULL && maint_is_lost(*ret_error)))
             ReThrowError(*ret_error);
         s->stats = before;
         maint_figures_take_back(&s->figures);
@@ -327,34 +337,38 @@ note_failure(seal *s, const seal_window *w, const ErrorData *error)
                      .t_min_ms = w->from_ms,
                      .level = again ? BLK_LEVEL_SEALED : BLK_LEVEL_MERGED};
 
-    /* without a guilty row the window itself is noted, under an id that no row has */
-    maint_note_error(again ? "reseal" : "seal", s->guilty != NULL ? s->guilty->id : -w->metric_id,
+    /* without a guilty row the day itself is noted, under an id that no row has */
+    const int64 day = maint_floor_ms(w->from_ms, MDL_DAY_MS) / MDL_DAY_MS;
+    const int64 day_id = -(((day + (1 << 28)) << 32) + w->metric_id);
+    maint_note_error(again ? "reseal" : "seal", s->guilty != NULL ? s->guilty->id : day_id,
                      s->guilty != NULL ? &s->guilty->meta : &meta, error->message);
     if (again)
         note_queue(w, true); /* in an hour again */
 }
 
-/* True if the window was sealed, false if it failed and that was noted. */
+/* True if the window was sealed, false if it failed and that was noted. What came late does not wait for a
+ * sealed row that it lies upon and that cannot be read: one that is noted is left out. */
 static bool
 seal_window_or_note(seal *s, const seal_window *w)
 {
     const seal_zeal zeal = s->zeal;
-    ErrorData *error = NULL;
-    bool ok = try_window(s, w, &error);
 
-    if (!ok && s->guilty != NULL && s->guilty->meta.level == BLK_LEVEL_SEALED &&
-        w->from_ms < w->to_ms) {
-        /* what came late does not wait for what it lies upon */
-        note_failure(s, w, error);
+    for (int tries = 1;; tries++) {
+        ErrorData *error = NULL;
+        const bool ok = try_window(s, w, &error);
+        const bool again = !ok && s->guilty != NULL && s->guilty->meta.level == BLK_LEVEL_SEALED &&
+                           s->zeal != SEAL_PLAIN;
+
+        if (!ok)
+            note_failure(s, w, error);
         MemoryContextReset(s->window_context);
-        s->zeal = SEAL_PLAIN;
-        ok = try_window(s, w, &error);
-        s->zeal = zeal;
+        if (!again) {
+            s->zeal = zeal;
+            return ok;
+        }
+        if (tries == SHUT_AT_ONCE)
+            s->zeal = SEAL_PLAIN;
     }
-    if (!ok)
-        note_failure(s, w, error);
-    MemoryContextReset(s->window_context);
-    return ok;
 }
 
 static void

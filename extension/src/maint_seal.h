@@ -9,7 +9,7 @@
 
 /* How much is written anew of what was sealed before. */
 typedef enum seal_zeal {
-    SEAL_PLAIN, /* nothing: what cannot be read lies there */
+    SEAL_PLAIN, /* nothing: too much of it cannot be read */
     SEAL_SOON,  /* what late samples touch, as far as they are many beside it */
     SEAL_QUIET, /* all that makes the window smaller, now that nothing more comes */
     SEAL_ALL,   /* everything that lies on each other */
@@ -58,9 +58,9 @@ typedef struct seal {
 /*
  * Seals what is merged of one window, and joins it with what is sealed as far as s->zeal says. Raises on
  * any trouble; the caller has opened a subtransaction. *ret_fragmented: rows are left in the day that lie
- * on each other.
+ * on each other; *ret_held: on one that could not be read lately.
  */
-void seal_one(seal *s, const seal_window *w, bool *ret_fragmented);
+void seal_one(seal *s, const seal_window *w, bool *ret_fragmented, bool *ret_held);
 
 /* Rows of one tenant and kind in a day: the sealed ones, then the merged ones, each by id. */
 typedef struct seal_stream {
@@ -73,6 +73,7 @@ typedef struct seal_stream {
     int32 *batch; /* the rows of one number are to be written together; -1: the row stays */
     int32 n_batches;
     bool fragmented;
+    bool held; /* rows are left that lie on one that is shut */
 } seal_stream;
 
 enum { SEAL_WINDOWS = 24 }; /* chunks of a day, at most */

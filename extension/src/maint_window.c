@@ -279,7 +279,7 @@ merge_rows(seal *s, const slice *sl, maint_rows rows, sink *k, ps_err *err)
 
 /* Adds the rows of these ids to the list. Returns the table that their data lie in. */
 static SPITupleTable *
-read_rows(SPIPlanPtr plan, const seal_window *w, int level, const int64 *ids, size_t n,
+read_rows(seal *s, SPIPlanPtr plan, const seal_window *w, int level, const int64 *ids, size_t n,
           maint_rows *list)
 {
     Datum values[5];
@@ -292,7 +292,7 @@ read_rows(SPIPlanPtr plan, const seal_window *w, int level, const int64 *ids, si
         ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
                         errmsg("rows have changed under the seal")));
     SPITupleTable *table = SPI_tuptable;
-    maint_rows rows = maint_rows_take(CurrentMemoryContext, true);
+    maint_rows rows = maint_rows_take_naming(CurrentMemoryContext, &s->guilty);
     memcpy(list->items + list->n, rows.items, rows.n * sizeof(maint_row));
     list->n += rows.n;
     return table;
@@ -318,9 +318,9 @@ seal_slice(seal *s, const seal_window *w, const slice *sl, maint_rows rows)
     }
     if (n == 0)
         return;
-    SPITupleTable *a = read_rows(s->sealed.rows, w, BLK_LEVEL_SEALED, ids, n_sealed, &full);
+    SPITupleTable *a = read_rows(s, s->sealed.rows, w, BLK_LEVEL_SEALED, ids, n_sealed, &full);
     SPITupleTable *b =
-        read_rows(s->merged.rows, w, BLK_LEVEL_MERGED, ids + n_sealed, n - n_sealed, &full);
+        read_rows(s, s->merged.rows, w, BLK_LEVEL_MERGED, ids + n_sealed, n - n_sealed, &full);
     bridge_alloc_init(&alloc, CurrentMemoryContext, MAINT_MEMORY_BYTES);
     k.alloc = &alloc.alloc;
     bridge_check(merge_rows(s, sl, full, &k, &err), &err);
@@ -387,12 +387,12 @@ count_gone(seal *s, const seal_window *w, maint_rows rows, const bool *gone)
 }
 
 /* One tenant's rows of all kinds. Marks those that go. */
-static bool
-seal_tenant(seal *s, const seal_window *w, maint_rows rows, const bool *shut, bool *gone)
+static void
+seal_tenant(seal *s, const seal_window *w, maint_rows rows, const bool *shut, bool *gone,
+            bool *fragmented, bool *held)
 {
     seal_stream *streams = palloc0_array(seal_stream, rows.n);
     size_t n_streams = 0;
-    bool fragmented = false;
 
     for (size_t a = 0, b; a < rows.n; a = b) {
         seal_stream *st = &streams[n_streams++];
@@ -405,7 +405,8 @@ seal_tenant(seal *s, const seal_window *w, maint_rows rows, const bool *shut, bo
             st->n_sealed += rows.items[b].meta.level == BLK_LEVEL_SEALED;
         st->n = b - a;
         seal_plan(st);
-        fragmented = fragmented || st->fragmented;
+        *fragmented = *fragmented || st->fragmented;
+        *held = *held || st->held;
         for (size_t i = 0; i < st->n; i++)
             gone[a + i] = st->batch[i] >= 0;
     }
@@ -423,7 +424,6 @@ seal_tenant(seal *s, const seal_window *w, maint_rows rows, const bool *shut, bo
         }
         pfree(some.items);
     }
-    return fragmented;
 }
 
 /* Deletes the rows of this level that go: all of them, or it fails. */
@@ -456,12 +456,12 @@ erase(seal *s, const seal_window *w, int level, maint_rows rows, const bool *gon
 }
 
 void
-seal_one(seal *s, const seal_window *w, bool *ret_fragmented)
+seal_one(seal *s, const seal_window *w, bool *ret_fragmented, bool *ret_held)
 {
     size_t n_merged;
     maint_rows rows = all_heads(s, w, &n_merged);
 
-    *ret_fragmented = false;
+    *ret_fragmented = *ret_held = false;
     if (rows.n == 0)
         return;
     bool *gone = palloc0(rows.n * sizeof(bool));
@@ -469,8 +469,8 @@ seal_one(seal *s, const seal_window *w, bool *ret_fragmented)
     for (size_t a = 0, b; a < rows.n; a = b) {
         for (b = a; b < rows.n && rows.items[b].meta.tenant_id == rows.items[a].meta.tenant_id;)
             b++;
-        if (seal_tenant(s, w, (maint_rows){rows.items + a, b - a}, shut + a, gone + a))
-            *ret_fragmented = true;
+        seal_tenant(s, w, (maint_rows){rows.items + a, b - a}, shut + a, gone + a, ret_fragmented,
+                    ret_held);
     }
     erase(s, w, BLK_LEVEL_SEALED, rows, gone);
     erase(s, w, BLK_LEVEL_MERGED, rows, gone);

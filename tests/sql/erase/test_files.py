@@ -92,6 +92,30 @@ def test_what_moved_before_it_was_erased(db):
     assert db.found(needles | {b"anna-xxx", b"bert-yyy"}) == set()
 
 
+def test_what_lay_in_block_far_before(db):
+    """A day that had no partition when it was sealed first, and got one when samples were to be kept longer."""
+    rng = random.Random(7)
+    at = (db.now_ms() - 8 * DAY) // DAY * DAY
+    db.sql("SELECT _prom_catalog.set_setting('retention_period', '3 days')")
+    fill(db, rng, at, ["anna-" + "x" * 20], 60)
+    db.sql("SELECT _prom_ext.merge_step()")
+    db.sql("SELECT _prom_ext.seal_step(true)")
+    assert db.count("_prom_data.block_far") == 1
+    before = stored(db)
+    db.sql("SELECT _prom_catalog.set_setting('retention_period', '0')")
+    db.put("m", f'{{"user": "anna-{"x" * 20}"}}', [(at + 7, rng.random())])
+    db.sql("SELECT _prom_ext.merge_step()")
+    db.sql("SELECT _prom_catalog.ensure_partitions()")
+    db.sql("SELECT _prom_ext.seal_step(true)")
+    assert (db.count("_prom_data.block_far"), db.count("_prom_data.block")) == (0, 1)
+    needles = only_in(before + stored(db), [])
+    db.sql("CHECKPOINT")
+    assert db.found(needles)
+    db.sql("SELECT delete_series('m')")
+    db.round()
+    assert db.found(needles) == set()
+
+
 def test_exemplars_and_labels(db):
     db.sql("SELECT create_metric('m')")
     at = db.now_ms() - HOUR

@@ -2,7 +2,7 @@
 import random
 
 import pytest
-from store import HOUR, bits
+from store import DAY, HOUR, bits
 
 
 def lose_chunk(store, table):
@@ -36,3 +36,44 @@ def test_folding_goes_on(store, table):
     assert store.sql("SELECT block_id, metric_id, level FROM _prom_catalog.maintenance_error") == [
         (lost, 1, 0 if table == "fresh" else 1)]
     assert store.one(f"SELECT count(*) FROM _prom_data.{table} WHERE id = {lost}") == 1
+
+
+def late_and_early(store, seed):
+    """Samples of a day that is over, and late ones between them: each more than a page."""
+    rng = random.Random(seed)
+    t = store.now_ms() // DAY * DAY - 4 * DAY
+    return [[(0, m, m, t + i * 20_000 + late, bits(rng.random())) for m in (1, 2) for i in range(3000)] for late in (0, 1)]
+
+
+def test_a_merged_row_that_is_lost_is_named_by_the_seal(store):
+    """Its day waits, other days of its metric and other metrics do not."""
+    for batch in late_and_early(store, 2):
+        store.flush(batch + [(t, m, s, at - DAY, b) for t, m, s, at, b in batch])
+        store.merge()
+    lost = store.row("SELECT id, metric_id, t_min FROM _prom_data.merged ORDER BY id LIMIT 1")
+    lose_chunk(store, "merged")
+    store.seal(False)
+    assert store.sql("SELECT block_id, metric_id, level, t_min FROM _prom_catalog.maintenance_error") == [
+        (lost["id"], lost["metric_id"], 1, lost["t_min"])]
+    assert set(store.sql("SELECT metric_id, date_bin('1 day', t_min, '2000-01-01 00:00+00') = date_bin('1 day', %s::timestamptz,"
+                         " '2000-01-01 00:00+00') FROM _prom_data.merged", (lost["t_min"],))) == {(lost["metric_id"], True)}
+    assert store.seal(False)["windows"] == 0
+
+
+def test_late_samples_do_not_wait_for_a_sealed_row_that_is_lost(store):
+    early, late = late_and_early(store, 3)
+    store.flush(early)
+    store.merge()
+    store.seal(False)
+    lost, m, table = store.sql("SELECT id, metric_id, tableoid::regclass::text FROM _prom_data.block ORDER BY id LIMIT 1")[0]
+    lose_chunk(store, table.split(".")[1])
+    for i in range(8):
+        store.flush(late[i::8])
+        store.merge()
+        r = store.seal(False)
+        assert r["failed"] == 0 and store.count("merged") == 0
+    assert store.sql("SELECT block_id, metric_id, level FROM _prom_catalog.maintenance_error") == [(lost, m, 2)]
+    assert store.one("SELECT sum(n_samples) FROM _prom_data.block WHERE metric_id = %s AND id <> %s", (m, lost)) == 3000
+    store.force()
+    assert dict(store.sql("SELECT metric_id, n_samples FROM _prom_data.block WHERE id <> %s", (lost,))) == {
+        m: 3000, 3 - m: 6000}

@@ -267,6 +267,50 @@ def test_a_damaged_sealed_block_does_not_stop_late_samples(store):
     assert store.visible() == {(0, m, s, t): b for m in (1, 2) for s, t, b in early + late}
 
 
+def test_above_a_damaged_sealed_block_few_layers_lie(store):
+    """What comes late is joined with what came late before; the day waits for the repair, however long that takes."""
+    t0 = start_of_day(store, 4)
+    early = samples_of(t0, range(1, 4), n=1000)
+    truth = {(0, 1, s, t): b for s, t, b in early}
+    written(store, early)
+    store.seal(False)
+    damage(store, "block", "true")
+    for i in range(30):
+        late = [(s, t0 + i * STEP + 7000, value(s, i)) for s in range(1, 4)]
+        truth.update({(0, 1, s, t): b for s, t, b in late})
+        written(store, late)
+        store.seal(False)
+        assert fragments(store) <= 5 and store.count("merged") == 0
+    assert reseal(store)["failed"] == 0
+    assert store.count("block") == 2 and queued(store) == 1
+    store.force()
+    assert store.count("block") == 2 and queued(store) == 1
+    assert not store.row("SELECT * FROM _prom_ext.reseal_step(true)")["did"]
+    damage(store, "block", "id = (SELECT min(id) FROM _prom_data.block)")  # repaired
+    store.force()
+    assert store.count("block") == 1 and queued(store) == 0
+    assert store.visible() == truth
+
+
+def test_many_damaged_days_do_not_keep_others_waiting(store):
+    """More of them than one step looks at."""
+    t0 = start_of_day(store, 4)
+    metrics = range(1, 71)
+    for late in (0, 7):
+        store.flush([(0, m, m, t0 + i * STEP + late, bits(1.0)) for m in metrics for i in range(2 if late else 10)])
+        store.merge()
+        store.seal(False)
+        store.seal(False)
+        assert store.count("merged") == 0
+        if late == 0:
+            damage(store, "block", "metric_id < 70")
+    assert queued(store) == 70
+    store.force()
+    assert store.sql("SELECT n_samples FROM _prom_data.block WHERE metric_id = 70") == [(12,)]
+    assert queued(store) == 69
+    assert store.one("SELECT count(*) FROM _prom_catalog.maintenance_error") == 69
+
+
 def test_a_row_that_is_of_another_level_than_its_table_does_not_stop_late_samples(store):
     t0 = start_of_day(store, 4)
     early, late = samples_of(t0, range(1, 4), n=100), samples_of(t0, range(1, 4), n=100, offset=7)

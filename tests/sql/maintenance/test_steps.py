@@ -358,6 +358,18 @@ def test_vacuums_are_named_once(store):
     assert store.sql("SELECT _prom_catalog.take_vacuums()") == []
 
 
+def test_sealed_rows_are_frozen_whoever_asked_for_a_vacuum_before(store):
+    store.flush([(0, 1, 1, store.now_ms() - 3 * DAY, bits(1.0))])
+    store.merge()
+    store.sql("SELECT _prom_catalog.ensure_partitions()")
+    day = store.one("SELECT 'block_' || to_char(now() - interval '3 days', 'YYYYMMDD')")
+    store.sql("INSERT INTO _prom_catalog.vacuum_queue VALUES (%s, false)", (day,))  # as retention does
+    store.seal()
+    store.sql("SELECT _prom_catalog.step_retention(true)")
+    asked = [q for (q,) in store.sql("SELECT _prom_catalog.take_vacuums()") if day in q]
+    assert len(asked) == 1 and "FREEZE" in asked[0]
+
+
 def test_a_vacuum_that_was_not_done_is_named_again(store):
     """Who took it may have died. After ten minutes, and until it is done."""
     def take():
