@@ -77,6 +77,7 @@ typedef enum fdw_stmt {
     FDW_STMT_SERIES_OF_METRIC,  /* ($1 metric) id, metric_id, labels */
     FDW_STMT_SERIES_BY_ID,      /* ($1 ids) id, metric_id, labels */
     FDW_STMT_SERIES_OF_TENANTS, /* ($1 metric) id, tenant_id, labels */
+    FDW_STMT_TENANTS_BY_ID,     /* ($1 ids) the same */
     FDW_STMT_METRIC_NAMES,      /* id, metric_name */
     FDW_STMT_METRIC_NAMED,      /* ($1 name) the same */
     FDW_STMT_DIRECTORY,         /* block rows of a metric, see fdw_directory.c */
@@ -103,6 +104,10 @@ uint64 fdw_spi_run(fdw_stmt stmt, Datum *values, long max_rows);
 /* The same in pieces, for results that may be large: called for each row. */
 typedef void (*fdw_row_fn)(void *self, HeapTuple tuple, TupleDesc desc);
 void fdw_spi_each(fdw_stmt stmt, Datum *values, fdw_row_fn fn, void *self);
+/* The same, but nothing is run if `instead` says so, which is told how many rows the planner expects. */
+typedef bool (*fdw_instead_fn)(void *self, double planned);
+void fdw_spi_each_unless(fdw_stmt stmt, Datum *values, fdw_row_fn fn, void *self,
+                         fdw_instead_fn instead, void *instead_self);
 
 /* What the planner thinks of a statement, without running it; ret_rows may be NULL. */
 Cost fdw_spi_cost(fdw_stmt stmt, Datum *values, double *ret_rows);
@@ -195,6 +200,14 @@ typedef struct fdw_rel { /* what planning knows of a scan: RelOptInfo.fdw_privat
 void fdw_distinct_install(void);
 /* What is known of a relation of ours whose size was estimated; NULL for others. In fdw_plan.c. */
 const fdw_estimate *fdw_estimate_of(const RelOptInfo *rel);
+
+/* ---- fdw_alive: the series of a metric, or those that lived ------------------------------- */
+
+/* Calls fn for each series of the metric, or where most of them did not live then for each that may have samples in
+ * [*from_ms, *to_ms], and widens these two to the time that the series are right for. all, by_id: statements with
+ * the same columns. Inside fdw_spi_begin. */
+void fdw_alive_each(int32 metric_id, fdw_stmt all, fdw_stmt by_id, int64 *from_ms, int64 *to_ms,
+                    fdw_row_fn fn, void *self);
 
 /* ---- fdw_series: who exists and passes ---------------------------------------------------- */
 
@@ -482,6 +495,7 @@ struct fdw_scan {
     size_t n_metrics, next_metric;
     fdw_series_set series;
     int32 series_metric; /* whose series are in the set: 0 = none, valid across rescans */
+    int64 series_from_ms, series_to_ms; /* the time of which none is missing in it */
     fdw_directory directory;
     bool series_given; /* the set was loaded by id; slices of it are the metrics' */
     bool in_metric, in_cluster, in_slice;

@@ -328,7 +328,8 @@ static void
 series_of_metric(fdw_scan *scan, int32 metric_id)
 {
     if (!scan->series_given) {
-        if (scan->series_metric != metric_id) {
+        if (scan->series_metric != metric_id || scan->want.from_ms < scan->series_from_ms ||
+            scan->want.to_ms > scan->series_to_ms) {
             fdw_series_load_metric(scan, metric_id, &scan->series);
             scan->series_metric = metric_id;
         }

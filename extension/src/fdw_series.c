@@ -120,14 +120,8 @@ compare_series(const void *a, const void *b)
 }
 
 static void
-load(fdw_scan *scan, fdw_stmt stmt, Datum arg, const fdw_want *want, fdw_series_set *set)
+sort(fdw_series_set *set)
 {
-    loader l = {.scan = scan, .set = set, .want = want};
-
-    fdw_series_clear(set);
-    fdw_spi_begin(scan->snapshot);
-    fdw_spi_each(stmt, &arg, load_row, &l);
-    fdw_spi_end();
     for (size_t i = 1; i < set->n; i++) {
         if (compare_series(&set->rows[i - 1], &set->rows[i]) > 0) {
             qsort(set->rows, set->n, sizeof(fdw_series), compare_series);
@@ -136,23 +130,41 @@ load(fdw_scan *scan, fdw_stmt stmt, Datum arg, const fdw_want *want, fdw_series_
     }
 }
 
+/* Loaded for another time than before they are loaded for all times: the next one may be another again. */
 void
 fdw_series_load_metric(fdw_scan *scan, int32 metric_id, fdw_series_set *set)
 {
-    load(scan, FDW_STMT_SERIES_OF_METRIC, Int32GetDatum(metric_id), NULL, set);
+    loader l = {.scan = scan, .set = set};
+    const bool again = scan->series_metric == metric_id;
+
+    fdw_series_clear(set);
+    scan->series_from_ms = again ? MDL_TIME_MIN_MS : scan->want.from_ms;
+    scan->series_to_ms = scan->want.to_ms;
+    fdw_spi_begin(scan->snapshot);
+    fdw_alive_each(metric_id, FDW_STMT_SERIES_OF_METRIC, FDW_STMT_SERIES_BY_ID,
+                   &scan->series_from_ms, &scan->series_to_ms, load_row, &l);
+    fdw_spi_end();
+    sort(set);
 }
 
 void
 fdw_series_load_ids(fdw_scan *scan, const fdw_want *want, fdw_series_set *set)
 {
     Datum *ids = palloc(sizeof(Datum) * Max(want->n_series, 1));
+    loader l = {.scan = scan, .set = set, .want = want};
     ArrayType *array;
+    Datum arg;
 
     for (int i = 0; i < want->n_series; i++)
         ids[i] = Int64GetDatum(want->series[i]);
     array = construct_array(ids, want->n_series, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
                             TYPALIGN_DOUBLE);
-    load(scan, FDW_STMT_SERIES_BY_ID, PointerGetDatum(array), want, set);
+    arg = PointerGetDatum(array);
+    fdw_series_clear(set);
+    fdw_spi_begin(scan->snapshot);
+    fdw_spi_each(FDW_STMT_SERIES_BY_ID, &arg, load_row, &l);
+    fdw_spi_end();
+    sort(set);
     pfree(array);
     pfree(ids);
 }

@@ -69,6 +69,9 @@ static const struct {
     [FDW_STMT_SERIES_OF_TENANTS] =
         {"SELECT id, tenant_id, labels FROM _prom_catalog.series WHERE metric_id" EQ "$1",
          1, {INT4OID}, CUSTOM},
+    [FDW_STMT_TENANTS_BY_ID] =
+        {"SELECT id, tenant_id, labels FROM _prom_catalog.series WHERE id" EQ "ANY ($1)",
+         1, {INT8ARRAYOID}, 0},
     [FDW_STMT_METRIC_NAMES] = {"SELECT id, metric_name FROM _prom_catalog.metric", 0, {0}, 0},
     [FDW_STMT_METRIC_NAMED] =
         {"SELECT id, metric_name FROM _prom_catalog.metric"
@@ -205,14 +208,18 @@ fdw_spi_run(fdw_stmt stmt, Datum *values, long max_rows)
 }
 
 void
-fdw_spi_each(fdw_stmt stmt, Datum *values, fdw_row_fn fn, void *self)
+fdw_spi_each_unless(fdw_stmt stmt, Datum *values, fdw_row_fn fn, void *self,
+                    fdw_instead_fn instead, void *instead_self)
 {
     SPIPlanPtr plan = plan_of(stmt);
     int level = planning_begins();
     Portal portal = SPI_cursor_open(NULL, plan, values, NULL, true);
+    bool more;
 
     AtEOXact_GUC(true, level);
-    for (;;) {
+    more = instead == NULL ||
+           !instead(instead_self, linitial_node(PlannedStmt, portal->stmts)->planTree->plan_rows);
+    while (more) {
         SPITupleTable *rows;
         uint64 n;
 
@@ -222,10 +229,15 @@ fdw_spi_each(fdw_stmt stmt, Datum *values, fdw_row_fn fn, void *self)
         for (uint64 i = 0; i < n; i++)
             fn(self, rows->vals[i], rows->tupdesc);
         SPI_freetuptable(rows);
-        if (n == 0)
-            break;
+        more = n > 0;
     }
     SPI_cursor_close(portal);
+}
+
+void
+fdw_spi_each(fdw_stmt stmt, Datum *values, fdw_row_fn fn, void *self)
+{
+    fdw_spi_each_unless(stmt, values, fn, self, NULL, NULL);
 }
 
 Cost

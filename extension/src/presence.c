@@ -3,19 +3,24 @@
  *
  * Two sources, read as the calling user under one snapshot: the sets that folding keeps in
  * _prom_data.presence, and the directories of fresh rows, which are in no set yet. The union is a set
- * in memory, bounded by a budget, and leaves as bytes (lib/model/ids.c).
+ * in memory, bounded by a budget, and leaves as bytes (lib/model/ids.c). Scans ask the same of one metric
+ * of all tenants, presence_of_metric(), and read all of its series where the sets are of no help.
  */
 #include "presence.h"
 
 #include "damage.h"
 
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rls.h"
 #include "utils/timestamp.h"
 
 enum { ROWS_AT_ONCE = 500 };
@@ -27,6 +32,9 @@ typedef struct alive {
     int n_metrics;
     int64 from_ms, to_ms; /* whole windows */
     bool fresh_only;      /* the sets are left out */
+    bool tolerant;        /* a set that cannot be read makes the answer of no use, and no error */
+    bool damaged;         /* there was one */
+    uint64 n_sets;
     MemoryContext row_context; /* of one row */
 } alive;
 
@@ -130,9 +138,12 @@ add_set(alive *a, HeapTuple tuple, TupleDesc desc)
     ps_status status =
         mdl_ids_read(&a->ids, (ps_str){VARDATA_ANY(set), VARSIZE_ANY_EXHDR(set)}, &err);
 
+    a->n_sets++;
     if (status == PS_ENOMEM)
         presence_no_memory();
-    if (status != PS_OK)
+    if (status != PS_OK && a->tolerant)
+        a->damaged = true;
+    else if (status != PS_OK)
         bridge_raise(status, &err,
                      psprintf("It is that of metric %s in the window that begins at %s.",
                               SPI_getvalue(tuple, desc, 2), SPI_getvalue(tuple, desc, 3)),
@@ -206,23 +217,32 @@ add_row(alive *a, HeapTuple tuple, TupleDesc desc)
 typedef void (*row_fn)(alive *a, HeapTuple tuple, TupleDesc desc);
 
 typedef enum source { SETS, FRESH } source;
+typedef enum whose { OF_TENANT, OF_METRICS /* and tenant */, OF_METRICS_ALONE, N_WHOSE } whose;
+
+/* Operators are named with their schema: scans run with the search_path of their caller. */
+#define EQ " OPERATOR(pg_catalog.=) "
+#define LE " OPERATOR(pg_catalog.<=) "
+#define GE " OPERATOR(pg_catalog.>=) "
 
 /* Kept for the session: connectors ask with every query, and planning takes longer than reading. */
 static SPIPlanPtr
-plan_of(source of, bool all)
+plan_of(source of, whose which)
 {
     static const char *const sql[] = {
         "SELECT series_ids, metric_id, window_start FROM _prom_data.presence "
-        "WHERE tenant_id = $1 AND window_start >= $3 AND window_start <= $4%s",
+        "WHERE window_start" GE "$3 AND window_start" LE "$4%s",
         "SELECT " BRIDGE_META_COLUMNS ", data, id FROM _prom_data.fresh "
-        "WHERE tenant_id = $1 AND t_max >= $3 AND t_min <= $4%s"};
+        "WHERE t_max" GE "$3 AND t_min" LE "$4%s"};
+    static const char *const more[N_WHOSE] = {
+        " AND tenant_id" EQ "$1", " AND tenant_id" EQ "$1 AND metric_id" EQ "ANY ($2)",
+        " AND metric_id" EQ "ANY ($2)"};
     static const Oid types[] = {INT4OID, INT4ARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
-    static SPIPlanPtr plans[2][2];
-    SPIPlanPtr *plan = &plans[of][all];
+    static SPIPlanPtr plans[2][N_WHOSE];
+    SPIPlanPtr *plan = &plans[of][which];
 
     if (*plan == NULL) {
-        SPIPlanPtr made = SPI_prepare(psprintf(sql[of], all ? "" : " AND metric_id = ANY ($2)"),
-                                      lengthof(types), (Oid *)types);
+        SPIPlanPtr made =
+            SPI_prepare(psprintf(sql[of], more[which]), lengthof(types), (Oid *)types);
         if (made == NULL)
             elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
         SPI_keepplan(made);
@@ -233,9 +253,9 @@ plan_of(source of, bool all)
 
 /* Rows in portions, so that memory holds few of them. */
 static void
-for_each_row(alive *a, source of, Datum *values, const char *nulls, row_fn fn)
+for_each_row(alive *a, SPIPlanPtr plan, Datum *values, const char *nulls, row_fn fn)
 {
-    Portal portal = SPI_cursor_open(NULL, plan_of(of, a->metrics == NULL), values, nulls, true);
+    Portal portal = SPI_cursor_open(NULL, plan, values, nulls, true);
 
     for (;;) {
         SPI_cursor_fetch(portal, true, ROWS_AT_ONCE);
@@ -304,14 +324,96 @@ time_of(int64 ms)
     return t;
 }
 
+/* The range, in whole windows. */
+static void
+widen(int64 *from_ms, int64 *to_ms)
+{
+    *from_ms = mdl_window_start_ms(*from_ms);
+    if (*to_ms < PG_INT64_MAX - MDL_WINDOW_MS)
+        *to_ms = mdl_window_start_ms(*to_ms) + MDL_WINDOW_MS - 1;
+}
+
 static void
 read_sources(alive *a, Datum *values, char *nulls, Datum rows)
 {
+    const whose which = a->metrics == NULL ? OF_TENANT : OF_METRICS;
+
     if (!a->fresh_only)
-        for_each_row(a, SETS, values, nulls, add_set);
+        for_each_row(a, plan_of(SETS, which), values, nulls, add_set);
     if (a->metrics != NULL)
         values[1] = rows;
-    for_each_row(a, FRESH, values, nulls, add_row);
+    for_each_row(a, plan_of(FRESH, which), values, nulls, add_row);
+}
+
+/* ---- for scans --------------------------------------------------------------------------------- */
+
+/* May the user read the sets, and all of them? A policy may hide a set and not its blocks. */
+static bool
+may_read_sets(void)
+{
+    Oid schema = get_namespace_oid("_prom_data", true);
+    Oid table = OidIsValid(schema) ? get_relname_relid("presence", schema) : InvalidOid;
+
+    return OidIsValid(table) &&
+           pg_class_aclcheck(table, GetUserId(), ACL_SELECT) == ACLCHECK_OK &&
+           check_enable_rls(table, InvalidOid, true) != RLS_ENABLED;
+}
+
+typedef struct id_array {
+    Datum *items;
+    int n;
+} id_array;
+
+static void
+list_run(void *self, int64_t lo, int64_t hi)
+{
+    id_array *to = self;
+
+    for (int64 id = lo; id <= hi; id++)
+        to->items[to->n++] = Int64GetDatum(id);
+}
+
+ArrayType *
+presence_of_metric(int32 metric_id, int64 *from_ms, int64 *to_ms, uint64 most)
+{
+    MemoryContext caller = CurrentMemoryContext;
+    MemoryContext context;
+    ArrayType *ret = NULL;
+    alive a = {.metrics = &metric_id, .n_metrics = 1, .tolerant = true};
+    const char nulls[] = "n   ";
+
+    if (!may_read_sets())
+        return NULL;
+    context = AllocSetContextCreate(caller, "promscale alive", ALLOCSET_DEFAULT_SIZES);
+    MemoryContextSwitchTo(context);
+    a.row_context =
+        AllocSetContextCreate(context, "promscale alive row", ALLOCSET_DEFAULT_SIZES);
+    bridge_alloc_init(&a.alloc, context, PRESENCE_BUDGET);
+    mdl_ids_init(&a.ids, &a.alloc.alloc);
+    widen(from_ms, to_ms);
+    a.from_ms = *from_ms;
+    a.to_ms = *to_ms;
+
+    Datum rows[] = {Int32GetDatum(metric_id), Int32GetDatum(mdl_bucket(metric_id))};
+    Datum values[] = {(Datum)0,
+                      PointerGetDatum(construct_array(rows, lengthof(rows), INT4OID, sizeof(int32),
+                                                      true, TYPALIGN_INT)),
+                      TimestampTzGetDatum(time_of(a.from_ms)),
+                      TimestampTzGetDatum(time_of(a.to_ms))};
+    for_each_row(&a, plan_of(SETS, OF_METRICS_ALONE), values, nulls, add_set);
+    if (a.n_sets > 0 && !a.damaged && a.ids.count <= most)
+        for_each_row(&a, plan_of(FRESH, OF_METRICS_ALONE), values, nulls, add_row);
+    if (a.n_sets > 0 && !a.damaged && a.ids.count <= most) {
+        id_array to = {.items = palloc_array(Datum, a.ids.count + 1)};
+
+        mdl_ids_runs(&a.ids, list_run, &to);
+        MemoryContextSwitchTo(caller);
+        ret = construct_array(to.items, to.n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+                              TYPALIGN_DOUBLE);
+    }
+    MemoryContextSwitchTo(caller);
+    MemoryContextDelete(context);
+    return ret;
 }
 
 /* series_alive(tenant, metrics or NULL, from, to [, fresh_only]) -> a set of ids */
@@ -342,9 +444,7 @@ series_alive(PG_FUNCTION_ARGS)
     a.from_ms = bridge_timestamptz_floor_ms(PG_GETARG_TIMESTAMPTZ(2));
     a.to_ms = bridge_timestamptz_ceil_ms(PG_GETARG_TIMESTAMPTZ(3));
     const bool empty = a.to_ms < a.from_ms;
-    a.from_ms = mdl_window_start_ms(a.from_ms);
-    if (a.to_ms < PG_INT64_MAX - MDL_WINDOW_MS)
-        a.to_ms = mdl_window_start_ms(a.to_ms) + MDL_WINDOW_MS - 1;
+    widen(&a.from_ms, &a.to_ms);
     Datum values[] = {PG_GETARG_DATUM(0), PG_ARGISNULL(1) ? (Datum)0 : PG_GETARG_DATUM(1),
                       TimestampTzGetDatum(time_of(a.from_ms)),
                       TimestampTzGetDatum(time_of(a.to_ms))};

@@ -7,6 +7,8 @@
 
 #include "bridge.h"
 
+#include "utils/array.h"
+
 /* For the sets and readers of one call or step. */
 #define PRESENCE_BUDGET ((size_t)1 << 30)
 
@@ -29,6 +31,12 @@ typedef struct presence_range {
 } presence_range;
 ps_status presence_of_range(const presence_range *range, presence_scratch *scratch, presence_fn fn,
                             void *self, ps_err *err);
+
+/* Ids of the metric's series, of all tenants, that may have samples in the range, which is widened to whole windows.
+ * Inside an SPI connection, under the snapshot that the blocks are read with. NULL: the sets do not say (there
+ * are none, as before the first fold or after a restore of blocks alone; one is damaged; the user may not read all
+ * of them), or there are more than so many. */
+ArrayType *presence_of_metric(int32 metric_id, int64 *from_ms, int64 *to_ms, uint64 most);
 
 BRIDGE_NORETURN void presence_no_memory(void);
 

@@ -47,6 +47,7 @@ typedef struct promql_source {
     size_t n_matchers;
     ev_query *query;
     bool starts; /* start timestamps are wanted; set by the caller */
+    int64 from_ms, to_ms; /* series without samples then may be left out; all time, if not set */
 } promql_source;
 
 /* context is deleted by the caller. */

@@ -221,12 +221,13 @@ static void
 select_of_metric(selector *s, int32 metric_id)
 {
     promql_source *src = s->src;
-    Datum arg = Int32GetDatum(metric_id);
+    int64 from_ms = src->from_ms, to_ms = src->to_ms;
     size_t widest = 0;
 
     s->n_candidates = s->cap_candidates = s->n_missing = s->cap_missing = 0;
     fdw_spi_begin(src->snapshot);
-    fdw_spi_each(FDW_STMT_SERIES_OF_TENANTS, &arg, add_candidate, s);
+    fdw_alive_each(metric_id, FDW_STMT_SERIES_OF_TENANTS, FDW_STMT_TENANTS_BY_ID, &from_ms, &to_ms,
+                   add_candidate, s);
     fdw_spi_end();
     if (s->n_missing > 0)
         fetch_texts(src, s->missing, (int)s->n_missing);

@@ -80,6 +80,8 @@ promql_source_new(MemoryContext context, Snapshot snapshot, size_t max_bytes)
 
     src->context = context;
     src->snapshot = snapshot;
+    src->from_ms = MDL_TIME_MIN_MS;
+    src->to_ms = MDL_TIME_MAX_MS;
     bridge_alloc_init(&src->memory, context, max_bytes);
     ps_arena_init(&src->arena, &src->memory.alloc, 0);
     src->labels =
@@ -234,7 +236,11 @@ select_one(promql_source *src, const ev_selection *sel, ev_series_list *ret)
 {
     promql_list list;
 
+    src->from_ms = Max(sel->from_ms, MDL_TIME_MIN_MS);
+    src->to_ms = Min(sel->to_ms, MDL_TIME_MAX_MS);
     promql_select_matching(src, sel->matchers, sel->n_matchers, &list);
+    src->from_ms = MDL_TIME_MIN_MS;
+    src->to_ms = MDL_TIME_MAX_MS;
     found_samples *found = need(ps_arena_array(&src->arena, 1, sizeof(*found)));
     series_samples *samples = need(ps_arena_array(&src->arena, Max(list.n, 1), sizeof(*samples)));
     found->series = samples;
