@@ -4,7 +4,7 @@
 Two databases get the same active series (pods that run now, a hundred metrics and ten labels each, real
 samples of the last ten minutes, half of them folded). One also gets the pods of ninety days that no longer
 run: catalog and presence, put there by SQL, without samples. A connector of its own serves each, and requests
-are sent to both in turn, so that the ratios hold on a busy machine. Prints medians, ratios, the time to load
+are sent to both in turn, so that the ratios hold on a busy machine; then SQL with a time. Prints medians, ratios, the time to load
 the label index, and the connectors' memory.
 
 Ten million historical series take some 3 GB of disk and many minutes (--history 10000000); --index-max-bytes
@@ -79,7 +79,8 @@ def make_active(run, pods):
         if "2 min 1 s" in when:
             while run("SELECT did FROM _prom_ext.merge_step()")[0][0]:
                 pass
-    run("SELECT 1 FROM pg_sleep(0)")
+    run("SELECT _prom_catalog.make_metric_views(1000)")
+    run("ANALYZE _prom_catalog.series")
 
 
 def make_history(run, con, series):
@@ -135,6 +136,9 @@ class Side:
         self.con = cluster.connect(name)
         self.con.autocommit = True
         self.run("CREATE EXTENSION promscale")
+        self.con.close()  # the next one has the search_path of the installation
+        self.con = cluster.connect(name)
+        self.con.autocommit = True
         self.run("SELECT _prom_catalog.set_setting('retention_period', '0')")
         make_active(self.run, args.active // METRICS)
         if history:
@@ -212,6 +216,40 @@ def compare(alone, beside, rounds, now):
     return worst
 
 
+def queries(now):
+    """The same kind of questions in SQL."""
+    hour = f"to_timestamp({now:.0f}) - interval '1 h'"
+    return {
+        "SQL: a metric, 1 h": f"SELECT count(*), sum(value) FROM churn_021 WHERE time > {hour}",
+        "SQL: by label, 1 h": f"SELECT val(job_id), avg(value) FROM churn_022 WHERE time > {hour} GROUP BY job_id",
+        "SQL: one series, 1 h": f"SELECT time, value FROM churn_023 WHERE time > {hour} AND labels ? ('pod' == 'pod-17')",
+        "SQL: regex, 1 h": f"SELECT count(*) FROM churn_024 WHERE time > {hour} AND labels ? ('service' ==~ '^svc-1')",
+        "SQL: promql()": f"SELECT count(*), sum(value) FROM promql('churn_025', to_timestamp({now:.0f}))",
+        "SQL: promql() of rates": "SELECT count(*) FROM promql('sum by (namespace) (rate(churn_026[5m]))',"
+                                  f" to_timestamp({now:.0f}))",
+        "SQL: promql(), one series": f"SELECT count(*) FROM promql('churn_027{{pod=\"pod-17\"}}', to_timestamp({now:.0f}))",
+    }
+
+
+def compare_in_sql(alone, beside, rounds, now):
+    worst = 0
+    for name, query in queries(now).items():
+        took = {alone: [], beside: []}
+        rows = {}
+        for i in range(rounds + 3):
+            for side in (alone, beside) if i % 2 else (beside, alone):
+                started = time.perf_counter()
+                rows[side] = sorted(side.run(query), key=str)
+                if i >= 3:
+                    took[side].append((time.perf_counter() - started) * 1000)
+        if len(rows[alone]) != len(rows[beside]) or "count" in query and rows[alone][0][0] != rows[beside][0][0]:
+            raise SystemExit(f"{name}: the answers differ: {rows[alone][:3]} {rows[beside][:3]}")
+        a, b = statistics.median(took[alone]), statistics.median(took[beside])
+        worst = max(worst, b / a)
+        print(f"{name:32} {len(rows[alone]):6} rows     {a:8.2f} ms  {b:8.2f} ms  {b / a:5.2f}", flush=True)
+    return worst
+
+
 def look_back(side, now):
     """What is told of long ago: first, when nothing of it is known, then again."""
     for days in (3, 30, 80):
@@ -248,6 +286,7 @@ def main():
                   f" {m['promscale_label_index_bytes'] / 1e6:.1f} MB, whole: {m['promscale_label_index_whole']:.0f}")
         now = time.time()
         worst = compare(alone, beside, args.rounds, now)
+        worst = max(worst, compare_in_sql(alone, beside, args.rounds, now))
         print(f"worst ratio {worst:.2f}")
         print("memory: " + ", ".join(f"{s.name} {s.rss_mb():.0f} MB" for s in (alone, beside)))
         look_back(beside, now)
