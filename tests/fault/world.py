@@ -123,9 +123,9 @@ class World(Database):
             self.ledger.setdefault(key, value)
 
     def fill(self):
-        """Something of each level: sealed on two days, merged (15 rows, so that the next fold takes them along), fresh,
+        """Something of each level: sealed on two days (over since more than a day, at any time of day), merged (15 rows, so that the next fold takes them along), fresh,
         and some of it twice with another value, which must lose."""
-        old = self.now // DAY * DAY - 2 * DAY
+        old = self.now // DAY * DAY - 3 * DAY
         for day in (0, DAY):
             self.flush(range(old + day, old + day + 40 * 60_000, 60_000))
         self.sql("SELECT _prom_ext.merge_step()")

@@ -219,7 +219,7 @@ def test_views_and_partitions(store):
 def test_a_merged_block_that_leaves_its_cell(store):
     store.sql("BEGIN")
     up, sid = store.sql("SELECT metric_id, id FROM _prom_catalog.series WHERE tenant_id = 0 ORDER BY id LIMIT 1")[0]
-    t = store.one("SELECT (extract(epoch FROM date_trunc('hour', now())) * 1000)::int8")
+    t = store.one("SELECT (extract(epoch FROM date_trunc('day', now(), 'UTC')) * 1000)::int8") + DAY // 2  # an hour's end
     store.block("merged", up, [(up, sid, t - 1000, 1.0), (up, sid, t + 1000, 1.0)], "merged")
     assert any("leaves its cell" in r[8] for r in verify(store, False))
     store.block("block_far", up, [(up, sid, t, 1.0), (up, sid, t + DAY, 1.0)], "sealed")
