@@ -114,16 +114,41 @@ catalog_feed_done(catalog_feed *feed)
     feed->n_deleted = 0;
 }
 
+/* One piece of memory: rules, then their texts. */
+static ps_status
+copy_periods(const PGresult *res, catalog_period **ret, size_t *ret_n, ps_err *err)
+{
+    size_t n = (size_t)PQntuples(res), bytes = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (PQgetlength(res, (int)i, 0) != 1 || PQgetlength(res, (int)i, 2) != 8)
+            return ps_fail(err, PS_EINTERNAL, "how long samples are kept is not a number");
+        bytes += (size_t)PQgetlength(res, (int)i, 1);
+    }
+    catalog_period *rules = malloc((n + 1) * sizeof(*rules) + bytes);
+    if (rules == NULL)
+        return ps_fail(err, PS_ENOMEM, "out of memory");
+    char *text = (char *)(rules + n + 1);
+    for (size_t i = 0; i < n; i++) {
+        size_t len = (size_t)PQgetlength(res, (int)i, 1);
+        memcpy(text, PQgetvalue(res, (int)i, 1), len);
+        rules[i] = (catalog_period){*PQgetvalue(res, (int)i, 0), {text, len},
+                                    (int64_t)pg_get_u64(PQgetvalue(res, (int)i, 2))};
+        text += len;
+    }
+    *ret = rules;
+    *ret_n = n;
+    return PS_OK;
+}
+
 ps_status
-catalog_longest_retention(PGconn *conn, const pg_wait *wait, int64_t *ret_ms, ps_err *err)
+catalog_periods(PGconn *conn, const pg_wait *wait, catalog_period **ret, size_t *ret_n, ps_err *err)
 {
     PGresult *res = NULL;
-    PS_TRY(pg_run(conn, "SELECT _prom_catalog.longest_retention_ms()", NULL, 0, wait, &res, err));
-    ps_status status = PS_OK;
-    if (PQntuples(res) == 1 && PQgetlength(res, 0, 0) == 8)
-        *ret_ms = (int64_t)pg_get_u64(PQgetvalue(res, 0, 0));
-    else
-        status = ps_fail(err, PS_EINTERNAL, "the longest retention period is not a number");
+    const char *sql = "SELECT kind, subject, kept_ms FROM _prom_catalog.retention_periods()";
+    PS_TRY(pg_run(conn, sql, NULL, 0, wait, &res, err));
+    ps_status status = PQnfields(res) == 3
+                           ? copy_periods(res, ret, ret_n, err)
+                           : ps_fail(err, PS_EINTERNAL, "how long samples are kept is not known");
     PQclear(res);
     return status;
 }

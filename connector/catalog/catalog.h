@@ -46,9 +46,14 @@ ps_status catalog_poll(PGconn *conn, const pg_wait *wait, catalog_feed *feed,
                        ps_err *err) PS_MUST_CHECK;
 void catalog_feed_done(catalog_feed *feed);
 
-/* The longest period for which samples of any series are kept; 0: for ever. */
-ps_status catalog_longest_retention(PGconn *conn, const pg_wait *wait, int64_t *ret_ms,
-                                    ps_err *err) PS_MUST_CHECK;
+/* A rule how long samples are kept. *ret and the texts in it are one piece, for free(). */
+typedef struct catalog_period {
+    char kind; /* d: default, t: tenant, m: metric, s: selector */
+    ps_str subject;
+    int64_t ms; /* 0: for ever */
+} catalog_period;
+ps_status catalog_periods(PGconn *conn, const pg_wait *wait, catalog_period **ret, size_t *ret_n,
+                          ps_err *err) PS_MUST_CHECK;
 
 typedef struct catalog_metadata {
     ps_str family, unit, help;

@@ -115,7 +115,7 @@ const setting settings_table[] = {
     DURATION("ingest.max-future", ingest_max_future_ms, "10m", 0, 3650 * DAY, ingest,
              "Samples further ahead of the clock than this are refused (out of bounds)."),
     CHOICE("ingest.old-samples", ingest_old_samples, "count", "accept|count|refuse", ingest,
-           "Samples older than anything is kept: stored until retention comes by, silently or counted, or refused."),
+           "Samples older than their series is kept: stored until retention comes by, silently or counted, or refused."),
     INT("ingest.queue-requests", ingest_queue_requests, "1000", 1, 1000000, ingest,
         "Write requests waiting or in work; beyond it: 503, the sender tries again."),
     SIZE("ingest.queue-bytes", ingest_queue_bytes, "256MB", 1 * MB, 1 * TB, ingest,

@@ -123,15 +123,14 @@ old_samples_are(const write_path *w, const char *mode)
     return strcmp(chosen != NULL ? chosen : "accept", mode) == 0;
 }
 
-/* Samples from before this time are older than anything is kept. */
+/* Samples from before this time may be older than their series is kept. */
 static int64_t
-oldest_time(const write_path *w)
+oldest_time(const write_path *w, int64_t now_ms)
 {
-    int64_t kept_ms = atomic_load(&w->longest_ms), now = w->now_ms(w->now_self);
-    if (kept_ms <= 0 || old_samples_are(w, "accept") ||
-        now - MDL_TIME_MIN_MS <= kept_ms)
+    int64_t kept_ms = atomic_load(&w->shortest_ms);
+    if (kept_ms <= 0 || old_samples_are(w, "accept") || now_ms - MDL_TIME_MIN_MS <= kept_ms)
         return MDL_TIME_MIN_MS;
-    return now - kept_ms;
+    return now_ms - kept_ms;
 }
 
 /* One large message must not keep its memory for good. */
@@ -179,7 +178,8 @@ wp_decode(write_path *w, wp_decoder *d, wp_request *r)
     d->n_aliases = 0;
     d->lo_ms = MDL_TIME_MIN_MS;
     d->hi_ms = latest_time(w);
-    d->old_ms = oldest_time(w);
+    d->now_ms = w->now_ms(w->now_self);
+    d->old_ms = oldest_time(w, d->now_ms);
     d->refuse_old = old_samples_are(w, "refuse");
     ps_status status = open_message(w, d, r, r, &message, &err);
     if (status == PS_ELIMIT)

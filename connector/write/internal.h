@@ -22,6 +22,8 @@
 #include "lib/block/block.h"
 #include "lib/wire/wire.h"
 
+typedef struct wp_periods wp_periods; /* old.c */
+
 typedef enum wp_queue { WP_DECODE, WP_RESOLVE, WP_FLUSH, WP_QUEUES } wp_queue;
 
 enum {
@@ -48,7 +50,7 @@ typedef enum wp_reason {
     WP_REASON_LABEL_LIMIT, /* label set over a limit */
     WP_REASON_FUTURE,      /* time too far ahead */
     WP_REASON_TIME,        /* time outside timestamptz */
-    WP_REASON_OLD,         /* older than anything is kept */
+    WP_REASON_OLD,         /* older than its series is kept */
     WP_REASON_HISTOGRAM,   /* one that makes no sense, or with too many buckets */
     WP_REASON_REFERENCE,   /* 2.0: to a symbol that is not there */
     WP_REASON_EMPTY,       /* 2.0: a series without anything */
@@ -242,7 +244,9 @@ struct write_path {
 
     _Atomic uint64_t told[WP_TOLD_SETS][WP_TOLD_WAYS]; /* metadata.c */
 
-    _Atomic int64_t longest_ms;  /* the longest retention period; 0: for ever, or not known yet */
+    pthread_mutex_t old_mu;      /* guards periods */
+    wp_periods *periods;         /* NULL: not known yet */
+    _Atomic int64_t shortest_ms; /* of them; 0: for ever, or not known yet */
     _Atomic int64_t old_told_ns; /* when the log has told of samples older than that */
 
     _Atomic bool probe_ok, flush_ok;
@@ -333,7 +337,8 @@ typedef struct wp_decoder { /* a thread's scratch memory */
     series_cache_item *aliases; /* keys of 2.0 in the request's arena */
     size_t n_aliases, cap_aliases;
     int64_t lo_ms, hi_ms; /* times that are accepted */
-    int64_t old_ms;       /* earlier ones are older than anything is kept; at least lo_ms */
+    int64_t now_ms;
+    int64_t old_ms; /* earlier ones may be older than their series is kept; at least lo_ms */
     bool refuse_old;
 } wp_decoder;
 void wp_decoder_init(wp_decoder *d);
@@ -359,6 +364,17 @@ ps_status wp_take_series(write_path *w, wp_decoder *d, wp_request *r, series_cur
                          const wire_v2_series *v2, bool *ret_refused, ps_err *err) PS_MUST_CHECK;
 ps_status wp_over_limit(write_path *w, wp_limit limit, int64_t max, const char *what, ps_err *err);
 enum { WP_SERIES_PER_BREATH = 4096 };
+
+/* old.c: how long samples are kept, in ms; 0: for ever. wp_periods_set takes the new ones over. */
+ps_status wp_periods_new(const catalog_period *rules, size_t n, wp_periods **ret,
+                         ps_err *err) PS_MUST_CHECK;
+void wp_periods_free(wp_periods *p);
+int64_t wp_periods_kept(const wp_periods *p, ps_str tenant, const mdl_label *labels, size_t n);
+void wp_periods_set(write_path *w, wp_periods *p);
+int64_t wp_kept_ms(write_path *w, wp_decoder *d, const wp_request *r, const wire_series *s);
+
+/* labels.c: the labels into d->labels, unless there are absurdly many. */
+bool wp_parse_labels(const write_path *w, wp_decoder *d, const wire_series *s);
 
 /* metadata.c; mark: 0, or what wp_metadata_mark said. */
 ps_status wp_take_metadata(write_path *w, wp_request *r, const wire_metadata *m, uint64_t mark,

@@ -40,9 +40,8 @@ wp_put_key(ps_buf *out, const mdl_label *labels, size_t n)
     }
 }
 
-/* Parses the labels into d->labels unless there are absurdly many. */
-static bool
-parse_labels(const write_path *w, wp_decoder *d, const wire_series *s)
+bool
+wp_parse_labels(const write_path *w, wp_decoder *d, const wire_series *s)
 {
     if ((int64_t)s->n_labels > w->set->ingest_max_labels)
         return false;
@@ -56,7 +55,7 @@ ps_str
 wp_series_text(const write_path *w, wp_decoder *d, const wire_series *s)
 {
     ps_buf_clear(&d->text);
-    if (parse_labels(w, d, s))
+    if (wp_parse_labels(w, d, s))
         mdl_format_labels(&d->text, d->labels, s->n_labels, WP_SERIES_TEXT);
     else
         ps_buf_addf(&d->text, "with %u labels", s->n_labels);
@@ -102,7 +101,7 @@ wp_lookup_slow(write_path *w, wp_decoder *d, wp_request *r, series_cursor *cur,
     ps_err why;
     size_t n = 0;
     ps_status status;
-    if (parse_labels(w, d, s))
+    if (wp_parse_labels(w, d, s))
         status = mdl_labels_canonical(d->labels, s->n_labels, &limits, &n, &why);
     else
         status = ps_fail(&why, PS_ELIMIT, "the series has %u labels, the limit is %lld",

@@ -27,6 +27,7 @@ init_locks(write_path *w)
 {
     pthread_condattr_t attr;
     pthread_mutex_init(&w->mu, NULL);
+    pthread_mutex_init(&w->old_mu, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_t *const all[] = {&w->work_cv, &w->resolve_cv, &w->flush_cv, &w->timer_cv,
@@ -177,5 +178,7 @@ write_path_free(write_path *w)
     for (size_t i = 0; i < PS_ARRAY_LEN(all); i++)
         pthread_cond_destroy(all[i]);
     pthread_mutex_destroy(&w->mu);
+    wp_periods_set(w, NULL);
+    pthread_mutex_destroy(&w->old_mu);
     free(w);
 }

@@ -62,21 +62,27 @@ note_identity(resolver *rs)
                  LOG_STR("database", rs->conn.identity));
 }
 
-/* Once a minute: what is older than this nobody keeps. Nothing waits for the answer: where there is none (a setting
+/* Once a minute: how long samples are kept. Nothing waits for the answer: where there is none (a setting
  * that is no interval will do) samples are stored all the same. */
 static ps_status
 ask_retention(resolver *rs, ps_err *err)
 {
     write_path *w = rs->w;
     pg_wait wait = wp_wait(w);
-    int64_t now = pg_now_ns(), ms;
+    int64_t now = pg_now_ns();
+    catalog_period *rules = NULL;
+    wp_periods *periods = NULL;
+    size_t n;
     if (rs->retention_ns != 0 && now < rs->retention_ns + RETENTION_NS)
         return PS_OK;
-    ps_status status = catalog_longest_retention(rs->conn.pg, &wait, &ms, err);
+    ps_status status = catalog_periods(rs->conn.pg, &wait, &rules, &n, err);
     if (status != PS_OK && !wp_conn_settle(w, &rs->conn))
         return PS_EUNAVAILABLE;
     if (status == PS_OK)
-        atomic_store(&w->longest_ms, ms);
+        status = wp_periods_new(rules, n, &periods, err);
+    free(rules);
+    if (status == PS_OK)
+        wp_periods_set(w, periods);
     else
         log_limited(w->log, LOG_WARN, 60000, "cannot ask how long samples are kept",
                     (log_field[]){LOG_STR("reason", err->text)}, 1);

@@ -211,7 +211,7 @@ wp_stats_init(write_path *w, metrics *m)
         metrics_counter(m, "promscale_ingest_items_total", "Items committed and flushed.",
                         TYPE ",kind=\"metadata\"");
     s->old = metrics_counter(m, "promscale_ingest_old_samples_total",
-                             "Samples older than anything is kept, stored or refused.", TYPE);
+                             "Samples older than their series is kept, stored or refused.", TYPE);
     s->duplicates = metrics_counter(m, "promscale_ingest_duplicates_total",
                                     "Samples that came twice in one flush with the same value.",
                                     TYPE ",kind=\"sample\"");

@@ -24,11 +24,14 @@ counts_of(bool floats, int64_t n)
 
 typedef struct odd_times { /* samples of a series by what is odd about their times */
     int64_t future, range, old;
+    bool judged;       /* the rest is known */
+    int64_t kept_ms;   /* how long they are kept; 0: for ever */
+    int64_t oldest_ms; /* earlier ones are older than that */
 } odd_times;
 
 /* Counts samples that retention will take at once, and tells the log once an hour. */
 static void
-note_old(write_path *w, const wp_decoder *d, const wp_request *r, int64_t n)
+note_old(write_path *w, const wp_decoder *d, const wp_request *r, int64_t kept_ms, int64_t n)
 {
     const int64_t hour_ns = INT64_C(3600000000000);
     int64_t told = atomic_load(&w->old_told_ns), now = pg_now_ns();
@@ -37,10 +40,11 @@ note_old(write_path *w, const wp_decoder *d, const wp_request *r, int64_t n)
         !atomic_compare_exchange_strong(&w->old_told_ns, &told, now))
         return;
     char kept[32];
-    ps_format_duration(kept, sizeof(kept), atomic_load(&w->longest_ms));
+    ps_format_duration(kept, sizeof(kept), kept_ms);
     log_warn(w->log,
-             d->refuse_old ? "samples older than anything is kept are refused"
-                           : "samples older than anything is kept are stored until retention comes by",
+             d->refuse_old ? "samples older than their series is kept are refused"
+                           : "samples older than their series is kept are stored until "
+                             "retention comes by",
              LOG_STR("kept", kept), LOG_SLICE("tenant", r->in.tenant), LOG_INT("samples", n));
 }
 
@@ -50,7 +54,7 @@ refuse_times(write_path *w, wp_decoder *d, wp_request *r, const wire_series *s, 
 {
     const int64_t n_future = odd.future, n_range = odd.range;
     if (odd.old > 0)
-        note_old(w, d, r, odd.old);
+        note_old(w, d, r, odd.kept_ms, odd.old);
     if (n_future + n_range == 0 && (odd.old == 0 || !d->refuse_old))
         return;
     ps_str text = r->named < WP_REFUSALS_NAMED ? wp_series_text(w, d, s) : (ps_str){0};
@@ -67,13 +71,29 @@ refuse_times(write_path *w, wp_decoder *d, wp_request *r, const wire_series *s, 
                   (long long)n_range);
     if (odd.old > 0 && d->refuse_old)
         wp_refuse(w, r, WP_REASON_OLD, counts_of(floats, odd.old), text,
-                  "%lld sample(s) out of bounds: older than anything is kept",
+                  "%lld sample(s) out of bounds: older than the series is kept",
                   (long long)odd.old);
+}
+
+/* A sample that may be too old, depending on its series. */
+static bool
+is_old(write_path *w, wp_decoder *d, const wp_request *r, const wire_series *s, int64_t t,
+       odd_times *odd)
+{
+    if (!odd->judged) {
+        odd->judged = true;
+        odd->kept_ms = wp_kept_ms(w, d, r, s);
+        odd->oldest_ms = odd->kept_ms <= 0 || d->now_ms - MDL_TIME_MIN_MS <= odd->kept_ms
+                             ? MDL_TIME_MIN_MS
+                             : d->now_ms - odd->kept_ms;
+    }
+    return t < odd->oldest_ms;
 }
 
 /* Whether a sample of this time is to be stored; counts what is odd. */
 static inline bool
-time_fits(const wp_decoder *d, int64_t t, odd_times *odd)
+time_fits(write_path *w, wp_decoder *d, const wp_request *r, const wire_series *s, int64_t t,
+          odd_times *odd)
 {
     if (PS_LIKELY(t >= d->old_ms && t <= d->hi_ms))
         return true;
@@ -85,6 +105,8 @@ time_fits(const wp_decoder *d, int64_t t, odd_times *odd)
         odd->future++;
         return false;
     }
+    if (!is_old(w, d, r, s, t, odd))
+        return true;
     odd->old++;
     return !d->refuse_old;
 }
@@ -123,7 +145,7 @@ take_samples(write_path *w, wp_decoder *d, wp_request *r, const wire_series *s,
     odd_times odd = {0};
     for (size_t i = 0; i < n; i++) {
         int64_t t = d->samples[i].t_ms;
-        if (PS_UNLIKELY(!time_fits(d, t, &odd)))
+        if (PS_UNLIKELY(!time_fits(w, d, r, s, t, &odd)))
             continue;
         *out++ = (blk_point){.series_id = ref.series_id,
                              .t_ms = t,
@@ -186,7 +208,7 @@ take_histograms(write_path *w, wp_decoder *d, wp_request *r, const wire_series *
             n_bad++;
             continue;
         }
-        if (!time_fits(d, h->t_ms, &odd))
+        if (!time_fits(w, d, r, s, h->t_ms, &odd))
             continue;
         r->hists[r->n_hists++] = (blk_point){.series_id = ref.series_id,
                                              .t_ms = h->t_ms,

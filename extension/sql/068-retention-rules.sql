@@ -160,14 +160,33 @@ BEGIN
        <> now() - _prom_catalog.longer(b.period, b.held) ORDER BY 1, 2;
 END $$;
 
--- Longer than this nothing is kept, in milliseconds; 0: something is kept for ever. For connectors.
-CREATE FUNCTION _prom_catalog.longest_retention_ms() RETURNS int8
+-- In milliseconds, as long as it is seen from now (months differ); 0: for ever.
+CREATE FUNCTION _prom_catalog.period_ms(p_period interval) RETURNS int8
+LANGUAGE sql STABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+    SELECT CASE WHEN p_period = '0' THEN 0
+           ELSE greatest(extract(epoch FROM now() - (now() - p_period)) * 1000, 1) END::int8
+$$;
+
+-- All rules as they delete, for connectors, which tell of samples that come too late. While some rule has changed and
+-- does not count yet, one rule for all: the longest period that is or was.
+CREATE FUNCTION _prom_catalog.retention_periods(OUT kind "char", OUT subject text, OUT kept_ms int8)
+RETURNS SETOF record
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT least(extract(epoch FROM _prom_catalog.longest(p)) * 1000, 9000000000000000)::int8
-    FROM (SELECT _prom_catalog.longer(period, held) FROM _prom_catalog.retention_rules()
-          UNION ALL SELECT _prom_catalog.longest(retention_period) FROM _prom_catalog.metric
-          UNION ALL SELECT _prom_catalog.longest(_prom_catalog.longer(period, held)) FROM _prom_catalog.retention_memory
-                    WHERE kind = 'm') x (p)
+    WITH r AS MATERIALIZED (
+        SELECT x.kind, coalesce(x.selector, x.key) AS subject, x.period, x.held FROM _prom_catalog.retention_rules() x
+        UNION ALL
+        SELECT 'm', m.metric_name, m.retention_period,
+               _prom_catalog.held_period('m', m.id::text, m.retention_period)
+        FROM _prom_catalog.metric m
+        WHERE m.retention_period IS NOT NULL
+           OR m.id IN (SELECT key::int4 FROM _prom_catalog.retention_memory y WHERE y.kind = 'm')
+    ), grace AS MATERIALIZED (
+        SELECT EXISTS (SELECT FROM r WHERE NOT _prom_catalog.same_period(r.period, r.held)) AS holds
+    )
+    SELECT r.kind, r.subject, _prom_catalog.period_ms(r.period) FROM r, grace WHERE NOT holds AND r.period IS NOT NULL
+    UNION ALL
+    SELECT 'd', '', _prom_catalog.period_ms(_prom_catalog.longest(_prom_catalog.longer(r.period, r.held)))
+    FROM r, grace WHERE holds HAVING count(*) > 0
 $$;
 
 -- Brings memory up to date: from here on the grace of what has changed runs. Returns how many rules had.

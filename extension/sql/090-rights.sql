@@ -39,7 +39,7 @@ BEGIN
                'ids_count', 'matching_series', 'block_without', 'canonical_selector', 'ids_unseen')
            OR n.nspname = '_prom_ext' AND p.proname IN ('verify_table', 'ids_problem', 'block_bytes')
            OR n.nspname = '_prom_catalog' AND p.proname IN ('verify_tables', 'verify_catalog', 'verify_figures', 'verify_names', 'partitions', 'setting', 'longer', 'longest', 'held_period', 'same_period',
-               'retention_rules', 'longest_retention_ms', 'base_period', 'series_classes', 'series_kept', 'generation', 'feed', 'follow',
+               'retention_rules', 'retention_periods', 'period_ms', 'base_period', 'series_classes', 'series_kept', 'generation', 'feed', 'follow',
                'chunk_width', 'metric_id', 'check_metric_schema', 'no_such_metric',
                'get_default_compression_setting', 'get_metric_compression_setting',
                'maintenance_steps', 'first_hour', 'observe', 'presence_is_missing')

@@ -163,3 +163,30 @@ def test_a_metric_changed_by_hand_is_noticed(labelled):
     assert s.sql(held) == [("1 day", "90 days")]
     s.sql("UPDATE _prom_catalog.retention_memory SET held_until = now()")
     assert s.sql(held) == [("1 day", "1 day")]
+
+
+def test_connectors_are_told_what_deletes(labelled):
+    s = labelled
+    ask = "SELECT kind, subject, kept_ms / 86400000 FROM _prom_catalog.retention_periods() ORDER BY 1, 2"
+    assert s.sql(ask) == [("d", "", 90)]
+    s.sql("SELECT _prom_catalog.set_setting('retention_grace', '1 hour')")
+    s.sql("SELECT prom_api.set_metric_retention_period('cpu', '7 days'), prom_api.set_tenant_retention('acme', '20 days'),"
+          " prom_api.set_retention('{env=\"dev\"}', '3 days'), prom_api.set_metric_retention_period('disk', '400 days')")
+    for _ in range(2):  # nothing of it counts yet
+        assert s.sql(ask) == [("d", "", 400)]
+        s.sql("SELECT _prom_catalog.note_retention()")
+    s.sql("UPDATE _prom_catalog.retention_memory SET held_until = now()")
+    rules = [("d", "", 90), ("m", "cpu", 7), ("m", "disk", 400), ("s", '{env="dev"}', 3), ("t", "acme", 20)]
+    assert s.sql(ask) == rules
+    s.sql("SELECT prom_api.set_retention('{env=\"dev\"}', '0')")
+    assert s.sql(ask) == [("d", "", 0)]
+    s.sql("SELECT _prom_catalog.note_retention()")
+    s.sql("UPDATE _prom_catalog.retention_memory SET held_until = now()")
+    assert s.sql(ask) == [r if r[0] != "s" else (*r[:2], 0) for r in rules]
+    # what a metric said until it was reset counts, too, for a while
+    s.sql("SELECT prom_api.reset_metric_retention_period('disk')")
+    assert s.sql(ask) == [("d", "", 0)]
+    # months are as long as they are
+    s.sql("SELECT _prom_catalog.set_setting('retention_grace', '0'), prom_api.set_default_retention_period('5 months')")
+    days = s.one("SELECT extract(epoch FROM now() - (now() - interval '5 months'))::int8 / 86400")
+    assert ("d", "", days) in s.sql(ask) and days > 150

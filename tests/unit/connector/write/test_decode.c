@@ -51,6 +51,7 @@ set_up(void **state)
     f->w.set = &f->set;
     f->w.now_ms = fixed_now;
     pthread_mutex_init(&f->w.mu, NULL);
+    pthread_mutex_init(&f->w.old_mu, NULL);
     wp_stats_init(&f->w, f->registry);
     wp_decoder_init(&f->d);
     ps_arena_init(&f->r.arena, &ps_malloc, 0);
@@ -64,6 +65,7 @@ static int
 tear_down(void **state)
 {
     fixture *f = *state;
+    wp_periods_set(&f->w, NULL);
     wp_request_trim(&f->r);
     wp_decoder_done(&f->d);
     series_cache_free(f->w.cache);
@@ -450,6 +452,90 @@ test_series_that_carry_nothing(void **state)
     assert_int_equal(f->r.refused_counts.floats, 1);
 }
 
+/* ---- samples older than they are kept ------------------------------------------------------- */
+
+#define DAY INT64_C(86400000)
+
+static const struct {
+    const char *tenant;
+    mdl_label labels[4];
+    size_t n;
+    int64_t days; /* 0: for ever */
+} kept_series[] = {
+    {"", {L("__name__", "other")}, 1, 90},
+    {"acme", {L("__name__", "other")}, 1, 20},
+    {"acme", {L("__name__", "week")}, 1, 7},
+    {"", {L("__name__", "week")}, 1, 7},
+    {"", {L("__name__", "ever")}, 1, 0},
+    {"", {L("__name__", "week"), L("env", "dev")}, 2, 3},
+    {"", {L("__name__", "ever"), L("env", "dev")}, 2, 3},
+    {"", {L("__name__", "week"), L("env", "dev"), L("keep", "1")}, 3, 0},
+    {"", {L("__name__", "other"), L("env", "prod"), L("keep", "1")}, 3, 90},
+    {"acme", {L("__name__", "other"), L("env", "dev"), L("x", "1")}, 3, 200},
+    {"", {L("__name__", "other"), L("env", "dev"), L("x", "1")}, 3, 3},
+    {"", {L("__name__", "cpu_user")}, 1, 400},
+};
+
+static void
+set_periods(fixture *f)
+{
+    const catalog_period rules[] = {
+        {'d', PS_STR(""), 90 * DAY},
+        {'t', PS_STR("acme"), 20 * DAY},
+        {'m', PS_STR("week"), 7 * DAY},
+        {'m', PS_STR("ever"), 0},
+        {'s', PS_STR("{env=\"dev\"}"), 3 * DAY},
+        {'s', PS_STR("{env=~\"de.\",keep=\"1\"}"), 0},
+        {'s', PS_STR("{__tenant__=\"acme\",x=\"1\"}"), 200 * DAY},
+        {'s', PS_STR("{__name__=~\"cpu_.*\"}"), 400 * DAY},
+    };
+    wp_periods *p;
+    ps_err err;
+    assert_int_equal(wp_periods_new(rules, PS_ARRAY_LEN(rules), &p, &err), PS_OK);
+    wp_periods_set(&f->w, p);
+    f->w.old_told_ns = pg_now_ns(); /* there is no log to be told */
+}
+
+static void
+test_old_is_what_the_rules_of_the_series_say(void **state)
+{
+    fixture *f = *state;
+    const int64_t ages[] = {1, 5, 10, 50, 100, 300, 1000};
+    set_periods(f);
+    for (int refuse = 0; refuse < 2; refuse++) {
+        f->set.ingest_old_samples = refuse ? "refuse" : "count";
+        for (size_t i = 0; i < PS_ARRAY_LEN(kept_series); i++) {
+            double before = metric_value(f->w.stats.old);
+            size_t old = 0;
+            ps_buf_clear(&f->message);
+            for (size_t k = 0; k < PS_ARRAY_LEN(ages); k++) {
+                old += kept_series[i].days > 0 && ages[k] > kept_series[i].days;
+                add(f, kept_series[i].labels, kept_series[i].n, NOW - ages[k] * DAY, 1.0);
+            }
+            char *exact = test_exact_copy(f->message.ptr, f->message.len);
+            f->r.in = (write_request){.body = {exact, f->message.len},
+                                      .encoding = WRITE_PLAIN,
+                                      .tenant = ps_str_c(kept_series[i].tenant)};
+            wp_decode(&f->w, &f->d, &f->r);
+            f->r.in.body = (ps_str){NULL, 0};
+            free(exact);
+            assert_int_equal(metric_value(f->w.stats.old) - before, old);
+            assert_int_equal(f->r.n_points, PS_ARRAY_LEN(ages) - (refuse ? old : 0));
+        }
+    }
+}
+
+static void
+test_rules_that_cannot_be_used_are_told_of(void **state)
+{
+    (void)state;
+    const catalog_period rules[] = {{'d', PS_STR(""), DAY}, {'s', PS_STR("{a=~\"(\"}"), DAY}};
+    wp_periods *p = NULL;
+    ps_err err;
+    assert_int_not_equal(wp_periods_new(rules, PS_ARRAY_LEN(rules), &p, &err), PS_OK);
+    assert_null(p);
+}
+
 int
 main(void)
 {
@@ -467,6 +553,8 @@ main(void)
         CASE(test_corrupt_stores_nothing),
         CASE(test_spellings_of_one_series),
         CASE(test_series_that_carry_nothing),
+        CASE(test_old_is_what_the_rules_of_the_series_say),
+        cmocka_unit_test(test_rules_that_cannot_be_used_are_told_of),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
