@@ -156,13 +156,14 @@ def settle(db):
     vacuum_all(db)
 
 
-def promscale(folder):
+def promscale(args, folder):
     return lambda port: [ROOT + "/build/promscale", "--data-dir", folder + "/data", "--web.listen-address",
-                         f"127.0.0.1:{port}", "--self-scrape=false"]
+                         f"127.0.0.1:{port}", "--self-scrape=false",
+                         *(["--embedded.bin-dir", args.bin_dir] if args.bin_dir else [])]
 
 
 def measure_ours(args, kind, folder):
-    with Server(folder, promscale(folder)) as server:
+    with Server(folder, promscale(args, folder)) as server:
         db = Database(server)
         settle(db)
         empty, empty_relations = db.whole(), db.relations()
@@ -295,6 +296,7 @@ def main():
     p.add_argument("--duration", default="24h")
     p.add_argument("--full", action="store_true", help="the fleet with 100 targets of 500 series")
     p.add_argument("--no-peers", action="store_true")
+    p.add_argument("--bin-dir", help="of a PostgreSQL with the extension to measure, instead of the installed one")
     p.add_argument("--json", help="write all figures there as well")
     args = p.parse_args()
     args.of_series = OF_SERIES
