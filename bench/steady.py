@@ -4,19 +4,25 @@
 PostgreSQL has the extension preloaded, so that the background worker folds and seals; with checksums,
 autovacuum, synchronous commit, and a checkpoint every --checkpoint seconds. Samples have the time of now. Each minute (--every)
 a line: samples a second, WAL a sample, sizes of tables, dead rows, how many merged rows hold a series in
-8 hours, the age of the oldest fresh row, CPU a million samples of each process, latencies of requests. --long-reader holds
-one snapshot open from the second line on. What is run is a private copy of PostgreSQL in a temporary folder, on
+8 hours, the age of the oldest fresh row, CPU a million samples of each process, latencies of requests. --reader 20:37 holds
+one snapshot open from minute 20 to 37. What is run is a private copy of PostgreSQL in a temporary folder, on
 loopback; everything stops by itself.
 
---check fails (exit code 1) if a bound is broken that only a real regression breaks.
+At the end all is folded, joined and sealed by force, each by itself, and what a million samples have cost is printed by
+step: the steps of the worker are told apart by their application_name, looked at twenty times a second.
+
+--check fails (exit code 1) if a bound is broken that only a real regression breaks, and from a quarter of an hour
+on if sizes or dead rows grow: the last third of the lines without a reader against the third before.
 """
 import argparse
 import json
+import math
 import os
 import random
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -131,6 +137,36 @@ class Cpu:
         self.dead_before = procs[self.postmaster][3] - gone
 
 
+class Steps:
+    """CPU seconds of maintenance by step, whoever runs it."""
+
+    QUERY = ("SELECT pid, application_name FROM pg_stat_activity WHERE application_name LIKE 'promscale maintenance%'"
+             " AND application_name <> 'promscale maintenance launcher'")
+
+    def __init__(self, conn):
+        self.conn, self.used, self.before = conn, {}, {}
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+        self.thread.start()
+
+    def watch(self):
+        with self.conn.cursor() as cur:
+            while not self.stop.wait(0.05):
+                cur.execute(self.QUERY)
+                for pid, name in cur.fetchall():
+                    self.add(pid, name.partition(": ")[2] or "round")
+
+    def add(self, pid, step):
+        try:
+            text = Path("/proc", str(pid), "stat").read_text(encoding="ascii", errors="replace")
+        except OSError:
+            return
+        rest = text.rpartition(")")[2].split()
+        cpu = (int(rest[11]) + int(rest[12])) / TICKS
+        self.used[step] = self.used.get(step, 0.0) + max(0.0, cpu - self.before.get(pid, 0.0))
+        self.before[pid] = cpu
+
+
 def wait_ready(url, proc, log):
     deadline = time.time() + 120
     while time.time() < deadline:
@@ -190,10 +226,13 @@ class Run:
         self.rows, self.reader, self.oldest = [], None, 0.0
         self.db = server.connect("promscale")
         self.watcher = server.connect("promscale")
-        self.mine = {self.backend(self.db), self.backend(self.watcher)}
+        stepper = server.connect("promscale")
+        self.mine = {self.backend(self.db), self.backend(self.watcher), self.backend(stepper)}
         postmaster = int((server.data / "postmaster.pid").read_text(encoding="ascii").split()[0])
         self.cpu = Cpu(connector.pid, postmaster, self.mine)
+        self.steps = Steps(stepper)
         self.stop = threading.Event()
+        self.reader_lines = set()
 
     @staticmethod
     def backend(conn):
@@ -213,7 +252,7 @@ class Run:
 
     def look(self):
         return {"at": time.time(), "lsn": self.one("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8")[0],
-                "cpu": self.cpu.now(), "flush": flush_histogram(self.url)}
+                "cpu": self.cpu.now(), "flush": flush_histogram(self.url), "steps": dict(self.steps.used)}
 
     def line(self, before, after, load, minutes):
         size = [float(x or 0) for x in self.one(SIZES)]
@@ -230,13 +269,31 @@ class Run:
             "flush p50": quantile(before["flush"], after["flush"], 0.5),
             "p99": quantile(before["flush"], after["flush"], 0.99), "req p50": load["p50_ms"],
             "req p99": load["p99_ms"], "req max": load["max_ms"], "samples": load["samples"],
-            "behind_ms": load["behind_ms"], "failed": load["failed"], "seconds": after["at"] - before["at"],
+            "stored": sum(r["samples"] for r in self.rows) + load["samples"], "behind_ms": load["behind_ms"],
+            "failed": load["failed"], "seconds": after["at"] - before["at"],
         }
         self.oldest = 0.0
         return row
 
     def show(self, row):
         print(" ".join(form.format(row[name]).rjust(len(name)) for name, form in self.COLUMNS), flush=True)
+
+    def hold_reader(self, minutes):
+        begin, end = self.args.reader
+        if self.reader is not None:
+            self.reader_lines.add(len(self.rows) - 1)
+        if self.reader is None and begin <= minutes < end:
+            print(f"a snapshot is held open from here to minute {end:g}", flush=True)
+            self.reader = self.server.connect("promscale")
+            self.reader.autocommit = False
+            with self.reader.cursor() as cur:
+                cur.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                cur.execute("SELECT count(*) FROM _prom_data.merged")
+        elif self.reader is not None and minutes >= end:
+            print("the snapshot is gone", flush=True)
+            self.reader.rollback()
+            self.reader.close()
+            self.reader = None
 
     def run(self):
         a = self.args
@@ -262,14 +319,11 @@ class Run:
                     self.rows.append(self.line(before, after, load_now, minutes))
                     self.show(self.rows[-1])
                     before = after
-                    if a.long_reader and self.reader is None:
-                        self.reader = self.server.connect("promscale")
-                        self.reader.autocommit = False
-                        with self.reader.cursor() as cur:
-                            cur.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-                            cur.execute("SELECT count(*) FROM _prom_data.fresh")
+                    self.hold_reader(minutes)
             finally:
                 proc.terminate()
+        if self.reader is not None:
+            self.hold_reader(math.inf)
         self.stop.set()
         self.cpu.stop.set()
         self.whole = self.line(first, after, total, minutes)
@@ -282,10 +336,100 @@ class Run:
         self.whole["missing"] = total["samples"] - int(stored)
         print(f"missing {self.whole['missing']}, at most {total['behind_ms']:.0f} ms behind, {total['retried']} retried, "
               f"{self.one(CHECKPOINTS)[0]} checkpoints")
-        if self.reader is not None:
-            self.reader.rollback()
-            self.reader.close()
+        self.tell_readers()
+        if not a.no_seal:
+            self.costs(first, after, total["samples"])
+        self.steps.stop.set()
         return self.whole
+
+    def tell_readers(self):
+        for name, rows in (("without", [r for i, r in enumerate(self.rows) if i not in self.reader_lines]),
+                           ("beside", [self.rows[i] for i in sorted(self.reader_lines)])):
+            if self.reader_lines and rows:
+                print(f"{name} a reader, medians of the lines: flush p99 {statistics.median(r['p99'] for r in rows):.0f} ms "
+                      f"(at worst {max(r['p99'] for r in rows):.0f}), requests p99 "
+                      f"{statistics.median(r['req p99'] for r in rows):.0f} ms, worker "
+                      f"{statistics.median(r['worker'] for r in rows):.3f} CPU-s per million samples")
+
+    def by_hand(self, step, samples_of, statements):
+        """Runs statements until samples_of says that nothing is left; CPU-s and WAL a million samples."""
+        pid, samples = self.backend(self.db), 0
+        cpu, lsn = processes()[pid][2], self.one("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8")[0]
+        more = True
+        with self.db.cursor() as cur:
+            while more:
+                cur.execute(statements)
+                n, more = samples_of(cur)
+                samples += n
+        million = max(samples, 1) / 1e6
+        used = (processes()[pid][2] - cpu) / million
+        wal = (self.one("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8")[0] - lsn) / max(samples, 1)
+        print(f"  {step:22} {used:6.3f}   of {samples / 1e6:.0f} M samples, WAL {wal:.2f} B each", flush=True)
+        return used
+
+    def costs(self, before, after, samples):
+        """What maintenance costs, step by step. The worker is kept away from the end."""
+        self.db.autocommit = True
+        with self.db.cursor() as cur:
+            cur.execute("ALTER SYSTEM SET promscale.maintenance = off")
+            cur.execute("SELECT pg_reload_conf()")
+            deadline = time.time() + 60
+            while time.time() < deadline:
+                cur.execute("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'promscale maintenance'"
+                            " AND datname IS NOT NULL")
+                if cur.fetchone()[0] == 0:
+                    break
+                time.sleep(0.1)
+        used = {k: after["steps"].get(k, 0) - before["steps"].get(k, 0) for k in after["steps"]}
+        worker = after["cpu"]["worker"] - before["cpu"]["worker"]
+        used["beginning, ending"] = worker - sum(used.values())
+        million = samples / 1e6
+        print("maintenance, CPU-s per million samples: the worker beside the stream")
+        for step, cpu in sorted(used.items(), key=lambda x: -x[1]):
+            if cpu / million >= 0.0005:
+                print(f"  {step:22} {cpu / million:6.3f}")
+        print("by hand, at the end", flush=True)
+
+        def one_row(cur):
+            row = cur.fetchone()
+            return int(row[0] or 0), bool(row[1])
+
+        self.by_hand("fold, of what is left", one_row, "SELECT samples, more FROM _prom_ext.merge_step()")
+        join = self.by_hand("join, of all hours", one_row,
+                            "SELECT samples, hours_left > 0 FROM _prom_ext.join_step(now() + interval '2 hours')")
+        with self.db.cursor() as cur:
+            cur.execute("VACUUM (TRUNCATE off) _prom_data.merged")
+        seal = self.by_hand("seal", one_row, "SELECT samples, more FROM _prom_ext.seal_step(true)")
+        size = [float(x or 0) for x in self.one(SIZES)]
+        print(f"sealed: {size[2] / 1e6:.0f} MB of tables")
+        beside = (worker - used.get("join", 0)) / million
+        self.whole.update(join=join, seal=seal, maintenance=beside + join + seal, steps=used)
+        print(f"in all: {beside:.3f} beside the stream without join, join {join:.3f}, seal {seal:.3f}: "
+              f"{beside + join + seal:.3f} CPU-s per million samples (aim: 0.12)")
+
+    def flat(self):
+        """What grows though it should not. Merged rows wait for their window's end, so theirs is what they take a sample."""
+        rows = [r for i, r in enumerate(self.rows) if i not in self.reader_lines
+                and (not self.reader_lines or i < min(self.reader_lines))]
+        wrong = []
+        if not rows or rows[-1]["min"] < 15:
+            return wrong
+        third = len(rows) // 3
+        middle, last = rows[third:2 * third], rows[2 * third:]
+
+        def compare(name, of, factor, slack):
+            a, b = statistics.median(map(of, middle)), statistics.median(map(of, last))
+            print(f"flat: {name}: {a:.3g} in the middle third, {b:.3g} in the last", flush=True)
+            if b > a * factor + slack:
+                wrong.append(f"{name} grows: {a:g}, then {b:g}")
+
+        compare("fresh MB", lambda r: r["fresh MB"], 1.15, 8)
+        compare("dead rows of fresh", lambda r: r["dead f"], 1.5, 20000)
+        compare("dead rows of merged", lambda r: r["dead m"], 1.5, 2000)
+        compare("merged and index, B a sample", lambda r: (r["merged"] + r["index"]) * 1e6 / r["stored"], 1.1, 0)
+        compare("WAL B a sample", lambda r: r["WAL B"], 1.15, 0.5)
+        compare("CPU-s of the worker per million samples", lambda r: r["worker"], 1.4, 0.02)
+        return wrong
 
     def verdict(self):
         """What is wrong, with room for a machine that does other things, too."""
@@ -303,7 +447,7 @@ class Run:
         bound("WAL bytes per sample", w["WAL B"], 24)
         # a round that finds nothing to do costs some, too
         bound("CPU-s of the worker per million samples", w["worker"], 0.4 + 0.03 * w["seconds"] * 1e6 / w["samples"])
-        return wrong
+        return wrong + self.flat()
 
 
 CHECKPOINTS = "SELECT checkpoints_timed + checkpoints_req FROM pg_stat_bgwriter"
@@ -317,10 +461,12 @@ def main():
     p.add_argument("--rate", type=float, default=500_000, help="samples a second")
     p.add_argument("--conns", type=int, default=4)
     p.add_argument("--checkpoint", type=int, default=120, metavar="SECONDS")
-    p.add_argument("--long-reader", action="store_true", help="a snapshot is held open from the second line on")
+    p.add_argument("--reader", default="inf:inf", metavar="FROM:TO", help="minutes in which a snapshot is held open")
+    p.add_argument("--no-seal", action="store_true", help="leave out the steps by hand at the end")
     p.add_argument("--check", action="store_true")
     p.add_argument("--json", help="write all lines there as well")
     args = p.parse_args()
+    args.reader = [float(x) for x in args.reader.split(":")]
 
     folder = Path(tempfile.mkdtemp(prefix="promscale-steady-"))
     folder.chmod(0o755)
