@@ -64,6 +64,14 @@ CREATE TABLE _prom_catalog.vacuum_taken (
     taken_at   timestamptz NOT NULL
 );
 
+-- What the oldest snapshot did not see when fresh and merged were last handed out for a VACUUM. While it is kept, another
+-- one can remove nothing.
+CREATE TABLE _prom_catalog.vacuum_horizon (
+    table_name name PRIMARY KEY,
+    horizon    xid NOT NULL,
+    taken_at   timestamptz NOT NULL
+);
+
 -- ---- the steps in C ------------------------------------------------------------------------
 
 -- Folds the oldest fresh rows, about p_max_bytes of them, into merged. busy: somebody else is at work.
@@ -219,21 +227,61 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
         ON CONFLICT (table_name) DO UPDATE SET shrink = true
 $$;
 
+-- The oldest transaction that some snapshot or slot takes for unfinished: what was deleted by it or later cannot be
+-- removed. VACUUM's own snapshots stop nobody. Of sessions that we may not look at nothing is known; then it moves on.
+CREATE FUNCTION _prom_catalog.oldest_in_use() RETURNS xid
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT h.x FROM (
+        SELECT pg_snapshot_xmin(pg_current_snapshot())::xid
+        UNION ALL
+        SELECT a.backend_xmin FROM pg_stat_activity a
+        WHERE a.pid <> pg_backend_pid()
+          AND (a.datid IS NULL OR a.datid = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))
+          AND NOT EXISTS (SELECT FROM pg_stat_progress_vacuum v WHERE v.pid = a.pid)
+        UNION ALL SELECT s.xmin FROM pg_replication_slots s
+        UNION ALL SELECT p.transaction FROM pg_prepared_xacts p WHERE p.database = current_database()) h (x)
+    WHERE h.x IS NOT NULL ORDER BY age(h.x) DESC LIMIT 1
+$$;
+
+-- Is VACUUM in vain? A reader that stays for an hour keeps all that is folded away in that time: reading it again after
+-- each fold would cost more each time. Once in ten minutes it is read in any case.
+CREATE FUNCTION _prom_catalog.vacuum_is_vain(p_table name, p_horizon xid) RETURNS bool
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT EXISTS (SELECT FROM _prom_catalog.vacuum_horizon h
+                   WHERE h.table_name = p_table AND h.horizon = p_horizon
+                     AND h.taken_at > statement_timestamp() - '10 min'::interval)
+$$;
+REVOKE ALL ON FUNCTION _prom_catalog.oldest_in_use(), _prom_catalog.vacuum_is_vain FROM PUBLIC;
+
 -- The commands that are due after maintenance, each to be sent on its own outside a
 -- transaction, about 100 ms after the round: by then the flushes that ran beside it have ended, and
 -- what it deleted can be removed. Of what was handed out ten minutes ago and has not been done since (a
 -- crash, a cancellation; statistics do not survive a crash either) it is handed out again, so that what
--- was erased does not stay in the files for want of a VACUUM.
+-- was erased does not stay in the files for want of a VACUUM. A table of which nothing could be removed waits on the list.
 CREATE FUNCTION _prom_catalog.take_vacuums() RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_horizon xid;
 BEGIN
+    IF EXISTS (SELECT FROM _prom_catalog.vacuum_queue) THEN
+        v_horizon := _prom_catalog.oldest_in_use();
+    END IF;
     DELETE FROM _prom_catalog.vacuum_taken t
     USING (SELECT v.table_name, to_regclass(format('_prom_data.%I', v.table_name)) AS rel
            FROM _prom_catalog.vacuum_taken v) r
     WHERE t.table_name = r.table_name
       AND (r.rel IS NULL OR pg_stat_get_last_vacuum_time(r.rel) >= t.taken_at
            OR NOT current_setting('track_counts')::bool);
-    WITH taken AS (DELETE FROM _prom_catalog.vacuum_queue q RETURNING q.table_name, q.frozen, q.shrink)
+    WITH taken AS (
+        DELETE FROM _prom_catalog.vacuum_queue q
+        WHERE q.frozen OR q.shrink OR NOT _prom_catalog.vacuum_is_vain(q.table_name, v_horizon)
+        RETURNING q.table_name, q.frozen, q.shrink
+    ), noted AS (
+        INSERT INTO _prom_catalog.vacuum_horizon AS h (table_name, horizon, taken_at)
+            SELECT t.table_name, v_horizon, statement_timestamp() FROM taken t
+            WHERE t.table_name IN ('fresh', 'merged')
+            ON CONFLICT (table_name) DO UPDATE SET horizon = excluded.horizon, taken_at = excluded.taken_at
+    )
     INSERT INTO _prom_catalog.vacuum_taken AS t (table_name, frozen, shrink, taken_at)
         SELECT q.table_name, q.frozen, q.shrink, statement_timestamp() FROM taken q
         WHERE to_regclass(format('_prom_data.%I', q.table_name)) IS NOT NULL ORDER BY q.table_name

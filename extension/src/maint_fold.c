@@ -18,8 +18,10 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "utils/datum.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(merge_step);
 
@@ -66,63 +68,80 @@ int8_result(int column, bool *ret_null)
         SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, column, ret_null));
 }
 
-/* The id up to which the oldest rows hold about max_bytes. False if there is no row to take. Mostly all of
- * them do, which is seen without putting them in order. */
-static bool
-find_cut(Datum bad, int64 max_bytes, int64 *ret_id, int64 *ret_bytes)
-{
-    static const Oid types[] = {INT8OID, INT8ARRAYOID};
-    Datum values[] = {Int64GetDatum(max_bytes), bad};
-    bool none;
+/* What a fold takes: rows that its snapshot sees, up to an id. */
+typedef struct fold_cut {
+    Snapshot snapshot;
+    Datum bad, first; /* the place (ctid) of the first of them */
+    int64 last_id, bytes;
+} fold_cut;
 
-    if (SPI_execute_with_args("SELECT max(m.id), sum(octet_length(m.data))::int8"
-                              " FROM _prom_data.fresh m WHERE m.id <> ALL ($2)",
-                              lengthof(types), (Oid *)types, values, NULL, false,
-                              1) != SPI_OK_SELECT)
-        elog(ERROR, "could not read how much is fresh");
-    *ret_id = int8_result(1, &none);
-    *ret_bytes = none ? 0 : int8_result(2, &none);
-    SPI_freetuptable(SPI_tuptable);
-    if (none)
-        return false;
-    if (*ret_bytes <= max_bytes) {
-        *ret_id = PG_INT64_MAX; /* also those that come meanwhile */
-        *ret_bytes = 0;
-        return true;
+/* All statements about one cut see the same rows, whoever commits meanwhile. */
+static void
+run_in(const fold_cut *cut, const char *sql, int n, const Oid *types, const Datum *values,
+       int expected)
+{
+    int rc = SPI_execute_snapshot(maint_prepare(sql, n, types), (Datum *)values, NULL,
+                                  cut->snapshot, InvalidSnapshot, false, true, 0);
+
+    if (rc != expected)
+        elog(ERROR, "could not take fresh rows: %s", SPI_result_code_string(rc));
+}
+
+/* False if there is no row to take. Mostly all of them are taken, which is seen without putting them in
+ * order. While some snapshot is kept open, the table begins with rows that folds have deleted and VACUUM
+ * cannot remove, gigabytes in an hour: only the first statement goes through them. */
+static bool
+find_cut(fold_cut *cut, int64 max_bytes)
+{
+    static const Oid types[] = {INT8ARRAYOID, TIDOID, INT8OID};
+    bool none, isnull;
+
+    run_in(cut,
+           "SELECT max(m.id), sum(octet_length(m.data))::int8, min(m.ctid)"
+           " FROM _prom_data.fresh m WHERE m.id <> ALL ($1)",
+           1, types, &cut->bad, SPI_OK_SELECT);
+    cut->last_id = int8_result(1, &none);
+    if (!none) {
+        cut->bytes = int8_result(2, &none);
+        cut->first = datumCopy(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull),
+                               false, sizeof(ItemPointerData));
     }
-    int rc = SPI_execute_with_args(
-        "SELECT max(id), sum(bytes)::int8 FROM ("
-        " SELECT id, bytes, sum(bytes) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - bytes AS before"
-        " FROM (SELECT id, octet_length(data)::int8 AS bytes FROM _prom_data.fresh"
-        "       WHERE id <> ALL ($2)) r) s WHERE before < $1",
-        lengthof(types), (Oid *)types, values, NULL, false, 1);
-    if (rc != SPI_OK_SELECT || SPI_processed != 1)
-        elog(ERROR, "could not look for fresh rows: %s", SPI_result_code_string(rc));
-    *ret_id = int8_result(1, &none);
+    SPI_freetuptable(SPI_tuptable);
+    if (none || cut->bytes <= max_bytes)
+        return !none;
+    Datum values[] = {cut->bad, cut->first, Int64GetDatum(max_bytes)};
+    run_in(cut,
+           "SELECT max(id), sum(bytes)::int8 FROM ("
+           " SELECT id, bytes, sum(bytes) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - bytes AS before"
+           " FROM (SELECT id, octet_length(data)::int8 AS bytes FROM _prom_data.fresh"
+           "       WHERE ctid >= $2 AND id <> ALL ($1)) r) s WHERE before < $3",
+           3, types, values, SPI_OK_SELECT);
+    cut->last_id = int8_result(1, &none);
     if (!none)
-        *ret_bytes = int8_result(2, &none);
+        cut->bytes = int8_result(2, &none);
     SPI_freetuptable(SPI_tuptable);
     return !none;
 }
 
 /* Deletes the oldest rows; they are in SPI_tuptable then. False if there was nothing. */
 static bool
-take_fresh(fold *f, int64 max_bytes, int64 *ret_bytes)
+take_fresh(fold *f, int64 max_bytes, bool *ret_more)
 {
-    Datum bad = maint_int8_array(f->bad, f->n_bad);
-    int64 last_id = 0;
+    static const Oid types[] = {INT8ARRAYOID, TIDOID, INT8OID};
+    fold_cut cut = {.snapshot = RegisterSnapshot(GetTransactionSnapshot()),
+                    .bad = maint_int8_array(f->bad, f->n_bad)};
+    const bool found = find_cut(&cut, max_bytes);
 
-    if (!find_cut(bad, max_bytes, &last_id, ret_bytes))
-        return false;
-    static const Oid del_types[] = {INT8OID, INT8ARRAYOID};
-    Datum del_values[] = {Int64GetDatum(last_id), bad};
-    int rc = SPI_execute_with_args(
-        "DELETE FROM _prom_data.fresh m WHERE m.id <= $1 AND m.id <> ALL ($2) "
-        "RETURNING " MAINT_ROW_COLUMNS,
-        lengthof(del_types), (Oid *)del_types, del_values, NULL, false, 0);
-    if (rc != SPI_OK_DELETE_RETURNING)
-        elog(ERROR, "could not take fresh rows: %s", SPI_result_code_string(rc));
-    return SPI_processed > 0;
+    if (found) {
+        Datum values[] = {cut.bad, cut.first, Int64GetDatum(cut.last_id)};
+        run_in(&cut,
+               "DELETE FROM _prom_data.fresh m WHERE m.ctid >= $2 AND m.id <= $3"
+               " AND m.id <> ALL ($1) RETURNING " MAINT_ROW_COLUMNS,
+               3, types, values, SPI_OK_DELETE_RETURNING);
+    }
+    UnregisterSnapshot(cut.snapshot);
+    *ret_more = cut.bytes > max_bytes;
+    return found && SPI_processed > 0;
 }
 
 typedef struct row_key {
@@ -238,8 +257,7 @@ merge_step(PG_FUNCTION_ARGS)
     const int64 max_bytes = PG_GETARG_INT64(0);
     fold f = {.context = AllocSetContextCreate(CurrentMemoryContext, "promscale fold",
                                                ALLOCSET_DEFAULT_SIZES)};
-    bool busy = false, did = false;
-    int64 bytes = 0;
+    bool busy = false, did = false, more = false;
     TupleDesc desc;
 
     if (max_bytes < 1)
@@ -258,7 +276,7 @@ merge_step(PG_FUNCTION_ARGS)
     } else {
         read_bad(&f);
         read_dropped(&f);
-        if (take_fresh(&f, max_bytes, &bytes)) {
+        if (take_fresh(&f, max_bytes, &more)) {
             SPITupleTable *fresh = SPI_tuptable;
             maint_rows taken = maint_rows_take(f.context, true);
 
@@ -283,7 +301,7 @@ merge_step(PG_FUNCTION_ARGS)
     Datum values[RESULT_COLUMNS] = {
         BoolGetDatum(did),
         BoolGetDatum(busy),
-        BoolGetDatum(did && bytes >= max_bytes),
+        BoolGetDatum(did && more),
         Int64GetDatum(f.stats.samples_in),
         Int64GetDatum(f.stats.rows_in),
         Int64GetDatum(f.stats.rows_taken),

@@ -370,6 +370,68 @@ def test_sealed_rows_are_frozen_whoever_asked_for_a_vacuum_before(store):
     assert len(asked) == 1 and "FREEZE" in asked[0]
 
 
+def test_no_vacuum_in_vain(store):
+    """While a snapshot is kept open, what folds delete cannot be removed: no VACUUM reads it again and again. When
+    the snapshot is gone VACUUM comes without a further fold."""
+    def fold_and_take():
+        store.flush([(0, 1, 1, store.now_ms(), bits(1.0))])
+        assert store.merge()["did"]
+        return take()
+
+    def take():
+        commands = [c for (c,) in store.sql("SELECT _prom_catalog.take_vacuums()")]
+        for c in commands:
+            store.sql(c)
+        return commands
+
+    both = [f"VACUUM (TRUNCATE off) _prom_data.{t}" for t in ("fresh", "merged")]
+    dead = "SELECT count(*) FROM heap_page_items(get_raw_page('_prom_data.fresh', 0)) WHERE lp_flags = 1"
+    store.sql("CREATE EXTENSION IF NOT EXISTS pageinspect")
+    assert fold_and_take() == both and fold_and_take() == both
+    assert store.one(dead) == 0
+    reader = store.server.connect(store.database)
+    reader.autocommit = False
+    with reader.cursor() as cur:
+        cur.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        cur.execute("SELECT count(*) FROM _prom_data.fresh")
+    assert fold_and_take() == both
+    assert [fold_and_take() for _ in range(3)] == [[], [], []]
+    assert store.one(dead) == 4
+    store.sql("UPDATE _prom_catalog.vacuum_horizon SET taken_at = taken_at - interval '11 min' WHERE table_name = 'merged'")
+    assert take() == both[1:]
+    store.sql("SELECT _prom_catalog.want_shrink()")
+    assert take() == [c.replace("off", "on") for c in both]
+    store.flush([(0, 1, 1, store.now_ms(), bits(1.0))])
+    assert store.merge()["did"] and take() == []
+    reader.rollback()
+    assert take() == both and take() == []
+    assert store.one(dead) == 0
+    reader.close()
+
+
+def test_a_fold_goes_once_through_what_was_folded_away(store):
+    """Rows that an open snapshot keeps lie before those of now; only the search for the latter reads them."""
+    reader = store.server.connect(store.database)
+    reader.autocommit = False
+    with reader.cursor() as cur:
+        cur.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        cur.execute("SELECT count(*) FROM _prom_data.fresh")
+    for n in (3000, 3000, 5):
+        store.flush([(0, m, m, store.now_ms(), bits(m / 7)) for m in range(1, n)])
+        if n > 5:
+            assert store.merge()["did"]
+    pages = store.one("SELECT pg_relation_size('_prom_data.fresh') / 8192")
+    read = ("SELECT pg_stat_get_blocks_fetched('_prom_data.fresh'::regclass)"
+            " FROM (SELECT pg_stat_force_next_flush(), pg_stat_clear_snapshot()) s")
+    store.one("SELECT pg_stat_force_next_flush()")
+    before = store.one(read)
+    assert store.merge()["rows_in"] == 4
+    store.one("SELECT pg_stat_force_next_flush()")
+    assert pages > 100 and pages <= store.one(read) - before < pages * 1.5
+    reader.rollback()
+    reader.close()
+
+
 def test_a_vacuum_that_was_not_done_is_named_again(store):
     """Who took it may have died. After ten minutes, and until it is done."""
     def take():
