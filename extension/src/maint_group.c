@@ -190,8 +190,9 @@ note_series(void *self, int64_t series_id, const int64_t *t_ms, size_t n)
 
 /* Merges the cells [first, last) of u, which lie close together and have one width. */
 static ps_status
-merge_cells(const fold_unit *u, blk_reader *const *inputs, size_t n_inputs, const maint_cell *first,
-            const maint_cell *last, outputs *out, blk_merge_stats *stats, ps_err *err)
+merge_cells(const fold_unit *u, blk_reader *const *inputs, const blk_part *parts, size_t n_inputs,
+            const maint_cell *first, const maint_cell *last, outputs *out, blk_merge_stats *stats,
+            ps_err *err)
 {
     blk_merge_opts opts = {
         .tenant_id = u->stream.tenant_id,
@@ -199,6 +200,7 @@ merge_cells(const fold_unit *u, blk_reader *const *inputs, size_t n_inputs, cons
         .out_level = BLK_LEVEL_MERGED,
         .from_ms = first->from_ms,
         .to_ms = last->to_ms,
+        .parts = parts,
         .cut_ms = first->to_ms - first->from_ms,
         .cut_lo_ms = first->from_ms,
         .cut_hi_ms = last->to_ms,
@@ -218,12 +220,17 @@ merge_unit(fold_bucket *g, const fold_unit *u, blk_reader *const *merged, size_t
 {
     enum { CELLS_AT_ONCE = 48 };
     const size_t n_inputs = n_merged + u->n_pairs;
-    blk_reader **inputs = palloc0_array(blk_reader *, n_inputs);
+    blk_reader **inputs = palloc_array(blk_reader *, n_inputs);
+    blk_part *parts = palloc_array(blk_part, n_inputs);
 
-    if (n_merged > 0)
-        memcpy(inputs, merged, n_merged * sizeof(*inputs));
-    for (size_t i = 0; i < u->n_pairs; i++)
+    for (size_t i = 0; i < n_merged; i++) {
+        inputs[i] = merged[i];
+        parts[i] = (blk_part){0, blk_reader_n_series(merged[i])};
+    }
+    for (size_t i = 0; i < u->n_pairs; i++) {
         inputs[n_merged + i] = g->readers[u->pairs[i].row];
+        parts[n_merged + i] = (blk_part){u->pairs[i].series, u->pairs[i].series_end};
+    }
     for (size_t a = 0, b; a < u->n_cells; a = b) {
         const maint_cell *c = u->cells;
         blk_merge_stats stats;
@@ -232,7 +239,7 @@ merge_unit(fold_bucket *g, const fold_unit *u, blk_reader *const *merged, size_t
                         c[b].to_ms - c[b].from_ms == c[a].to_ms - c[a].from_ms;
              b++) {
         }
-        PS_TRY(merge_cells(u, inputs, n_inputs, &c[a], &c[b - 1], out, &stats, err));
+        PS_TRY(merge_cells(u, inputs, parts, n_inputs, &c[a], &c[b - 1], out, &stats, err));
         dups->duplicates += stats.dups.duplicates;
         dups->conflicts += stats.dups.conflicts;
     }

@@ -4,8 +4,11 @@
  */
 #include "maint_fold.h"
 
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
+
+enum { NO_PLACE = 0xffffffff };
 
 static void
 add_pair(fold_bucket *g, const fold_pair *p)
@@ -85,13 +88,101 @@ fold_stream_order(fold_stream a, fold_stream b)
     return a.kind < b.kind ? -1 : a.kind > b.kind;
 }
 
-static int
-cmp_pairs(const void *a, const void *b)
-{
-    const fold_pair *x = a, *y = b;
-    int c = fold_stream_order(x->stream, y->stream);
+/* A stream while its pairs are gathered. */
+typedef struct gathered {
+    fold_stream stream;
+    uint32 next; /* the stream that followed in a row */
+    size_t n, at;
+} gathered;
 
-    return c != 0 ? c : (x->row < y->row ? -1 : x->row > y->row);
+/* All streams of the bucket, in the order in which they are met; a hash table knows their places. */
+typedef struct gathering {
+    gathered *items;
+    size_t n, cap;
+    uint32 *table; /* place + 1; twice as many as cap */
+} gathering;
+
+static size_t
+slot_of(const gathering *a, fold_stream s)
+{
+    const size_t mask = a->cap * 2 - 1;
+    size_t at = (murmurhash32((uint32)s.metric_id) ^ ((uint32)s.tenant_id * 40503u) ^ (uint16)s.kind) & mask;
+
+    while (a->table[at] != 0 && fold_stream_order(a->items[a->table[at] - 1].stream, s) != 0)
+        at = (at + 1) & mask;
+    return at;
+}
+
+static uint32
+place_of(gathering *a, fold_stream s)
+{
+    size_t at = slot_of(a, s);
+
+    if (a->table[at] != 0)
+        return a->table[at] - 1;
+    if (a->n == a->cap) {
+        a->cap *= 2;
+        a->items = repalloc_huge(a->items, a->cap * sizeof(gathered));
+        pfree(a->table);
+        a->table = palloc_extended(a->cap * 2 * sizeof(uint32), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+        for (size_t i = 0; i < a->n; i++)
+            a->table[slot_of(a, a->items[i].stream)] = (uint32)i + 1;
+        at = slot_of(a, s);
+    }
+    a->items[a->n] = (gathered){.stream = s, .next = NO_PLACE};
+    a->table[at] = (uint32)++a->n;
+    return (uint32)a->n - 1;
+}
+
+static int
+cmp_gathered(const void *a, const void *b)
+{
+    return fold_stream_order(((const gathered *)a)->stream, ((const gathered *)b)->stream);
+}
+
+/* Pairs by stream and row. They come row by row, and rows mostly hold the same streams as those before
+ * them: so the streams are put in order and not the many pairs. */
+static void
+sort_pairs(fold_bucket *g)
+{
+    gathering a = {.cap = 256};
+    uint32 *place = MemoryContextAllocHuge(CurrentMemoryContext, (g->n_pairs + 1) * sizeof(uint32));
+    fold_pair *sorted = MemoryContextAllocHuge(CurrentMemoryContext, g->cap_pairs * sizeof(fold_pair));
+    size_t at = 0;
+
+    a.items = palloc_array(gathered, a.cap);
+    a.table = palloc0_array(uint32, a.cap * 2);
+    for (size_t i = 0; i < g->n_pairs; i++) {
+        const uint32 before = i == 0 ? NO_PLACE : place[i - 1];
+        uint32 k = before == NO_PLACE ? NO_PLACE : a.items[before].next;
+
+        if (k == NO_PLACE || fold_stream_order(a.items[k].stream, g->pairs[i].stream) != 0) {
+            k = place_of(&a, g->pairs[i].stream);
+            if (before != NO_PLACE)
+                a.items[before].next = k;
+        }
+        a.items[k].n++;
+        place[i] = k;
+    }
+    /* where each begins, told to the items as they were met */
+    gathered *order = MemoryContextAllocHuge(CurrentMemoryContext, (a.n + 1) * sizeof(gathered));
+    for (size_t i = 0; i < a.n; i++) {
+        order[i] = a.items[i];
+        order[i].at = i;
+    }
+    qsort(order, a.n, sizeof(gathered), cmp_gathered);
+    for (size_t i = 0; i < a.n; i++) {
+        a.items[order[i].at].at = at;
+        at += order[i].n;
+    }
+    for (size_t i = 0; i < g->n_pairs; i++)
+        sorted[a.items[place[i]].at++] = g->pairs[i];
+    pfree(g->pairs);
+    g->pairs = sorted;
+    pfree(order);
+    pfree(a.table);
+    pfree(a.items);
+    pfree(place);
 }
 
 static int
@@ -207,7 +298,7 @@ void
 fold_list_units(fold_bucket *g)
 {
     open_rows(g);
-    qsort(g->pairs, g->n_pairs, sizeof(fold_pair), cmp_pairs);
+    sort_pairs(g);
     g->units = MemoryContextAllocHuge(CurrentMemoryContext, (g->n_pairs + 1) * sizeof(fold_unit));
     for (size_t a = 0, b; a < g->n_pairs; a = b) {
         const fold_pair *first = &g->pairs[a];

@@ -261,12 +261,20 @@ ps_status blk_runs_newest(blk_bench *b, const blk_run *runs, size_t n, int64_t f
 
 /* ---- merge -------------------------------------------------------------------------------- */
 
+/* Series first to end - 1 of a reader. */
+typedef struct blk_part {
+    uint32_t first, end;
+} blk_part;
+
 typedef struct blk_merge_opts {
     int32_t tenant_id;
     int32_t metric_id; /* > 0; of packed inputs only this metric is taken */
     int16_t out_level;
     int64_t from_ms, to_ms;       /* take samples with from_ms <= t < to_ms */
     int64_t series_lo, series_hi; /* take series with lo <= id <= hi; both 0 = all */
+    /* NULL, or for each input where the metric's series are, if the caller knows; then series_lo and
+     * series_hi must be 0 */
+    const blk_part *parts;
     int64_t cut_ms; /* no output crosses a multiple of this (Unix epoch, UTC); 0 = no cuts */
     /* cuts only inside [lo, hi); a block lies wholly inside, below or above */
     int64_t cut_lo_ms, cut_hi_ms;

@@ -35,20 +35,32 @@ series_id_at(const blk_reader *r, uint32_t i)
     return r->meta.format == BLK_FORMAT_COLUMNS ? r->cseries[i].series_id : r->fseries[i].series_id;
 }
 
+/* Where the metric's series begin and end. */
 static void
-cursors_open(blk_merging *m, size_t n_inputs)
+seek_part(const blk_merging *m, const blk_reader *r, blk_cursor *c)
 {
     const int32_t metric = m->opts->metric_id;
 
+    c->index = blk_reader_seek(r, metric, m->series_lo);
+    if (m->series_hi < INT64_MAX)
+        c->end = blk_reader_seek(r, metric, m->series_hi + 1);
+    else
+        c->end = metric < INT32_MAX ? blk_reader_seek(r, metric + 1, INT64_MIN)
+                                    : blk_reader_n_series(r);
+}
+
+static void
+cursors_open(blk_merging *m, size_t n_inputs)
+{
     for (size_t i = 0; i < n_inputs; i++) {
         const blk_reader *r = m->inputs[i];
         blk_cursor c = {.input = (uint32_t)i};
-        c.index = blk_reader_seek(r, metric, m->series_lo);
-        if (m->series_hi < INT64_MAX)
-            c.end = blk_reader_seek(r, metric, m->series_hi + 1);
-        else
-            c.end = metric < INT32_MAX ? blk_reader_seek(r, metric + 1, INT64_MIN)
-                                       : blk_reader_n_series(r);
+        if (m->opts->parts != NULL) {
+            c.index = m->opts->parts[i].first;
+            c.end = m->opts->parts[i].end;
+        } else {
+            seek_part(m, r, &c);
+        }
         if (c.index >= c.end)
             continue;
         c.series_id = series_id_at(r, c.index);
@@ -366,6 +378,10 @@ check_inputs(blk_merging *m, size_t n_inputs, ps_err *err)
             return ps_fail(err, PS_EINVAL, "a block of another tenant cannot be merged");
         if (r->head_only)
             return ps_fail(err, PS_EINVAL, "a block opened without its body cannot be merged");
+        const blk_part *part = m->opts->parts == NULL ? NULL : &m->opts->parts[i];
+        if (part != NULL && (part->first > part->end || part->end > r->n_series ||
+                             m->opts->series_lo != 0 || m->opts->series_hi != 0))
+            return ps_fail(err, PS_EINVAL, "a part of a block that it does not have");
         if (i > 0 && r->meta.kind != m->kind)
             return ps_fail(err, PS_EINVAL, "floats cannot be merged with histograms");
         m->kind = r->meta.kind;
