@@ -180,10 +180,19 @@ one_round(uint64_t *state, blk_merge_opts *o, int64_t base, int64_t spread)
                 all[n_all++] = p[k];
         }
     }
+    blk_part parts[MAX_INPUTS];
+    blk_merge_opts with_parts = *o;
+    if (gen_below(state, 2)) { /* the caller knows where the metric's series are */
+        for (size_t i = 0; i < n_inputs; i++)
+            parts[i] = (blk_part){blk_reader_seek(readers[i], METRIC, INT64_MIN),
+                                  blk_reader_seek(readers[i], METRIC + 1, INT64_MIN)};
+        with_parts.parts = parts;
+    }
     uint64_t n_in = n_all;
     /* oracle: the stable sort (inputs stand in order of precedence), tested on its own */
     n_all = blk_points_sort_unique(all, scratch, n_all, &want_dups);
-    assert_int_equal(blk_merge(&ps_malloc, readers, n_inputs, o, collect, &res, NULL, &stats, &err),
+    assert_int_equal(blk_merge(&ps_malloc, readers, n_inputs, &with_parts, collect, &res, NULL,
+                               &stats, &err),
                      PS_OK);
     assert_int_equal(stats.samples_in, n_in);
     assert_int_equal(stats.samples_out, n_all);
@@ -327,6 +336,19 @@ test_ends_early(void **unused)
     assert_int_equal(blk_merge(&ps_malloc, &r, 1, &o, collect, &res, stop, &stats, &err), PS_OK);
     assert_int_equal(stats.samples_out, 0);
     assert_int_equal(blk_merge(&ps_malloc, &r, 0, &o, collect, &res, stop, &stats, &err), PS_OK);
+    /* a part of the series only; one that the block does not have */
+    blk_part part = {1, 2};
+    o.from_ms = INT64_MIN;
+    o.parts = &part;
+    res = (result){.points = out, .opts = &o};
+    assert_int_equal(blk_merge(&ps_malloc, &r, 1, &o, collect, &res, stop, &stats, &err), PS_OK);
+    assert_true(res.n == 1 && out[0].series_id == 2);
+    part.end = 4;
+    assert_int_equal(blk_merge(&ps_malloc, &r, 1, &o, collect, &res, stop, &stats, &err),
+                     PS_EINVAL);
+    part = (blk_part){2, 1};
+    assert_int_equal(blk_merge(&ps_malloc, &r, 1, &o, collect, &res, stop, &stats, &err),
+                     PS_EINVAL);
     blk_reader_free(r);
     ps_buf_done(&bytes);
 }
