@@ -243,21 +243,39 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     WHERE h.x IS NOT NULL ORDER BY age(h.x) DESC LIMIT 1
 $$;
 
--- Is VACUUM in vain? A reader that stays for an hour keeps all that is folded away in that time: reading it again after
--- each fold would cost more each time. Once in ten minutes it is read in any case.
-CREATE FUNCTION _prom_catalog.vacuum_is_vain(p_table name, p_horizon xid) RETURNS bool
+-- Should VACUUM wait? A reader that stays for an hour keeps all that is folded away in that time: reading it again after
+-- each fold would remove nothing and cost more each time. What has gathered when that reader has gone is removed by
+-- autovacuum (within a minute, set in 030-blocks.sql): folds would wait for a VACUUM of ours. Once in ten minutes it comes
+-- in any case, unless autovacuum has.
+CREATE FUNCTION _prom_catalog.vacuum_can_wait(p_table name, p_horizon xid, p_many int8 DEFAULT 1000000) RETURNS bool
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT EXISTS (SELECT FROM _prom_catalog.vacuum_horizon h
-                   WHERE h.table_name = p_table AND h.horizon = p_horizon
-                     AND h.taken_at > statement_timestamp() - '10 min'::interval)
+    SELECT EXISTS (
+        SELECT FROM _prom_catalog.vacuum_horizon h, to_regclass(format('_prom_data.%I', p_table)) AS rel (oid)
+        WHERE h.table_name = p_table
+          AND greatest(h.taken_at, pg_stat_get_last_autovacuum_time(rel.oid))
+              > statement_timestamp() - '10 min'::interval
+          AND (h.horizon = p_horizon
+               OR (pg_stat_get_dead_tuples(rel.oid) > p_many
+                   AND current_setting('autovacuum')::bool AND current_setting('track_counts')::bool)))
 $$;
-REVOKE ALL ON FUNCTION _prom_catalog.oldest_in_use(), _prom_catalog.vacuum_is_vain FROM PUBLIC;
+
+-- Is there little left in a large fresh? Each fold reads all of its pages, so what an hour of a reader has left behind is
+-- given back, unlike what a burst has.
+CREATE FUNCTION _prom_catalog.fresh_is_hollow(p_pages int8 DEFAULT 65536) RETURNS bool
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT s.pages > p_pages
+           AND 4 * s.pages > pg_stat_get_live_tuples(s.rel) + pg_stat_get_dead_tuples(s.rel)
+    FROM (SELECT r.rel, pg_relation_size(r.rel) / current_setting('block_size')::int8 AS pages
+          FROM (SELECT to_regclass('_prom_data.fresh') AS rel) r) s
+$$;
+REVOKE ALL ON FUNCTION _prom_catalog.oldest_in_use(), _prom_catalog.vacuum_can_wait, _prom_catalog.fresh_is_hollow
+    FROM PUBLIC;
 
 -- The commands that are due after maintenance, each to be sent on its own outside a
 -- transaction, about 100 ms after the round: by then the flushes that ran beside it have ended, and
 -- what it deleted can be removed. Of what was handed out ten minutes ago and has not been done since (a
 -- crash, a cancellation; statistics do not survive a crash either) it is handed out again, so that what
--- was erased does not stay in the files for want of a VACUUM. A table of which nothing could be removed waits on the list.
+-- was erased does not stay in the files for want of a VACUUM. A table of which nothing could be removed waits on the list, see vacuum_can_wait().
 CREATE FUNCTION _prom_catalog.take_vacuums() RETURNS SETOF text
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -274,8 +292,9 @@ BEGIN
            OR NOT current_setting('track_counts')::bool);
     WITH taken AS (
         DELETE FROM _prom_catalog.vacuum_queue q
-        WHERE q.frozen OR q.shrink OR NOT _prom_catalog.vacuum_is_vain(q.table_name, v_horizon)
-        RETURNING q.table_name, q.frozen, q.shrink
+        WHERE q.frozen OR q.shrink OR NOT _prom_catalog.vacuum_can_wait(q.table_name, v_horizon)
+        RETURNING q.table_name, q.frozen,
+                  q.shrink OR (q.table_name = 'fresh' AND _prom_catalog.fresh_is_hollow()) AS shrink
     ), noted AS (
         INSERT INTO _prom_catalog.vacuum_horizon AS h (table_name, horizon, taken_at)
             SELECT t.table_name, v_horizon, statement_timestamp() FROM taken t

@@ -1,6 +1,7 @@
 """Each step by itself: partitions, windows, damaged blocks, retention, the feed, exemplars, rights."""
 
 import random
+import time
 
 import psycopg2
 import pytest
@@ -409,6 +410,33 @@ def test_no_vacuum_in_vain(store):
     reader.close()
 
 
+def test_much_is_left_to_autovacuum(store):
+    """Where it is on: folds wait for a VACUUM of ours. It is off here."""
+    def can_wait(many):
+        store.sql("SELECT pg_stat_force_next_flush()")
+        return store.one("SELECT _prom_catalog.vacuum_can_wait('fresh', '3', %s)", (many,))
+
+    assert not can_wait(2)
+    store.sql("INSERT INTO _prom_catalog.vacuum_horizon VALUES ('fresh', '4', now())")
+    for _ in range(5):
+        store.flush([(0, 1, 1, store.now_ms(), bits(1.0))])
+    store.merge()
+    assert not can_wait(4)
+    try:
+        store.sql("ALTER TABLE _prom_data.fresh SET (autovacuum_enabled = false)")
+        store.sql("ALTER SYSTEM SET autovacuum = on")
+        store.sql("SELECT pg_reload_conf()")
+        deadline = time.time() + 30
+        while store.one("SHOW autovacuum") != "on" and time.time() < deadline:
+            time.sleep(0.05)
+        assert can_wait(4) and not can_wait(5)
+        store.sql("UPDATE _prom_catalog.vacuum_horizon SET taken_at = now() - interval '11 min'")
+        assert not can_wait(4)
+    finally:
+        store.sql("ALTER SYSTEM RESET autovacuum")
+        store.sql("SELECT pg_reload_conf()")
+
+
 def test_a_fold_goes_once_through_what_was_folded_away(store):
     """Rows that an open snapshot keeps lie before those of now; only the search for the latter reads them."""
     reader = store.server.connect(store.database)
@@ -428,8 +456,12 @@ def test_a_fold_goes_once_through_what_was_folded_away(store):
     assert store.merge()["rows_in"] == 4
     store.one("SELECT pg_stat_force_next_flush()")
     assert pages > 100 and pages <= store.one(read) - before < pages * 1.5
+    hollow = "SELECT _prom_catalog.fresh_is_hollow(%s::int8)"
+    assert not store.one(hollow, (pages // 2,))  # VACUUM comes first
     reader.rollback()
     reader.close()
+    store.sql("VACUUM (TRUNCATE off) _prom_data.fresh")
+    assert store.one(hollow, (pages // 2,)) and not store.one(hollow, (pages,))
 
 
 def test_a_vacuum_that_was_not_done_is_named_again(store):

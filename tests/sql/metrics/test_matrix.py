@@ -72,7 +72,8 @@ CALLERS = {
             retention_run kept_classes expiry_targets note_failure
             make_timescaledb_view
             erasure_commands tend_figures metric_is_used note_views_error partition_days take_maintenance_lock
-            fold_presses oldest_in_use vacuum_is_vain note_lost_rows step_errors step_fold step_join step_views
+            fold_presses oldest_in_use vacuum_can_wait fresh_is_hollow note_lost_rows step_errors step_fold
+            step_join step_views
             step_partitions step_seal step_reseal step_retention step_figures step_trim_feed step_trim_exemplars
         _prom_ext: fdw_handler fdw_validator match_support match_sel first_step last_step first_last_result
             histogram_sum_step histogram_avg_step histogram_increase_step histogram_sum_result histogram_avg_result
