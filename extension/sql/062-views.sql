@@ -96,13 +96,17 @@ END $$;
 
 -- Looks for histograms in what flushes wrote lately, so that their metrics get the fourth view within seconds.
 -- Of rows that small metrics share the latest are opened; one that cannot be read tells nothing here. What is
--- not found this way is found by the fold (maint_fold.c).
+-- not found this way is found by the fold (maint_fold.c): so nothing is looked for where that would take long each
+-- round, in what a burst or a long reader has left of fresh.
 CREATE FUNCTION _prom_catalog.note_histograms() RETURNS int4
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
 DECLARE
     v_metrics int4[];
     v_shared record;
 BEGIN
+    IF pg_relation_size('_prom_data.fresh') > 33554432 THEN
+        RETURN 0;
+    END IF;
     SELECT array_agg(DISTINCT metric_id) INTO v_metrics FROM _prom_data.fresh WHERE kind = 2;
     IF v_metrics IS NULL THEN
         RETURN 0;
