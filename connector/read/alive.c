@@ -5,7 +5,7 @@
  * Such an index knows the names of all metrics. So those whose names fit are asked for; ids that come back and
  * that the index does not know are read into it, and the selection is made again. Where they are many, and
  * there is a matcher that says which values a label must have, the catalog is asked first which series have
- * them: of ten million pods of a metric one is read.
+ * them: of ten million pods of a metric one is read. Never for more than there are unknown: then these are read.
  */
 #include <stdlib.h>
 
@@ -144,7 +144,7 @@ static const char labels_sql[] =
     " WHERE k.digest = _prom_ext.text_digest($2)";
 static const char series_sql[] =
     "SELECT s.id FROM (SELECT id, tenant_id, metric_id FROM _prom_catalog.series WHERE labels && $3%s%s%s"
-    " OFFSET 0) s WHERE s.tenant_id = $1 AND ($2 IS NULL OR s.metric_id = ANY ($2))";
+    " OFFSET 0) s WHERE s.tenant_id = $1 AND ($2 IS NULL OR s.metric_id = ANY ($2)) LIMIT %zu";
 
 static ps_status
 label_ids(read_source *src, PGconn *conn, int32_t tenant_id, const re_matcher *matcher,
@@ -208,10 +208,10 @@ add_ids(mdl_ids *to, const PGresult *res, ps_err *err)
     return PS_OK;
 }
 
-/* Adds the series that have those labels. */
+/* Adds the series that have those labels; *ret_any: there are at least so many. */
 static ps_status
-series_with(read_source *src, const read_alive *a, const narrowing *w, PGconn *conn, mdl_ids *to,
-            ps_err *err)
+series_with(read_source *src, const read_alive *a, const narrowing *w, PGconn *conn, size_t many,
+            mdl_ids *to, bool *ret_any, ps_err *err)
 {
     static const char *const more[] = {" AND labels && $4", " AND labels && $5", " AND labels && $6"};
     pg_wait wait = read_wait(src);
@@ -223,7 +223,7 @@ series_with(read_source *src, const read_alive *a, const narrowing *w, PGconn *c
     pg_put_u32(&head, (uint32_t)a->tenant_id);
     put_metrics(&head, &a->metrics);
     ps_buf_addf(&sql, series_sql, w->n > 1 ? more[0] : "", w->n > 2 ? more[1] : "",
-                w->n > 3 ? more[2] : "");
+                w->n > 3 ? more[2] : "", many);
     ps_buf_add_char(&sql, 0);
     if (sql.failed || head.failed) {
         ps_buf_done(&sql);
@@ -241,21 +241,22 @@ series_with(read_source *src, const read_alive *a, const narrowing *w, PGconn *c
     ps_buf_done(&sql);
     ps_buf_done(&head);
     PS_TRY(status);
+    *ret_any = (size_t)PQntuples(res) >= many;
     status = add_ids(to, res, err);
     PQclear(res);
     return status;
 }
 
-/* What one query can select. *ret_any: it cannot be said. */
+/* What one query can select. *ret_any: it cannot be said, or is as much as `many`, so that it is no help. */
 static ps_status
-narrow_query(read_source *src, const read_alive *a, const label_query *q, PGconn *conn, mdl_ids *to,
-             bool *ret_any, ps_err *err)
+narrow_query(read_source *src, const read_alive *a, const label_query *q, PGconn *conn, size_t many,
+             mdl_ids *to, bool *ret_any, ps_err *err)
 {
     narrowing w = {.n = 0};
     ps_status status = begin_narrowing(src, a, q, conn, &w, err);
     *ret_any = status == PS_OK && w.n == 0;
     if (status == PS_OK && w.n > 0 && !w.none)
-        status = series_with(src, a, &w, conn, to, err);
+        status = series_with(src, a, &w, conn, many, to, ret_any, err);
     for (size_t i = 0; i < w.n; i++)
         PQclear(w.labels[i]);
     return status;
@@ -271,7 +272,7 @@ narrow(read_source *src, const read_alive *a, const label_query *q, size_t n, PG
     ps_status status = PS_OK;
     mdl_ids_init(&can, &src->alloc);
     for (size_t i = 0; i < n && !any && status == PS_OK; i++)
-        status = narrow_query(src, a, &q[i], conn, &can, &any, err);
+        status = narrow_query(src, a, &q[i], conn, *n_ids, &can, &any, err);
     if (status == PS_OK && !any) {
         size_t kept = 0;
         for (size_t i = 0; i < *n_ids; i++) {

@@ -217,3 +217,26 @@ def test_the_same_as_a_prometheus(lab):
         if path == "series":  # one set is in no order there
             theirs.sort(key=lambda s: sorted(s.items()))
         assert ours == theirs, (path, match)
+
+
+def test_labels_of_series_that_the_index_does_not_hold(lab):
+    """Which of many unknown series are read: those with the label, or all where the label leaves out too few."""
+    p = lab.promscale(args=["--self-scrape=false", "--query.index-max-bytes=1MB"])
+    p.sql("SELECT prom_api.set_default_retention_period('300 years')")
+    t0 = 1_700_000_000
+    p.write([({"__name__": "big", "i": str(i)}, [(t0 * 1000, 1.0)]) for i in range(20000)])
+    p.write([({"__name__": "some", "i": str(i), "job": "same"}, [(t0 * 1000, 1.0)]) for i in range(1200)])
+    p.stop()
+    p.start()
+
+    def found(selector):
+        before = p.metrics().get("promscale_label_index_asked_total", 0)
+        answer = p.get("/api/v1/series?" + urllib.parse.urlencode({"match[]": selector, "start": t0, "end": t0 + 60}))
+        assert answer.status == 200, answer.body
+        return len(json.loads(answer.body)["data"]), p.metrics()["promscale_label_index_asked_total"] - before
+
+    assert p.metrics()["promscale_label_index_whole"] == 0
+    assert found('some{job="other"}') == (0, 0)
+    assert found('some{i="7"}') == (1, 1)
+    assert found('some{i=~"7|8|9", job="same"}') == (3, 2)
+    assert found('some{job="same"}') == (1200, 1197)
