@@ -113,12 +113,12 @@ def test_a_damaged_set_costs_time_alone(churn):
 
 
 def test_who_may_not_see_all_sets(churn):
-    query = QUERIES[0].format(from_=at(NOW - 5 * DAY))
+    query = QUERIES[0].format(from_=at(NOW - 21 * DAY))
     whole = churn.sql(query)
     churn.sql("BEGIN")
     churn.sql("CREATE ROLE churn_reader IN ROLE prom_reader")
     churn.sql("ALTER TABLE _prom_data.presence ENABLE ROW LEVEL SECURITY")
-    churn.sql(f"CREATE POLICY old ON _prom_data.presence USING (window_start < {at(NOW - DAY)})")
+    churn.sql(f"CREATE POLICY old ON _prom_data.presence USING (window_start < {at(NOW - 10 * DAY)})")
     churn.sql("SET LOCAL ROLE churn_reader")
     assert churn.sql(query) == whole
     churn.sql("ROLLBACK")
