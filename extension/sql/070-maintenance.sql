@@ -22,7 +22,7 @@ CREATE TABLE _prom_catalog.job (
     feed_marked   timestamptz
 );
 
--- One row: merged rows of time before the boundary lie in days, later ones in hours; only moves forward.
+-- One row: merged rows of time before the boundary lie in days, later ones in hours.
 CREATE TABLE _prom_catalog.merge_boundary (
     one      bool PRIMARY KEY DEFAULT true CHECK (one),
     boundary timestamptz NOT NULL

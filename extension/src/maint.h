@@ -105,8 +105,8 @@ Datum maint_time_array(const int64 *ms, size_t n);
 
 /*
  * Before the boundary a cell is a UTC day, from it on an hour. The boundary is the start of a day,
- * is stored in the database, and only ever moves forward (hour cells that it passes lie inside the
- * day's cell). Young data need small cells, since a fold looks at the rows of its cells each time;
+ * is stored in the database, and moves forward (hour cells that it passes lie inside the day's cell); back
+ * it goes only where no merged row behind it crosses an hour. Young data need small cells, since a fold looks at the rows of its cells each time;
  * old data come late and thinly, and would make a row per hour.
  */
 typedef struct maint_cell {

@@ -36,7 +36,31 @@ maint_cell_of(int64 t_ms, int64 boundary_ms)
     return (maint_cell){.from_ms = from, .to_ms = from + step};
 }
 
-/* "Old" begins before yesterday (UTC). */
+/* Where the boundary may go back to: behind the last row that was merged into the cell of a day. */
+static int64
+last_day_cell(int64 from_ms)
+{
+    static const Oid types[] = {TIMESTAMPTZOID};
+    Datum values[] = {maint_time(from_ms)};
+    bool none;
+    int64 end = from_ms;
+
+    if (SPI_execute_with_args("SELECT max(t_max) FROM _prom_data.merged WHERE t_max >= $1 "
+                              "AND date_bin('1 hour', t_min, '2000-01-01 00:00:00+00') "
+                              " <> date_bin('1 hour', t_max, '2000-01-01 00:00:00+00')",
+                              lengthof(types), (Oid *)types, values, NULL, false,
+                              1) != SPI_OK_SELECT)
+        elog(ERROR, "could not look for rows merged by days");
+    Datum t_max = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &none);
+    if (!none)
+        end =
+            mdl_day_start_ms(bridge_timestamptz_floor_ms(DatumGetTimestampTz(t_max))) + MDL_DAY_MS;
+    SPI_freetuptable(SPI_tuptable);
+    return end;
+}
+
+/* "Old" begins before yesterday (UTC). A clock that was far ahead has moved the boundary with it, and what is
+ * stored now would be merged by days for as long: then it comes back as far as it can. */
 int64
 maint_boundary(bool advance)
 {
@@ -51,7 +75,11 @@ maint_boundary(bool advance)
         stored = bridge_timestamptz_floor_ms(DatumGetTimestampTz(
             SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull)));
     SPI_freetuptable(SPI_tuptable);
-    if (!advance || wanted <= stored)
+    if (advance && stored > wanted + 2 * MDL_DAY_MS)
+        wanted = Min(last_day_cell(wanted), stored);
+    else if (wanted < stored)
+        wanted = stored;
+    if (!advance || wanted == stored)
         return stored;
 
     static const Oid types[] = {TIMESTAMPTZOID};

@@ -60,6 +60,8 @@ class Model:
         elif kind < 0.985:
             self.store.sql("SELECT _prom_catalog.set_setting('chunk_interval', %s)",
                            (self.rng.choice(["8 hours", "1 hour", "90 minutes", "3 days"]),))
+        elif kind < 0.995:  # as a clock that is ahead for a while does
+            self.store.sql("UPDATE _prom_catalog.merge_boundary SET boundary = boundary + interval '9 days'")
         else:
             self.store.sql("VACUUM _prom_data.fresh, _prom_data.merged")
 

@@ -145,6 +145,36 @@ def test_merge_is_bounded_and_says_more(store):
                              "rows_out": 0, "duplicates": 0, "conflicts": 0}
 
 
+def test_a_clock_that_was_far_ahead(store):
+    """Meanwhile samples of now were merged by days. Later ones are merged by hours again, as soon as no row of a day lies
+    there; what was written first stays, and the windows are sealed."""
+    today = store.now_ms() // DAY * DAY
+    boundary = "SELECT (extract(epoch FROM boundary) * 1000)::int8 FROM _prom_catalog.merge_boundary"
+    ahead = [(1, 1, today + i * HOUR // 2, bits(float(i))) for i in range(8)]
+    store.sql(f"INSERT INTO _prom_catalog.merge_boundary VALUES (true, to_timestamp({(today + 400 * DAY) // 1000}))")
+    store.sql(store.statements([(0, 1, ahead)], table="merged", form="merged"))
+    store.sql("SELECT _prom_catalog.recount()")
+    truth = {(0, *s[:3]): s[3] for s in ahead}
+    for k, at in enumerate((today, today + DAY, today - DAY)):
+        later = [(0, 1, 1, at + i * HOUR // 2, bits(-1.0 - k)) for i in range(8)]
+        truth.update({s[:4]: s[4] for s in later if s[:4] not in truth})
+        store.flush(later)
+        store.merge()
+        assert store.one(boundary) == today + DAY
+        assert store.visible() == truth
+    by_hour = "SELECT count(*) FROM _prom_data.merged WHERE t_min >= to_timestamp(%s) AND t_max - t_min < '1 hour'"
+    assert store.one(by_hour, ((today + DAY) // 1000,)) == 4
+    assert store.sql("SELECT * FROM prom_api.verify() WHERE problem ~ 'crosses|leaves its cell'") == []
+    store.force()
+    assert store.count("merged") == 0 and store.sql("SELECT * FROM _prom_catalog.maintenance_error") == []
+    store.flush([(0, 1, 1, today + 9 * HOUR + 1, bits(9.0))])
+    store.sql(f"UPDATE _prom_catalog.merge_boundary SET boundary = to_timestamp({(today + 400 * DAY) // 1000})")
+    store.merge()
+    assert store.one(boundary) == today - DAY  # nothing is in the way
+    truth[(0, 1, 1, today + 9 * HOUR + 1)] = bits(9.0)
+    assert store.visible() == truth and store.one("SELECT _prom_catalog.recount()") == 0
+
+
 def test_conflicts_are_counted(store):
     t = store.now_ms()
     store.flush([(0, 1, 1, t, bits(1.0)), (0, 1, 2, t, bits(1.0))])
