@@ -214,6 +214,22 @@ def test_a_locked_metric_is_marked_another_time(server, store):
     assert store.one("SELECT _prom_catalog.note_histograms()") == 1
 
 
+def test_a_large_fresh_is_not_searched(store):
+    """Each round would read it anew; the fold finds them."""
+    got = resolve(store, "amid")
+    store.flush([(0, *got["amid"], store.now_ms(), hist(1))])
+    begin = store.conn.cursor()
+    begin.execute("BEGIN")
+    begin.execute("INSERT INTO _prom_data.fresh (tenant_id, metric_id, dist_key, level, kind, format, series_lo, series_hi,"
+                  " t_min, t_max, n_series, n_samples, data) SELECT 0, 1, 0, 0, 1, 1, 1, 1, now(), now(), 1, 1,"
+                  " convert_to(repeat('x', 7500), 'UTF8') FROM generate_series(1, 4500)")
+    begin.execute("SELECT pg_relation_size('_prom_data.fresh') > 33554432, _prom_catalog.note_histograms()")
+    assert begin.fetchone() == (True, 0)
+    begin.execute("ROLLBACK")
+    store.sql("VACUUM (TRUNCATE on) _prom_data.fresh")
+    assert store.one("SELECT _prom_catalog.note_histograms()") == 1
+
+
 def test_a_dump_takes_the_views_along(server, store):
     got, samples, t0 = mixed(store)
     store.flush(samples)
