@@ -19,16 +19,13 @@ BEGIN
                  AND tgfoid = '_prom_ext.write_end()'::regprocedure) THEN
         RETURN;
     END IF;
-    EXECUTE format('CREATE VIEW prom_data.%I WITH (security_invoker = true) AS'
-                   ' SELECT "time", value, series_id, prom_api.jsonb(labels) AS labels'
-                   ' FROM _prom_data.samples WHERE metric_id = %s', p_name, p_metric_id);
-    EXECUTE format('CREATE TRIGGER promscale_write_row INSTEAD OF INSERT ON prom_data.%I'
-                   ' FOR EACH ROW EXECUTE FUNCTION _prom_ext.write_row(%s)', p_name, p_metric_id);
-    EXECUTE format('CREATE TRIGGER promscale_write_end AFTER INSERT ON prom_data.%I'
-                   ' FOR EACH STATEMENT EXECUTE FUNCTION _prom_ext.write_end()', p_name);
-    EXECUTE format('ALTER VIEW prom_data.%I OWNER TO prom_admin', p_name);
-    EXECUTE format('GRANT SELECT ON prom_data.%I TO prom_reader', p_name);
-    EXECUTE format('GRANT INSERT ON prom_data.%I TO prom_writer', p_name);
+    PERFORM _prom_catalog.put_view('prom_data', p_name, format(
+        'SELECT "time", value, series_id, prom_api.jsonb(labels) AS labels FROM _prom_data.samples WHERE metric_id = %s',
+        p_metric_id), format(
+        'CREATE TRIGGER promscale_write_row INSTEAD OF INSERT ON prom_data.%1$I'
+        ' FOR EACH ROW EXECUTE FUNCTION _prom_ext.write_row(%2$s); '
+        'CREATE TRIGGER promscale_write_end AFTER INSERT ON prom_data.%1$I'
+        ' FOR EACH STATEMENT EXECUTE FUNCTION _prom_ext.write_end()', p_name, p_metric_id));
 END $$;
 
 -- The series with these labels, __name__ among them, which is made if it does not exist.

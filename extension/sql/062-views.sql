@@ -41,13 +41,41 @@ BEGIN
     RETURN (SELECT count(*) FROM _prom_catalog.metric WHERE views_positions < positions);
 END $$;
 
+-- What is told to it is done as prom_admin (src/as_admin.c).
+CREATE FUNCTION _prom_ext.run_as_prom_admin(commands text) RETURNS void
+    AS 'MODULE_PATHNAME', 'run_as_prom_admin' LANGUAGE C VOLATILE STRICT;
+
+-- The command that makes or replaces a view. A new one is made as prom_admin, to whom it belongs, and its
+-- rights are those that default for it (090-rights.sql); they are granted only if somebody has taken the
+-- default away: an ALTER or GRANT for each view is dead rows in the system catalogs. A view that is
+-- replaced keeps its owner and rights. p_more: commands that go with a new view.
+CREATE FUNCTION _prom_catalog.put_view(p_schema name, p_name name, p_query text, p_more text DEFAULT '') RETURNS void
+LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    c_create CONSTANT text := format('CREATE OR REPLACE VIEW %I.%I WITH (security_invoker = true) AS %s',
+                                     p_schema, p_name, p_query);
+    v_right record;
+BEGIN
+    IF to_regclass(format('%I.%I', p_schema, p_name)) IS NOT NULL THEN
+        EXECUTE c_create;
+        RETURN;
+    END IF;
+    PERFORM _prom_ext.run_as_prom_admin(concat_ws('; ', c_create, nullif(p_more, '')));
+    FOR v_right IN
+        SELECT r.role, r.privilege
+        FROM (VALUES ('prom_reader', 'SELECT', NULL), ('prom_writer', 'INSERT', 'prom_data')) r (role, privilege, in_schema)
+        WHERE coalesce(r.in_schema, p_schema) = p_schema
+          AND NOT has_table_privilege(r.role, format('%I.%I', p_schema, p_name), r.privilege)
+    LOOP
+        EXECUTE format('GRANT %s ON %I.%I TO %I', v_right.privilege, p_schema, p_name, v_right.role);
+    END LOOP;
+END $$;
+
 CREATE FUNCTION _prom_catalog.make_views_of(p_metric_id int4, p_name name, p_positions int4)
 RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     c_max_columns CONSTANT int4 := 1000;
-    v_new CONSTANT bool := to_regclass(format('prom_metric.%I', p_name)) IS NULL
-                           OR to_regclass(format('prom_series.%I', p_name)) IS NULL;
     v_ids text;
     v_values text;
 BEGIN
@@ -60,19 +88,12 @@ BEGIN
           JOIN _prom_catalog.label_key k ON k.id = p.key_id
           WHERE p.metric_id = p_metric_id AND p.pos <= p_positions AND k.key <> '__name__'
           ORDER BY p.pos LIMIT c_max_columns) c;
-    EXECUTE format('CREATE OR REPLACE VIEW prom_metric.%I WITH (security_invoker = true) AS'
-                   ' SELECT "time", value, series_id, labels%s'
-                   ' FROM _prom_data.samples WHERE metric_id = %s', p_name, v_ids, p_metric_id);
-    EXECUTE format('CREATE OR REPLACE VIEW prom_series.%I WITH (security_invoker = true) AS'
-                   ' SELECT id AS series_id, labels%s'
-                   ' FROM _prom_catalog.series WHERE metric_id = %s', p_name, v_values, p_metric_id);
+    PERFORM _prom_catalog.put_view('prom_metric', p_name, format(
+        'SELECT "time", value, series_id, labels%s FROM _prom_data.samples WHERE metric_id = %s', v_ids, p_metric_id));
+    PERFORM _prom_catalog.put_view('prom_series', p_name, format(
+        'SELECT id AS series_id, labels%s FROM _prom_catalog.series WHERE metric_id = %s', v_values, p_metric_id));
     IF (SELECT histograms FROM _prom_catalog.metric WHERE id = p_metric_id) THEN
         PERFORM _prom_catalog.make_histogram_view(p_metric_id, p_name, coalesce(v_ids, ''));
-    END IF;
-    IF v_new THEN -- a view that is replaced keeps its owner and rights
-        EXECUTE format('ALTER VIEW prom_metric.%I OWNER TO prom_admin', p_name);
-        EXECUTE format('ALTER VIEW prom_series.%I OWNER TO prom_admin', p_name);
-        EXECUTE format('GRANT SELECT ON prom_metric.%I, prom_series.%I TO prom_reader', p_name, p_name);
     END IF;
     PERFORM _prom_catalog.make_write_view(p_metric_id, p_name);
     PERFORM _prom_catalog.comment_views_of(p_metric_id, p_name, p_positions);
@@ -82,16 +103,10 @@ END $$;
 -- columns of a view can only be appended.
 CREATE FUNCTION _prom_catalog.make_histogram_view(p_metric_id int4, p_name name, p_ids text) RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-    v_new CONSTANT bool := to_regclass(format('prom_histogram.%I', p_name)) IS NULL;
 BEGIN
-    EXECUTE format('CREATE OR REPLACE VIEW prom_histogram.%I WITH (security_invoker = true) AS'
-                   ' SELECT "time", histogram, start_time, series_id, labels%s'
-                   ' FROM _prom_data.histograms WHERE metric_id = %s', p_name, p_ids, p_metric_id);
-    IF v_new THEN
-        EXECUTE format('ALTER VIEW prom_histogram.%I OWNER TO prom_admin', p_name);
-        EXECUTE format('GRANT SELECT ON prom_histogram.%I TO prom_reader', p_name);
-    END IF;
+    PERFORM _prom_catalog.put_view('prom_histogram', p_name, format(
+        'SELECT "time", histogram, start_time, series_id, labels%s FROM _prom_data.histograms WHERE metric_id = %s',
+        p_ids, p_metric_id));
 END $$;
 
 -- Looks for histograms in what flushes wrote lately, so that their metrics get the fourth view within seconds.

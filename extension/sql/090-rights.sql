@@ -121,3 +121,8 @@ GRANT EXECUTE ON FUNCTION _prom_catalog.sync_timescaledb_view(), _prom_catalog.f
 GRANT INSERT, UPDATE, DELETE ON _prom_catalog.setting_override, _prom_catalog.retention_rule,
     _prom_catalog.tenant_retention TO prom_admin;
 GRANT CREATE ON SCHEMA prom_metric, prom_series, prom_histogram, prom_data TO prom_admin;
+-- The metric views are made with these rights (put_view()), which costs nothing; so has everything else that
+-- prom_admin makes in these schemas.
+ALTER DEFAULT PRIVILEGES FOR ROLE prom_admin IN SCHEMA prom_metric, prom_series, prom_histogram, prom_data
+    GRANT SELECT ON TABLES TO prom_reader;
+ALTER DEFAULT PRIVILEGES FOR ROLE prom_admin IN SCHEMA prom_data GRANT INSERT ON TABLES TO prom_writer;

@@ -45,7 +45,8 @@ def content(db):
     for query in ("SELECT * FROM prom_info.metric", "SELECT * FROM prom_info.label", "SELECT * FROM public.mine",
                   "SELECT * FROM prom_metric.cpu_usage", "SELECT * FROM prom_series.cpu_usage",
                   "SELECT schemaname, viewname, viewowner, definition FROM pg_views WHERE schemaname IN ('prom_metric', 'prom_series')",
-                  "SELECT c.oid::regclass::text, reloptions, relacl::text FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
+                  "SELECT c.oid::regclass::text, reloptions, ARRAY(SELECT unnest(relacl)::text ORDER BY 1) FROM pg_class c"
+                  " JOIN pg_namespace n ON n.oid = relnamespace"
                   " WHERE nspname IN ('prom_metric', 'prom_series', '_prom_data', '_prom_catalog', 'prom_info')",
                   "SELECT p.oid::regprocedure::text, proacl::text FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace"
                   " WHERE nspname IN ('_prom_catalog', 'prom_api', '_prom_ext', 'ps_tag')",

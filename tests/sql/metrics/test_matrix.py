@@ -64,7 +64,7 @@ CALLERS = {
     # the extension itself, by way of functions that run as its owner
     "": """
         _prom_catalog: check_no_dependents erase_metric forget_metric maintenance_lock make_partition make_views_of
-            make_write_view make_histogram_view mark_histograms note_histograms comment_views_of
+            make_write_view make_histogram_view put_view mark_histograms note_histograms comment_views_of
             add_up_conflicts note_retention correct_figures correct_presence forget_sealed_day
             cutoff base_cutoffs time_ms expire_rows expire_metric metrics_of_day move_kept all_have_seen has_rules move_day
             try_guard idle_series delete_idle_series delete_unused_labels collect_garbage step_expire_series
@@ -79,7 +79,7 @@ CALLERS = {
             histogram_sum_step histogram_avg_step histogram_increase_step histogram_sum_result histogram_avg_result
             histogram_increase_result rate_step rate_result increase_result delta_result selector_step selector_combine
             selector_serialize selector_deserialize selector_result recount_presence block_expire
-            wipe_pages""",
+            wipe_pages run_as_prom_admin""",
     # PostgreSQL asks whoever makes the trigger, not whoever fires it; views are made as prom_admin
     "prom_admin ": """
         _prom_ext: write_row write_end""",

@@ -154,7 +154,8 @@ def test_dump_and_restore(server, db, form):
             server.client("psql", "-X", "-q", "--single-transaction", "-v", "ON_ERROR_STOP=1", "-d", restored.name,
                           "-f", server.data / dump)
         restored.conn = restored.connect()
-        query = ("SELECT c.relname, pg_get_userbyid(c.relowner), c.relacl::text, c.reloptions, pg_get_viewdef(c.oid),"
+        query = ("SELECT c.relname, pg_get_userbyid(c.relowner), ARRAY(SELECT unnest(c.relacl)::text ORDER BY 1),"
+                 " c.reloptions, pg_get_viewdef(c.oid),"
                  " (SELECT array_agg(pg_get_triggerdef(t.oid) ORDER BY tgname) FROM pg_trigger t WHERE tgrelid = c.oid)"
                  " FROM pg_class c WHERE relnamespace = 'prom_data'::regnamespace AND relkind = 'v' ORDER BY 1")
         rows = db.sql(query)
