@@ -5,8 +5,9 @@
 
 A throw-away server with PostgreSQL's own settings for locks (max_locks_per_transaction = 64). Then, in this order:
 new series resolved in batches of 10 000, as a connector does it; all views made; prom_info of one metric and of all;
-planning a query on a metric's view; pg_dump of the schema with the catalog, and its restore. What names a target ends
-with "ok" or "MISSED". The server is that of tests/sql (PG_CONFIG says which PostgreSQL, with the extension installed).
+planning a query on a metric's view, and what a session keeps of each view it has touched; views replaced, as an upgrade
+of the extension that changes them does; pg_dump of the schema with the catalog, and its restore; metrics dropped. What
+names a target ends with "ok" or "MISSED". The server is that of tests/sql (PG_CONFIG says which PostgreSQL, with the extension installed).
 """
 import argparse
 import pathlib
@@ -19,8 +20,10 @@ from cluster import Cluster  # noqa: E402
 from database import RESOLVE, Database, array, batch_of  # noqa: E402
 
 BATCH = 10_000
+LONGEST = 1800  # seconds that a dump may take
 # seconds, or as the line says; None: only shown
-TARGETS = {"prom_info, one metric": 0.005, "prom_info, all": 0.5, "relations per metric": 3.0}
+TARGETS = {"prom_info, one metric": 0.005, "prom_info, all": 0.5, "relations per metric": 3.0,
+           "catalog, bytes per series": 350, "system catalogs per metric": 16 * 1024, "views of one metric": 3.0}
 
 
 class Report:
@@ -90,6 +93,8 @@ def queries(db, report):
     report.line("prom_info, one metric", best(db, "SELECT * FROM prom_info.metric WHERE metric_name = %s", (name,)), "s")
     report.line("prom_info, all", best(db, "SELECT count(*), sum(num_series), sum(num_samples) FROM prom_info.metric",
                                        tries=3), "s")
+    for view in db.column("SELECT viewname FROM pg_views WHERE schemaname = 'prom_info' AND viewname <> 'metric' ORDER BY 1"):
+        report.line(f"prom_info.{view}, all", best(db, f"SELECT count(x) FROM prom_info.{view} x", tries=2), "s")
     text = f"EXPLAIN SELECT avg(value) FROM prom_metric.{name} WHERE time > now() - interval '1 h' AND labels ? ('job' == 'job-1')"
     fresh = Database(db.server, db.name)
     report.line("planning, first in a session", timed(lambda: fresh.sql(text))[0], "s")
@@ -97,12 +102,46 @@ def queries(db, report):
     fresh.close()
 
 
-def dump(db, report):
+def session(db, report, metrics):
+    """What the caches of a session hold of the views that it has read."""
+    touched = min(metrics, 1000)
+    fresh = Database(db.server, db.name)
+    memory = "SELECT sum(total_bytes)::float8 FROM pg_backend_memory_contexts"
+    at = [fresh.one(memory)]
+    for first in (0, touched // 2):
+        for i in range(first, first + touched // 2):
+            fresh.sql(f"EXPLAIN SELECT * FROM prom_metric.metric_{i}_total")
+        at.append(fresh.one(memory))
+    fresh.close()
+    report.line("session, bytes per view read", (at[2] - at[1]) / (touched // 2), "bytes")
+
+
+def replace(db, report, metrics):
+    taken, _ = timed(lambda: db.sql("UPDATE _prom_catalog.metric SET views_positions = 0"))
+    report.line("views due again", taken, "s")
+    some = min(metrics, 500)
+    taken, left = timed(lambda: [db.one("SELECT _prom_catalog.make_metric_views(100)") for _ in range(some // 100)][-1])
+    report.line("views of one metric, again", taken / max(metrics - left, 1) * 1000, "ms")
+    db.sql("UPDATE _prom_catalog.metric SET views_positions = positions")
+
+
+def drop(db, report, metrics):
+    some = min(metrics // 10, 50)
+    taken, _ = timed(lambda: [db.sql("SELECT prom_api.drop_metric(%s)", (f"metric_{metrics - 1 - i}_total",))
+                              for i in range(some)])
+    report.line("drop_metric", taken / some * 1000, "ms")
+
+
+def dump(db, report, restore):
     path = db.server.data / "dump"
-    report.line("pg_dump", timed(lambda: db.server.client("pg_dump", "-Fc", "-f", path, db.name))[0], "s",
+    report.line("pg_dump", timed(lambda: db.server.client("pg_dump", "-Fc", "-f", path, db.name,
+                                                              timeout=LONGEST))[0], "s",
                 f"  {path.stat().st_size / 2 ** 20:.0f} MB, max_locks_per_transaction = 64")
+    if not restore:
+        return
     copy = db.server.new_database(script=None)
-    report.line("pg_restore", timed(lambda: db.server.client("pg_restore", "-d", copy, "--exit-on-error", path))[0], "s")
+    report.line("pg_restore", timed(lambda: db.server.client("pg_restore", "-d", copy, "--exit-on-error", path,
+                                                                 timeout=LONGEST))[0], "s")
     other = Database(db.server, copy)
     for table in ("_prom_catalog.metric", "_prom_catalog.series"):
         assert other.one(f"SELECT count(*) FROM {table}") == db.one(f"SELECT count(*) FROM {table}"), table
@@ -114,6 +153,7 @@ def main(arguments=None):
     p.add_argument("--metrics", type=int, default=50_000)
     p.add_argument("--series", type=int, default=1_000_000)
     p.add_argument("--no-dump", action="store_true", help="leaves out pg_dump and restore")
+    p.add_argument("--no-restore", action="store_true", help="dumps, but does not restore: that takes ten times as long")
     a = p.parse_args(arguments)
     server = Cluster("statement_timeout = '600s'")
     report = Report()
@@ -123,8 +163,11 @@ def main(arguments=None):
         resolve(db, report, a.metrics, a.series)
         views(db, report, a.metrics)
         queries(db, report)
+        session(db, report, a.metrics)
+        replace(db, report, a.metrics)
         if not a.no_dump:
-            dump(db, report)
+            dump(db, report, not a.no_restore)
+        drop(db, report, a.metrics)
         db.close()
     finally:
         server.close()

@@ -47,7 +47,7 @@ class Cluster:
         """One of PostgreSQL's programs, as the cluster's user."""
         kw.setdefault("stdout", subprocess.PIPE)
         return subprocess.run([*self.as_postgres, str(self.bin / program), *map(str, args)], check=check,
-                              stderr=subprocess.PIPE, text=True, cwd="/", timeout=300, **kw)
+                              stderr=subprocess.PIPE, text=True, cwd="/", **{"timeout": 300, **kw})
 
     def client(self, program, *args, **kw):
         """The same for programs that connect."""
