@@ -27,4 +27,4 @@ def test_a_steady_stream():
 @pytest.mark.soak
 def test_a_steady_stream_beside_an_open_reader():
     seconds = float(os.environ.get("SOAK_SECONDS", "200"))
-    steady("--minutes", seconds / 60, "--every", 20, "--rate", 200000, "--long-reader", seconds=seconds)
+    steady("--minutes", seconds / 60, "--every", 20, "--rate", 200000, "--reader", "0.3:inf", seconds=seconds)
