@@ -5,11 +5,13 @@
  * connected to no database; every maintenance_interval it looks whether the database of
  * promscale.database exists and starts a round in it, one at a time.
  *
- * A round is a process that connects, leaves at once if the extension is not installed, does one round
- * of what is due by CALL prom_api.execute_maintenance(), waits 100 ms, runs the VACUUMs that are due,
- * and exits. So nothing stays connected that would stop DROP DATABASE, nothing leaks from round to
- * round, and a new version of the library's SQL is seen at once. All decisions (what is due, what
- * failed and may be tried when) are in SQL, the same that a connector calls where no worker runs.
+ * That is a process that connects, leaves at once if the extension is not installed, does one round
+ * of what is due by CALL prom_api.execute_maintenance(), waits 100 ms and runs the VACUUMs that are due.
+ * To start it and to compile what the steps are written in costs more than a round with little to do, so
+ * it does rounds for a minute as long as clients are connected to the database; half a second after the
+ * last of them has left, it leaves too. So it never stands in the way of a DROP DATABASE that could
+ * succeed without it, and nothing leaks for long. All decisions (what is due, what failed and may be
+ * tried when) are in SQL, the same that a connector calls where no worker runs.
  *
  * Statements are run like those of a client, by portals outside a transaction block: both the
  * procedure, which commits, and VACUUM need that.
@@ -38,6 +40,7 @@
 #include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/proc.h"
+#include "storage/procarray.h"
 #include "tcop/tcopprot.h"
 #include "tcop/utility.h"
 #include "utils/guc.h"
@@ -49,7 +52,13 @@
 
 #define WORKER_TYPE "promscale maintenance"
 
-enum { RESTART_SECONDS = 5, VACUUM_DELAY_MS = 100, LOG_AGAIN_MS = 10 * 60 * 1000 };
+enum {
+    RESTART_SECONDS = 5,
+    VACUUM_DELAY_MS = 100,
+    LOG_AGAIN_MS = 10 * 60 * 1000,
+    STAY_MS = 60 * 1000,  /* how long one process does rounds */
+    LOOK_EVERY_MS = 500   /* ... and looks whether it should go between them */
+};
 
 static char *worker_database;
 static bool worker_enabled;
@@ -288,6 +297,7 @@ vacuum_all(MemoryContext context)
     wait_ms(VACUUM_DELAY_MS);
     foreach (cell, commands)
         run_statement(lfirst(cell));
+    pgstat_report_appname(WORKER_TYPE);
 }
 
 static void
@@ -304,7 +314,7 @@ round_settings(void)
 }
 
 /* A fold gets and frees the same megabytes for bucket after bucket; the kernel would clear them each
- * time. The process ends soon. */
+ * time. The process ends within a minute or so. */
 static void
 keep_memory(void)
 {
@@ -314,22 +324,48 @@ keep_memory(void)
 #endif
 }
 
+/* Waits until the next round is due that began at `started`. False: it is another process's. */
+static bool
+stay(TimestampTz begun, TimestampTz started, const char *database)
+{
+    for (;;) {
+        const TimestampTz now = GetCurrentTimestamp();
+        const int64 left_ms = worker_interval_ms - (now - started) / 1000;
+
+        if (!worker_enabled || strcmp(worker_database, database) != 0 ||
+            CountDBConnections(MyDatabaseId) == 0 ||
+            TimestampDifferenceExceeds(begun, now + Max(left_ms, 0) * 1000, STAY_MS))
+            return false;
+        if (left_ms <= 0)
+            return true;
+        wait_ms((long)Min(left_ms, LOOK_EVERY_MS));
+    }
+}
+
 void
 worker_round_main(Datum unused)
 {
+    const TimestampTz begun = GetCurrentTimestamp();
+    TimestampTz started;
     MemoryContext context;
+    char *database;
 
     pqsignal(SIGHUP, SignalHandlerForConfigReload);
     pqsignal(SIGTERM, die);
     BackgroundWorkerUnblockSignals();
     keep_memory();
-    BackgroundWorkerInitializeConnection(worker_database, NULL, 0);
-    round_settings();
+    database = MemoryContextStrdup(TopMemoryContext, worker_database);
+    BackgroundWorkerInitializeConnection(database, NULL, 0);
     context = AllocSetContextCreate(TopMemoryContext, WORKER_TYPE, ALLOCSET_DEFAULT_SIZES);
-    MemoryContextSwitchTo(context);
-    if (extension_is_there()) {
+    do {
+        started = GetCurrentTimestamp();
+        MemoryContextSwitchTo(context);
+        round_settings();
+        if (!extension_is_there())
+            break;
         run_statement("CALL prom_api.execute_maintenance()");
         vacuum_all(context);
-    }
+        MemoryContextReset(context);
+    } while (stay(begun, started, database));
     proc_exit(0);
 }

@@ -93,6 +93,31 @@ def test_drop_database_is_not_blocked(cared):
                and store.one("SELECT count(*) FROM _prom_catalog.job") > 0)
 
 
+def test_one_process_does_rounds_as_long_as_somebody_is_there(cared):
+    store = cared
+    find = f"SELECT pid FROM pg_stat_activity WHERE {WORKER} AND datname = 'promscale'"
+    seen = {}
+
+    def rounds():
+        due(store, "views")
+        for pid, ended in store.sql(f"SELECT pid, (SELECT max(last_run) FROM _prom_catalog.job) FROM ({find}) w"):
+            seen.setdefault(pid, set()).add(ended)
+        return any(len(times) > 5 for times in seen.values())
+
+    wait_until("a process for each round", rounds)
+    other = store.server.connect("postgres")
+    other.autocommit = True
+    cur = other.cursor()
+    store.close()
+
+    def gone():
+        cur.execute(find)
+        return not cur.fetchall()
+
+    wait_until("nobody is there but the worker, and it stays", gone, 20)
+    other.close()
+
+
 def test_switch_and_reload(make_server):
     server = make_server(PRELOAD + "promscale.maintenance = off\n")
     server.sql("CREATE DATABASE promscale")
