@@ -328,6 +328,7 @@ render_conf(const emb_folder *f, const emb_binaries *b, const settings *s, ps_bu
         "unix_socket_permissions = 0700\n"
         "cluster_name = 'promscale'\n"
         "max_connections = 50\n"
+        "max_locks_per_transaction = 1024\n" /* pg_dump takes some three for each metric */
         "password_encryption = 'scram-sha-256'\n"
         "\n# what is acknowledged is on disk\n"
         "fsync = on\n"

@@ -211,3 +211,13 @@ def test_empty_database(lab, form):
             lab.folder / "dump")
     assert p.sql("SELECT count(*) FROM prom_info.metric", dbname="restored") == [(0,)]
     assert p.sql("SHOW search_path", dbname="restored") == p.sql("SHOW search_path")
+
+
+def test_many_metrics_can_be_dumped(lab):
+    """pg_dump locks each view to its end: the embedded database has room for that."""
+    p = lab.promscale(args=["--self-scrape=false"])
+    now = int(time.time() * 1000)
+    p.write([({"__name__": f"metric_{i}", "n": "1"}, [(now, float(i))]) for i in range(3500)])
+    p.sql("CALL prom_api.execute_maintenance(force => true)")
+    assert p.sql("SELECT count(*) FROM pg_views WHERE schemaname = 'prom_metric'") == [(3500,)]
+    run("pg_dump", "-d", p.dsn(), "-Fc", "-f", lab.folder / "dump")
