@@ -135,8 +135,8 @@ try_coded(choice *c, blk_encoded e, const uint64_t *ints, size_t n, uint64_t pre
         return;
     ps_buf_clear(head);
     ps_buf_clear(body);
-    if (blk_coded_encode(c->alloc, &c->s->planes, ints, n, prev, raws, c->size - c->size / 40, head,
-                         body, &smaller) != PS_OK)
+    if (blk_coded_encode(c->alloc, &c->s->planes, ints, n, prev, raws, false, c->size - c->size / 40,
+                         head, body, &smaller) != PS_OK)
         c->failed = true;
     else if (smaller)
         consider(c, e);
@@ -166,8 +166,8 @@ try_relative(choice *c, blk_encoded e, const uint64_t *ints, size_t n, const blk
         return;
     ps_buf_clear(head);
     ps_buf_clear(body);
-    if (blk_coded_encode(c->alloc, &c->s->planes, w, n, 0, raws, c->size - c->size / 8, head, body,
-                         &smaller) != PS_OK)
+    if (blk_coded_encode(c->alloc, &c->s->planes, w, n, 0, raws, true, c->size - c->size / 8, head,
+                         body, &smaller) != PS_OK)
         c->failed = true;
     else if (smaller)
         consider(c, e);

@@ -433,8 +433,8 @@ make_residuals(const uint64_t *v, size_t n, unsigned rule, uint64_t *z, uint8_t 
 
 ps_status
 blk_coded_encode(const ps_alloc *alloc, blk_scratch *scratch, const uint64_t *v, size_t n,
-                 uint64_t prev, const blk_raws *raws, size_t less_than, ps_buf *head, ps_buf *body,
-                 bool *ret_smaller)
+                 uint64_t prev, const blk_raws *raws, bool even_zeros, size_t less_than, ps_buf *head,
+                 ps_buf *body, bool *ret_smaller)
 {
     const unsigned rule = choose_rule(v, n);
     const size_t n_groups = (n + BLK_CODED_VALUES - 1) / BLK_CODED_VALUES;
@@ -450,8 +450,12 @@ blk_coded_encode(const ps_alloc *alloc, blk_scratch *scratch, const uint64_t *v,
         return PS_ENOMEM;
     uint8_t *lows = (uint8_t *)(z + n);
     uint64_t bits = make_residuals(v, n, rule, z, lows, count);
-    if (bits == UINT64_MAX)
+    if (bits == UINT64_MAX && !even_zeros)
         return PS_OK;
+    if (bits == UINT64_MAX) { /* a table has at least one symbol */
+        bits = n_groups * 8 * 6;
+        count[0] = 1;
+    }
     memcpy(spent, count, sizeof spent);
     choose_lengths(spent, length);
     for (unsigned i = 0; i < SYMBOLS; i++)

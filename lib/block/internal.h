@@ -399,10 +399,11 @@ typedef struct blk_encoded { /* borrowed from the scratch until its next use */
 
 enum { BLK_CODED_VALUES = 512 }; /* of a group, which decodes alone */
 /* Appends to head and body what v[0..n) takes and says whether it is less than less_than bytes; if not, what was
- * appended is worth nothing. prev is what the first start is written relative to. */
+ * appended is worth nothing. prev is what the first start is written relative to. Where no residual is there to code it
+ * says that it is not less, unless even_zeros: frames of those are small, too, and read faster. */
 ps_status blk_coded_encode(const ps_alloc *alloc, blk_scratch *scratch, const uint64_t *v, size_t n,
-                           uint64_t prev, const blk_raws *raws, size_t less_than, ps_buf *head,
-                           ps_buf *body, bool *ret_smaller) PS_MUST_CHECK;
+                           uint64_t prev, const blk_raws *raws, bool even_zeros, size_t less_than,
+                           ps_buf *head, ps_buf *body, bool *ret_smaller) PS_MUST_CHECK;
 /* About how long the residuals of v are, judged by a few parts of it; says something beside the same of others. */
 uint64_t blk_coded_cost(const uint64_t *v, size_t n);
 typedef struct blk_coded_out { /* what decoding gives; NULL: not wanted */

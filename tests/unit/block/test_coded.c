@@ -169,8 +169,8 @@ test_any_integers(void **unused)
         }
         ps_buf_init(&head, &ps_malloc);
         ps_buf_init(&body, &ps_malloc);
-        assert_int_equal(blk_coded_encode(&ps_malloc, &scratch, v, n, 99, NULL, SIZE_MAX, &head, &body,
-                                          &smaller),
+        assert_int_equal(blk_coded_encode(&ps_malloc, &scratch, v, n, 99, NULL, false, SIZE_MAX, &head,
+                                          &body, &smaller),
                          PS_OK);
         if (smaller) { /* not if there is nothing to code */
             blk_vcol c = {.codec = BLK_CODEC_BITS_CODED,

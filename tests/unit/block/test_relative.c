@@ -162,6 +162,41 @@ test_smaller(void **unused)
     done(w);
 }
 
+/* Buckets above the slowest of all requests count the same: the differences are nothing, or the same everywhere. */
+static void
+test_equal(void **unused)
+{
+    uint64_t state = 37;
+
+    (void)unused;
+    for (unsigned k = 0; k < 3; k++) {
+        row *w = calloc(1, sizeof *w);
+        fill(&state, w);
+        for (size_t i = 1; i < BUCKETS; i++)
+            for (size_t at = 0; at < N; at++)
+                w->v[i][at] = w->v[0][at] + (k == 1 ? 17.0 * (double)i : 0);
+        if (k == 2) {
+            for (size_t i = 0; i < BUCKETS; i++)
+                w->v[i][N - 1] = ps_double_of(MDL_STALE_NAN_BITS);
+        }
+        write_row(w, BLK_LEVEL_SEALED);
+        for (size_t i = 0; i < BUCKETS; i++) {
+            assert_int_equal(codec_of(w, i) == BLK_CODEC_DEC_RELATIVE, i % 4 != 0);
+            assert_true(i % 4 == 0 || w->r->cseries[i].values.body_len <= 2 + 11);
+        }
+        for (size_t i = BUCKETS; i-- > 0;) {
+            check_part(w, NULL, i, 0, N);
+            check_part(w, NULL, i, 500, 100);
+        }
+        ref_block ref;
+        assert_true(ref_decode((const uint8_t *)w->bytes.ptr, w->bytes.len, &ref));
+        for (size_t i = 0; i < BUCKETS * N; i++)
+            assert_int_equal(ref.samples[i].bits, ps_bits_of(w->v[i / N][i % N]));
+        ref_free(&ref);
+        done(w);
+    }
+}
+
 /* What ends a row: merged blocks, other lengths, other scales, constants, and three in a row. */
 static void
 test_where_rows_end(void **unused)
@@ -297,7 +332,8 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_any_order),      cmocka_unit_test(test_reference_agrees),
-        cmocka_unit_test(test_smaller),        cmocka_unit_test(test_where_rows_end),
+        cmocka_unit_test(test_smaller),        cmocka_unit_test(test_equal),
+        cmocka_unit_test(test_where_rows_end),
         cmocka_unit_test(test_next_block),     cmocka_unit_test(test_directory),
         cmocka_unit_test(test_entries),
     };
