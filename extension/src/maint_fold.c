@@ -71,9 +71,20 @@ int8_result(int column, bool *ret_null)
 /* What a fold takes: rows that its snapshot sees, up to an id. */
 typedef struct fold_cut {
     Snapshot snapshot;
-    Datum bad, first; /* the place (ctid) of the first of them */
+    Datum bad, first; /* the place of the first of them, if by_place */
+    bool by_place;
     int64 last_id, bytes;
 } fold_cut;
+
+/* The rows up to that many bytes ($2); from a place on. */
+#define CUT_BY_BYTES(from)                                                                       \
+    "SELECT max(id), sum(bytes)::int8 FROM ("                                                    \
+    " SELECT id, bytes, sum(bytes) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - bytes AS before" \
+    " FROM (SELECT m.id, octet_length(m.data)::int8 AS bytes FROM _prom_data.fresh m"            \
+    "       WHERE m.id <> ALL ($1) " from ") r) s WHERE before < $2"
+#define TAKE(from)                                                                     \
+    "DELETE FROM _prom_data.fresh m WHERE m.id <> ALL ($1) AND m.id <= $2 " from       \
+    " RETURNING " MAINT_ROW_COLUMNS
 
 /* All statements about one cut see the same rows, whoever commits meanwhile. */
 static void
@@ -87,35 +98,52 @@ run_in(const fold_cut *cut, const char *sql, int n, const Oid *types, const Datu
         elog(ERROR, "could not take fresh rows: %s", SPI_result_code_string(rc));
 }
 
+/* Whether it pays to remember where in the table the first row was. Only a table whose rows are in a
+ * file here is large: where an engine places rows elsewhere, and places mean nothing, it is an empty shell. */
+static bool
+is_large_here(void)
+{
+    enum { LARGE = 32 << 20 };
+    bool isnull;
+
+    SPIPlanPtr ask = maint_prepare("SELECT pg_relation_size('_prom_data.fresh')", 0, NULL);
+    if (SPI_execute_plan(ask, NULL, NULL, false, 1) != SPI_OK_SELECT)
+        elog(ERROR, "could not ask how large fresh is");
+    const bool large = int8_result(1, &isnull) > LARGE;
+    SPI_freetuptable(SPI_tuptable);
+    return large;
+}
+
 /* False if there is no row to take. Mostly all of them are taken, which is seen without putting them in
  * order. While some snapshot is kept open, the table begins with rows that folds have deleted and VACUUM
  * cannot remove, gigabytes in an hour: only the first statement goes through them. */
 static bool
 find_cut(fold_cut *cut, int64 max_bytes)
 {
-    static const Oid types[] = {INT8ARRAYOID, TIDOID, INT8OID};
+    static const Oid types[] = {INT8ARRAYOID, INT8OID, TIDOID};
     bool none, isnull;
 
+    cut->by_place = is_large_here();
     run_in(cut,
-           "SELECT max(m.id), sum(octet_length(m.data))::int8, min(m.ctid)"
-           " FROM _prom_data.fresh m WHERE m.id <> ALL ($1)",
+           cut->by_place ? "SELECT max(m.id), sum(octet_length(m.data))::int8, min(m.ctid)"
+                           " FROM _prom_data.fresh m WHERE m.id <> ALL ($1)"
+                         : "SELECT max(m.id), sum(octet_length(m.data))::int8"
+                           " FROM _prom_data.fresh m WHERE m.id <> ALL ($1)",
            1, types, &cut->bad, SPI_OK_SELECT);
     cut->last_id = int8_result(1, &none);
     if (!none) {
         cut->bytes = int8_result(2, &none);
-        cut->first = datumCopy(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull),
-                               false, sizeof(ItemPointerData));
+        if (cut->by_place)
+            cut->first = datumCopy(
+                SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull), false,
+                sizeof(ItemPointerData));
     }
     SPI_freetuptable(SPI_tuptable);
     if (none || cut->bytes <= max_bytes)
         return !none;
-    Datum values[] = {cut->bad, cut->first, Int64GetDatum(max_bytes)};
-    run_in(cut,
-           "SELECT max(id), sum(bytes)::int8 FROM ("
-           " SELECT id, bytes, sum(bytes) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - bytes AS before"
-           " FROM (SELECT id, octet_length(data)::int8 AS bytes FROM _prom_data.fresh"
-           "       WHERE ctid >= $2 AND id <> ALL ($1)) r) s WHERE before < $3",
-           3, types, values, SPI_OK_SELECT);
+    Datum values[] = {cut->bad, Int64GetDatum(max_bytes), cut->first};
+    run_in(cut, cut->by_place ? CUT_BY_BYTES("AND m.ctid >= $3") : CUT_BY_BYTES(""),
+           cut->by_place ? 3 : 2, types, values, SPI_OK_SELECT);
     cut->last_id = int8_result(1, &none);
     if (!none)
         cut->bytes = int8_result(2, &none);
@@ -127,17 +155,15 @@ find_cut(fold_cut *cut, int64 max_bytes)
 static bool
 take_fresh(fold *f, int64 max_bytes, bool *ret_more)
 {
-    static const Oid types[] = {INT8ARRAYOID, TIDOID, INT8OID};
+    static const Oid types[] = {INT8ARRAYOID, INT8OID, TIDOID};
     fold_cut cut = {.snapshot = RegisterSnapshot(GetTransactionSnapshot()),
                     .bad = maint_int8_array(f->bad, f->n_bad)};
     const bool found = find_cut(&cut, max_bytes);
 
     if (found) {
-        Datum values[] = {cut.bad, cut.first, Int64GetDatum(cut.last_id)};
-        run_in(&cut,
-               "DELETE FROM _prom_data.fresh m WHERE m.ctid >= $2 AND m.id <= $3"
-               " AND m.id <> ALL ($1) RETURNING " MAINT_ROW_COLUMNS,
-               3, types, values, SPI_OK_DELETE_RETURNING);
+        Datum values[] = {cut.bad, Int64GetDatum(cut.last_id), cut.first};
+        run_in(&cut, cut.by_place ? TAKE("AND m.ctid >= $3") : TAKE(""), cut.by_place ? 3 : 2,
+               types, values, SPI_OK_DELETE_RETURNING);
     }
     UnregisterSnapshot(cut.snapshot);
     *ret_more = cut.bytes > max_bytes;

@@ -110,6 +110,9 @@ def test_no_ctid_and_no_skip_locked(path):
         text = text.replace('"ctid"', "")
     if path.name == "verify.c":  # looks for damaged pages, and has another way where there are none
         text = text.replace("ctid OPERATOR", "")
+    if path.name == "maint_fold.c":  # only where the rows are in a large file here
+        assert "is_large_here" in text
+        text = re.sub(r"min\(m\.ctid\)|AND m\.ctid >= \$3", "", text)
     assert not re.search(r"\bctid\b|SKIP\s+LOCKED", text, re.I)
 
 
