@@ -315,8 +315,8 @@ try_window(seal *s, const seal_window *w, ErrorData **ret_error)
         *ret_error = CopyErrorData();
         FlushErrorState();
         RollbackAndReleaseCurrentSubTransaction();
-        if (is_passing((*ret_error)->sqlerrcode) &&
-            !(s->guilty != NULL && maint_is_lost(*ret_error)))
+        /* what is lost of one day's partition stops no other */
+        if (is_passing((*ret_error)->sqlerrcode) && !maint_is_lost(*ret_error))
             ReThrowError(*ret_error);
         s->stats = before;
         maint_figures_take_back(&s->figures);

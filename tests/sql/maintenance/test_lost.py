@@ -1,8 +1,9 @@
 """Bytes that the server itself has lost: chunks of a TOAST value."""
+import os
 import random
 
 import pytest
-from store import DAY, HOUR, bits
+from store import DAY, HOUR, Store, bits
 
 
 def lose_chunk(store, table):
@@ -77,3 +78,28 @@ def test_late_samples_do_not_wait_for_a_sealed_row_that_is_lost(store):
     store.force()
     assert dict(store.sql("SELECT metric_id, n_samples FROM _prom_data.block WHERE id <> %s", (lost,))) == {
         m: 3000, 3 - m: 6000}
+
+
+def test_a_partition_that_is_lost_stops_no_other_day(make_server):
+    server = make_server("autovacuum = off")
+    store = Store(server, server.create())
+    early, late = late_and_early(store, 4)
+    store.flush(early)
+    store.merge()
+    store.seal(False)
+    path = server.data / store.one("SELECT pg_relation_filepath(tableoid) FROM _prom_data.block ORDER BY id LIMIT 1")
+    store.flush(late + [(0, m, m, late[0][3] + DAY, bits(1.0)) for m in (1, 3)])
+    store.merge()
+    truth = store.visible()
+    server.stop("fast")
+    os.rename(path, f"{path}.gone")
+    server.start()
+    store = Store(server, store.database)
+    r = store.seal(False)
+    assert (r["windows"], r["failed"]) == (4, 2)
+    assert store.sql("SELECT metric_id, step, level FROM _prom_catalog.maintenance_error ORDER BY 1") == [
+        (1, "seal", 1), (2, "seal", 1)]
+    assert store.seal(False)["windows"] == 0
+    os.rename(f"{path}.gone", path)
+    store.force()
+    assert store.count("merged") == 0 and store.visible() == truth
