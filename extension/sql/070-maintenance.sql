@@ -212,7 +212,8 @@ CREATE FUNCTION _prom_catalog.step_errors(p_force bool, OUT outcome text, OUT de
                                           OUT left_over int8)
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    DELETE FROM _prom_catalog.maintenance_error WHERE p_force OR noted_at < now() - '1 hour'::interval;
+    DELETE FROM _prom_catalog.maintenance_error
+        WHERE p_force OR noted_at NOT BETWEEN now() - '1 hour'::interval AND now(); -- a clock may have been ahead
     outcome := CASE WHEN FOUND THEN 'done' ELSE 'idle' END;
 END $$;
 

@@ -65,7 +65,8 @@ BEGIN
         INSERT INTO _prom_catalog.job (name, next_run) VALUES (p_step, now() + v_step.first_in)
             ON CONFLICT DO NOTHING RETURNING * INTO v_job;
     END IF;
-    IF NOT p_force AND v_job.next_run > now()
+    -- no step waits for two hours, unless the clock was ahead when it ran last
+    IF NOT p_force AND v_job.next_run > now() AND v_job.next_run < now() + '2 hours'::interval
        AND (p_step <> 'fold' OR v_job.failures > 0 OR NOT _prom_catalog.fold_presses()) THEN
         outcome := 'idle';
         RETURN;
@@ -80,7 +81,7 @@ BEGIN
             RETURN;
         END IF;
         -- a step that is due each round and found nothing leaves no dead row
-        IF v_step.every > '0' OR outcome <> 'idle' OR v_job.failures > 0 THEN
+        IF v_step.every > '0' OR outcome <> 'idle' OR v_job.failures > 0 OR v_job.next_run > now() THEN
             UPDATE _prom_catalog.job
             SET next_run = now() + coalesce(r.next_in, v_step.every), failures = 0, last_run = clock_timestamp(),
                 last_duration = clock_timestamp() - v_begin,

@@ -342,6 +342,21 @@ def test_a_failing_step_waits_longer_and_stops_no_other(store):
     assert store.sql("SELECT name FROM _prom_catalog.job WHERE failures > 0") == []
 
 
+def test_steps_go_on_after_a_clock_that_was_ahead(store):
+    """It has told all of them to wait for hours, or for years."""
+    for ahead in ("14 hours", "400 days"):
+        store.flush([(0, 1, 1, store.now_ms(), bits(1.0))])
+        store.sql("CALL prom_api.execute_maintenance()")
+        store.sql("INSERT INTO _prom_catalog.maintenance_error (block_id, metric_id, level, t_min, step, message, noted_at)"
+                  " VALUES (-1, 1, 1, now(), 'seal', 'x', now() + %s::interval) ON CONFLICT DO NOTHING", (ahead,))
+        store.sql("UPDATE _prom_catalog.job SET next_run = next_run + %s::interval", (ahead,))
+        store.flush([(0, 1, 1, store.now_ms(), bits(2.0))])
+        store.sql("CALL prom_api.execute_maintenance()")
+        assert store.count("fresh") == 0
+        assert store.sql("SELECT name FROM _prom_catalog.job WHERE next_run > now() + interval '2 hours'") == []
+        assert store.sql("SELECT * FROM _prom_catalog.maintenance_error") == []
+
+
 def test_feed_is_trimmed_after_an_hour(store):
     def add():
         store.sql("INSERT INTO _prom_catalog.series_feed (op, first_id, series_ids) VALUES ('d', 1, '{1}')")
