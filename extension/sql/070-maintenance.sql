@@ -291,9 +291,13 @@ BEGIN
     WHERE t.table_name = r.table_name
       AND (r.rel IS NULL OR pg_stat_get_last_vacuum_time(r.rel) >= t.taken_at
            OR NOT current_setting('track_counts')::bool);
+    -- rows that a step holds wait for its end: it deletes more, and would wait for us in another order
     WITH taken AS (
         DELETE FROM _prom_catalog.vacuum_queue q
-        WHERE q.frozen OR q.shrink OR NOT _prom_catalog.vacuum_can_wait(q.table_name, v_horizon)
+        WHERE q.table_name IN (
+            SELECT f.table_name FROM _prom_catalog.vacuum_queue f
+            WHERE f.frozen OR f.shrink OR NOT _prom_catalog.vacuum_can_wait(f.table_name, v_horizon)
+            FOR UPDATE SKIP LOCKED)
         RETURNING q.table_name, q.frozen,
                   q.shrink OR (q.table_name = 'fresh' AND _prom_catalog.fresh_is_hollow()) AS shrink
     ), noted AS (

@@ -219,3 +219,23 @@ def test_many_at_once(server, store):
     assert store.visible() == truth
     assert store.count("fresh") == 0 and store.count("merged") == 0
     assert store.sql("SELECT * FROM _prom_catalog.maintenance_error") == []
+
+
+def test_handing_out_vacuums_waits_for_no_step(server, store):
+    """A step that runs holds the rows of its tables in the queue; what it deletes is vacuumed after the next round."""
+    store.flush([(0, 1, 1, store.now_ms(), bits(1.0))])
+    store.sql("INSERT INTO _prom_catalog.vacuum_queue VALUES ('merged', false), ('fresh', false), ('block_far', true)")
+    folding = server.connect(store.database)
+    with folding.cursor() as cur:
+        cur.execute("BEGIN; SELECT did FROM _prom_ext.merge_step()")
+        assert cur.fetchone()[0]
+    other = server.connect(store.database)
+    with other.cursor() as cur:
+        cur.execute("SET lock_timeout = '2s'; SELECT _prom_catalog.take_vacuums()")
+        assert [r[0] for r in cur.fetchall()] == ["VACUUM (FREEZE, TRUNCATE off) _prom_data.block_far"]
+        folding.cursor().execute("COMMIT")
+        cur.execute("SELECT _prom_catalog.take_vacuums()")
+        assert [r[0] for r in cur.fetchall()] == ["VACUUM (TRUNCATE off) _prom_data.fresh",
+                                                  "VACUUM (TRUNCATE off) _prom_data.merged"]
+    other.close()
+    folding.close()
