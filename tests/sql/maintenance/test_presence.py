@@ -230,6 +230,19 @@ def test_sets_that_a_restore_has_left_out_are_made_by_the_next_round(store):
     assert kept(store) == {(0, 1, now): [5, 7]}
 
 
+def test_a_fold_after_such_a_restore_makes_them_all(store):
+    """Storing goes on at once: the first sets must not be those of new samples alone."""
+    now = store.now_ms() // WINDOW * WINDOW
+    make_series(store, [5, 7])
+    write(store, [5, 7], now - 2 * DAY)
+    store.merge()
+    store.sql("DELETE FROM _prom_data.presence; DELETE FROM _prom_catalog.metric_day")
+    write(store, [7], now)
+    store.force()
+    assert kept(store) == stored(store) != {}
+    assert store.one("SELECT _prom_catalog.recount()") == 0
+
+
 @pytest.mark.parametrize("data", ["", "01", "00" * 9, "01" + "00" * 8, "01" + "ff" * 30])
 def test_hostile_bytes_are_no_set(store, data):
     with pytest.raises(psycopg2.errors.DataCorrupted):
