@@ -553,8 +553,9 @@ BEGIN
         RETURN;
     END IF;
 
-    -- fresh rows mix metrics: those are deleted that nobody keeps, the others after the next fold
-    DELETE FROM _prom_data.fresh WHERE t_max < _prom_catalog.cutoff(v_bounds.longest);
+    -- fresh rows mix metrics: those are deleted that nobody keeps, the others after the next fold. By the rules that this
+    -- statement sees: it sees all rows that were stored after a rule that keeps them
+    DELETE FROM _prom_data.fresh WHERE t_max < (SELECT _prom_catalog.cutoff(b.longest) FROM _prom_catalog.retention_bounds() b);
     GET DIAGNOSTICS v_n = ROW_COUNT;
     rows := rows + v_n;
     SELECT e.rows, e.failed, e.next_metric, e.left_over INTO v_n, v_failed, v_run.next_metric, left_over

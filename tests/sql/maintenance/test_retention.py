@@ -1,6 +1,7 @@
 """What goes and what stays: by tenant, metric and selector, whole days and single rows, beside readers."""
 
 import sys
+import threading
 from pathlib import Path
 
 import psycopg2
@@ -492,3 +493,35 @@ def test_rules_are_periods(store, period):
                        ("tenant_retention", "tenant, period) VALUES ('a'")):
         with pytest.raises(psycopg2.errors.CheckViolation):
             store.sql(f"INSERT INTO _prom_catalog.{table} ({key}, %s)", (period,))
+
+
+def test_what_comes_after_a_rule_has_been_made_longer_goes_by_the_new_one(server, fleet):
+    """A run that waits for partitions meanwhile has looked at the rules before."""
+    store = fleet.store
+    store.sql(NOW)
+    store.sql("SELECT _prom_catalog.set_setting('retention_period', '90 days')")
+    fleet.write(range(4))
+    fleet.seal()
+    store.sql("SELECT _prom_catalog.set_setting('retention_period', '1 day')")
+    reader, user = server.connect(store.database), server.connect(store.database)
+    with reader.cursor() as cur:
+        cur.execute("BEGIN")
+        for table in partitions(store):
+            cur.execute(f"LOCK TABLE _prom_data.{table} IN ACCESS SHARE MODE")
+    run = threading.Thread(target=lambda: store.sql("SELECT _prom_catalog.apply_retention()"))
+    run.start()
+    metric, s = fleet.series["cpu", "dev", ""]
+    with user.cursor() as cur:
+        while True:
+            cur.execute("SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%%apply_retention()'")
+            if cur.rowcount > 0:
+                break
+            assert run.is_alive()
+        cur.execute("SELECT _prom_catalog.set_setting('retention_period', '0')")
+    store.flush([(0, metric, s, fleet.today - 100 * DAY, bits(1.0))], conn=user)
+    assert run.is_alive()
+    run.join()
+    reader.rollback()
+    assert store.n_samples("fresh") == 1
+    reader.close()
+    user.close()
