@@ -153,12 +153,7 @@ BEGIN
         PERFORM _prom_catalog.note_lost_rows(t) FROM unnest('{fresh,merged}'::text[]) t;
     END IF;
     -- what a restore has left out is known by there being none: before the first of new samples are written
-    IF _prom_catalog.presence_is_missing() THEN
-        PERFORM _prom_catalog.recount_presence();
-    END IF;
-    IF NOT EXISTS (SELECT FROM _prom_catalog.metric_day) AND EXISTS (SELECT FROM _prom_data.presence) THEN
-        PERFORM _prom_catalog.correct_figures(NULL, NULL, NULL);
-    END IF;
+    PERFORM _prom_catalog.count_left_out();
     SELECT * INTO r FROM _prom_ext.merge_step();
     outcome := CASE WHEN r.more THEN 'more' WHEN r.did THEN 'done' ELSE 'idle' END;
     detail := format('%s samples in %s rows became %s rows, %s rows taken along', r.samples, r.rows_in,

@@ -123,13 +123,16 @@ LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     SELECT count(*) FROM gone
 $$;
 
--- The step: figures and presence that a restore has left out, conflicts, the view below.
-CREATE FUNCTION _prom_catalog.tend_figures() RETURNS text
+-- Makes figures and presence where there are none of what is stored: a restore has left them out. Not while one is
+-- under way, which would bring its own and find these; sequences come after all tables. Returns how many figures.
+CREATE FUNCTION _prom_catalog.count_left_out() RETURNS int8
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_counted int8 := 0;
-    v_added int8;
 BEGIN
+    IF NOT (SELECT is_called FROM _prom_data.block_id_seq) THEN
+        RETURN 0;
+    END IF;
     IF NOT EXISTS (SELECT FROM _prom_catalog.metric_day)
        AND (EXISTS (SELECT FROM _prom_data.merged) OR EXISTS (SELECT FROM _prom_data.block)
             OR EXISTS (SELECT FROM _prom_data.block_far)) THEN
@@ -138,6 +141,17 @@ BEGIN
     IF _prom_catalog.presence_is_missing() THEN
         PERFORM _prom_catalog.recount_presence();
     END IF;
+    RETURN v_counted;
+END $$;
+REVOKE ALL ON FUNCTION _prom_catalog.count_left_out() FROM PUBLIC;
+
+-- The step: figures and presence that a restore has left out, conflicts, the view below.
+CREATE FUNCTION _prom_catalog.tend_figures() RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_counted CONSTANT int8 := _prom_catalog.count_left_out();
+    v_added int8;
+BEGIN
     v_added := _prom_catalog.add_up_conflicts();
     RETURN format('%s figures counted, %s counts of conflicts added up, compressed_hypertable_stats: %s',
                   v_counted, v_added, _prom_catalog.sync_timescaledb_view());

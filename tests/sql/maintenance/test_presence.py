@@ -243,6 +243,23 @@ def test_a_fold_after_such_a_restore_makes_them_all(store):
     assert store.one("SELECT _prom_catalog.recount()") == 0
 
 
+def test_none_are_made_while_a_restore_is_under_way(store):
+    """It brings its own, after the blocks; sequences come last."""
+    now = store.now_ms() // WINDOW * WINDOW
+    make_series(store, [5, 7])
+    write(store, [5, 7], now)
+    store.merge()
+    last = store.one("SELECT last_value FROM _prom_data.block_id_seq")
+    store.sql("DELETE FROM _prom_data.presence; DELETE FROM _prom_catalog.metric_day;"
+              " ALTER SEQUENCE _prom_data.block_id_seq RESTART")
+    for step in ("fold", "figures"):
+        assert store.one("SELECT outcome FROM _prom_catalog.run_step(%s, true)", (step,)) in ("idle", "done")
+    assert kept(store) == {} and store.one("SELECT count(*) FROM _prom_catalog.metric_day") == 0
+    store.sql("SELECT setval('_prom_data.block_id_seq', %s)", (last,))
+    store.force()
+    assert kept(store) == stored(store) != {}
+
+
 @pytest.mark.parametrize("data", ["", "01", "00" * 9, "01" + "00" * 8, "01" + "ff" * 30])
 def test_hostile_bytes_are_no_set(store, data):
     with pytest.raises(psycopg2.errors.DataCorrupted):

@@ -70,7 +70,7 @@ CALLERS = {
             try_guard idle_series delete_idle_series delete_unused_labels collect_garbage step_expire_series
             retire_partition note_expiry_error retention_bounds metric_to_expire expire_exemplars expire_metrics
             retention_run kept_classes expiry_targets note_failure
-            make_timescaledb_view
+            make_timescaledb_view count_left_out
             erasure_commands tend_figures metric_is_used note_views_error partition_days take_maintenance_lock
             fold_presses oldest_in_use vacuum_can_wait fresh_is_hollow note_lost_rows step_errors step_fold
             step_join step_views
