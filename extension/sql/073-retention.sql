@@ -524,6 +524,9 @@ BEGIN
     IF NOT _prom_catalog.maintenance_lock() THEN
         RETURN;
     END IF;
+    IF NOT (SELECT is_called FROM _prom_data.block_id_seq) THEN
+        RETURN; -- nothing was ever stored, or a restore is under way, which may bring the rules after the blocks
+    END IF;
     PERFORM _prom_catalog.note_retention();
     SELECT * INTO v_bounds FROM _prom_catalog.retention_bounds();
     v_cutoff := _prom_catalog.cutoff(v_bounds.default_period);

@@ -525,3 +525,21 @@ def test_what_comes_after_a_rule_has_been_made_longer_goes_by_the_new_one(server
     assert store.n_samples("fresh") == 1
     reader.close()
     user.close()
+
+
+def test_nothing_goes_while_a_restore_is_under_way(fleet):
+    """Its rules may come after its blocks; sequences come last."""
+    store = fleet.store
+    store.sql(NOW)
+    store.sql("SELECT _prom_catalog.set_setting('retention_period', '100 days')")
+    fleet.write([1, 95])
+    fleet.seal()
+    before = fleet.seen()
+    last = store.one("SELECT last_value FROM _prom_data.block_id_seq")
+    store.sql("ALTER SEQUENCE _prom_data.block_id_seq RESTART")
+    store.sql("SELECT _prom_catalog.set_setting('retention_period', '90 days')")  # as nobody has said anything else
+    assert store.row("SELECT * FROM _prom_catalog.run_step('retention', true)")["outcome"] == "done"
+    assert fleet.seen() == before
+    store.sql("SELECT setval('_prom_data.block_id_seq', %s)", (last,))
+    assert store.row("SELECT * FROM _prom_catalog.run_step('retention', true)")["outcome"] in ("more", "done")
+    assert fleet.seen() < before
