@@ -81,9 +81,8 @@ ask_retention(resolver *rs, ps_err *err)
     if (status == PS_OK)
         status = wp_periods_new(rules, n, &periods, err);
     free(rules);
-    if (status == PS_OK)
-        wp_periods_set(w, periods);
-    else
+    wp_periods_set(w, periods); /* NULL: not known, so that nothing is old */
+    if (status != PS_OK)
         log_limited(w->log, LOG_WARN, 60000, "cannot ask how long samples are kept",
                     (log_field[]){LOG_STR("reason", err->text)}, 1);
     rs->retention_ns = now;

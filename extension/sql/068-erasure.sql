@@ -88,7 +88,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
                 ELSE format('SELECT _prom_catalog.wipe_erased(%L, %L, %L)', e.table_name, e.erased_by,
                             pg_snapshot_xmax(pg_current_snapshot())) END
     FROM _prom_catalog.erasure e, (VALUES (true), (false)) k (vacuum)
-    WHERE e.next_try <= now() AND (to_regclass(e.table_name) IS NOT NULL OR NOT k.vacuum)
+    WHERE (e.next_try <= now() OR e.next_try > now() + '1 hour') AND (to_regclass(e.table_name) IS NOT NULL OR NOT k.vacuum)
 $$;
 
 -- ---- labels ----------------------------------------------------------------------------------------

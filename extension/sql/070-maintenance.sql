@@ -267,7 +267,7 @@ $$;
 CREATE FUNCTION _prom_catalog.fresh_is_hollow(p_pages int8 DEFAULT 65536) RETURNS bool
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT s.pages > p_pages
-           AND 4 * s.pages > pg_stat_get_live_tuples(s.rel) + pg_stat_get_dead_tuples(s.rel)
+           AND s.pages > 4 * (pg_stat_get_live_tuples(s.rel) + pg_stat_get_dead_tuples(s.rel))
     FROM (SELECT r.rel, pg_relation_size(r.rel) / current_setting('block_size')::int8 AS pages
           FROM (SELECT to_regclass('_prom_data.fresh') AS rel) r) s
 $$;

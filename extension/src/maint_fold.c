@@ -72,13 +72,13 @@ int8_result(int column, bool *ret_null)
 typedef struct fold_cut {
     Snapshot snapshot;
     Datum bad, first; /* the place of the first of them, if by_place */
-    bool by_place;
-    int64 last_id, bytes;
+    bool by_place, more;
+    int64 last_id;
 } fold_cut;
 
 /* The rows up to that many bytes ($2); from a place on. */
 #define CUT_BY_BYTES(from)                                                                       \
-    "SELECT max(id), sum(bytes)::int8 FROM ("                                                    \
+    "SELECT max(id) FROM ("                                                    \
     " SELECT id, bytes, sum(bytes) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) - bytes AS before" \
     " FROM (SELECT m.id, octet_length(m.data)::int8 AS bytes FROM _prom_data.fresh m"            \
     "       WHERE m.id <> ALL ($1) " from ") r) s WHERE before < $2"
@@ -103,7 +103,7 @@ run_in(const fold_cut *cut, const char *sql, int n, const Oid *types, const Datu
 static bool
 is_large_here(void)
 {
-    enum { LARGE = 32 << 20 };
+    enum { LARGE = 512 << 10 };
     bool isnull;
 
     SPIPlanPtr ask = maint_prepare("SELECT pg_relation_size('_prom_data.fresh')", 0, NULL);
@@ -132,21 +132,19 @@ find_cut(fold_cut *cut, int64 max_bytes)
            1, types, &cut->bad, SPI_OK_SELECT);
     cut->last_id = int8_result(1, &none);
     if (!none) {
-        cut->bytes = int8_result(2, &none);
+        cut->more = int8_result(2, &isnull) > max_bytes;
         if (cut->by_place)
             cut->first = datumCopy(
                 SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 3, &isnull), false,
                 sizeof(ItemPointerData));
     }
     SPI_freetuptable(SPI_tuptable);
-    if (none || cut->bytes <= max_bytes)
+    if (none || !cut->more)
         return !none;
     Datum values[] = {cut->bad, Int64GetDatum(max_bytes), cut->first};
     run_in(cut, cut->by_place ? CUT_BY_BYTES("AND m.ctid >= $3") : CUT_BY_BYTES(""),
            cut->by_place ? 3 : 2, types, values, SPI_OK_SELECT);
     cut->last_id = int8_result(1, &none);
-    if (!none)
-        cut->bytes = int8_result(2, &none);
     SPI_freetuptable(SPI_tuptable);
     return !none;
 }
@@ -166,7 +164,7 @@ take_fresh(fold *f, int64 max_bytes, bool *ret_more)
                types, values, SPI_OK_DELETE_RETURNING);
     }
     UnregisterSnapshot(cut.snapshot);
-    *ret_more = cut.bytes > max_bytes;
+    *ret_more = cut.more;
     return found && SPI_processed > 0;
 }
 

@@ -145,7 +145,7 @@ read_queue(bool force, size_t *ret_n)
             force ? "NOT EXISTS (SELECT FROM _prom_catalog.maintenance_error e WHERE e.level = 2 "
                     "AND e.metric_id = q.metric_id AND e.t_min >= q.day "
                     "AND e.t_min < q.day + '24 hours'::interval)"
-                  : "q.since <= now() - '1 hour'::interval",
+                  : "(q.since <= now() - '1 hour'::interval OR q.since > now())",
             WINDOWS_PER_STEP + 1),
         false, 0);
     if (rc != SPI_OK_SELECT)
