@@ -189,6 +189,7 @@ def test_retention_of_exemplars(db):
             db.sql("SELECT _prom_catalog.insert_exemplars('{0}', ARRAY[%s], '{5}', ARRAY[%s],"
                    " ARRAY[to_timestamp(%s)], '{1}',"
                    " ARRAY[jsonb '{}'])", (metric, s, db.day_ms(day) / 1000))
+    db.sql("SELECT nextval('_prom_data.block_id_seq')")  # who never stored a block may be in the middle of a restore
     db.sql("SELECT _prom_catalog.set_setting('retention_grace', '0')")
     db.sql("SELECT set_default_retention_period('10 days'), set_metric_retention_period('brief', '5 days'),"
            " set_metric_retention_period('lasting', '60 days')")
