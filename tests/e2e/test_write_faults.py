@@ -264,7 +264,7 @@ def test_random_times_make_no_relations(lab):
     p = lab.promscale(args=["--self-scrape=false"])
     p.sql("SELECT set_default_retention_period('36500 days')")
     p.sql("CREATE TABLE public.ddl (application text, tag text)")
-    p.sql("CREATE FUNCTION public.note() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN"
+    p.sql("CREATE FUNCTION public.note() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN"
           " INSERT INTO public.ddl VALUES (current_setting('application_name'), tg_tag); END $$;"
           "CREATE EVENT TRIGGER note ON ddl_command_start EXECUTE FUNCTION public.note()")
     rng = random.Random(2)
