@@ -25,9 +25,6 @@ class Scenario:
     def __init__(self, world):
         self.world = world
 
-    def prepare(self):
-        raise NotImplementedError
-
     def statements(self):
         return (self.step,)
 
