@@ -56,8 +56,8 @@ enum {
     RESTART_SECONDS = 5,
     VACUUM_DELAY_MS = 100,
     LOG_AGAIN_MS = 10 * 60 * 1000,
-    STAY_MS = 60 * 1000,  /* how long one process does rounds */
-    LOOK_EVERY_MS = 500   /* ... and looks whether it should go between them */
+    STAY_MS = 60 * 1000, /* how long one process does rounds */
+    LOOK_EVERY_MS = 500  /* ... and looks whether it should go between them */
 };
 
 static char *worker_database;
@@ -179,8 +179,9 @@ worker_launcher_main(Datum unused)
         GetCurrentTimestamp() - 1000 * (int64)(worker_interval_ms - Min(worker_interval_ms, 1000));
     for (;;) {
         const TimestampTz now = GetCurrentTimestamp();
-        const int64 left_ms = worker_interval_ms - (now - started) / 1000;
 
+        started = Min(started, now); /* a clock that was ahead */
+        const int64 left_ms = worker_interval_ms - (now - started) / 1000;
         if (left_ms > 0) {
             wait_ms((long)Min(left_ms, worker_interval_ms));
             continue;
@@ -332,7 +333,7 @@ stay(TimestampTz begun, TimestampTz started, const char *database)
         const TimestampTz now = GetCurrentTimestamp();
         const int64 left_ms = worker_interval_ms - (now - started) / 1000;
 
-        if (!worker_enabled || strcmp(worker_database, database) != 0 ||
+        if (now < started || !worker_enabled || strcmp(worker_database, database) != 0 ||
             CountDBConnections(MyDatabaseId) == 0 ||
             TimestampDifferenceExceeds(begun, now + Max(left_ms, 0) * 1000, STAY_MS))
             return false;
