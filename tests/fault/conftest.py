@@ -11,7 +11,7 @@ from cluster import Cluster
 from harness import Lab, Template
 from world import World
 
-CONF = "autovacuum = off\nrestart_after_crash = on\ndeadlock_timeout = '200ms'\n"
+CONF = "restart_after_crash = on\ndeadlock_timeout = '200ms'\n"
 
 
 def pytest_configure(config):

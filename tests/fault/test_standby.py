@@ -4,6 +4,7 @@ import shutil
 
 import psycopg2
 import pytest
+from cluster import Connection
 from examine import check_samples, examine, examine_all, seen
 from test_beside import erase, forget_wide
 from world import Database, World, eventually
@@ -26,7 +27,8 @@ class Standby:
                     " ".join(f"-c {k}={v}" for k, v in settings.items()), "start")
 
     def connect(self, database, user="postgres"):
-        conn = psycopg2.connect(host=str(self.data), port=self.port, dbname=database, user=user)
+        conn = psycopg2.connect(host=str(self.data), port=self.port, dbname=database, user=user,
+                                connection_factory=Connection)
         conn.autocommit = True
         return conn
 

@@ -1,5 +1,6 @@
 """A throw-away PostgreSQL for the suites of tests/sql: made by initdb, user postgres, a unix socket in its own
-folder, nothing on disk that must survive. Each conftest.py makes its own kind of database in it.
+folder, nothing on disk that must survive, no autovacuum (its transactions hold back VACUUM and the feed whenever they
+please). Each conftest.py makes its own kind of database in it.
 """
 import itertools
 import os
@@ -9,6 +10,7 @@ import random
 import shutil
 import subprocess
 import tempfile
+import time
 
 import psycopg2
 import pytest
@@ -19,9 +21,21 @@ listen_addresses = ''
 unix_socket_directories = '{folder}'
 port = {port}
 fsync = off
+autovacuum = off
 shared_buffers = 64MB
 max_connections = 40
 """
+
+
+class Connection(psycopg2.extensions.connection):
+    """One whose close() returns when its backend has ended: what that held (a snapshot, locks, a slot) is free then."""
+    def close(self):
+        idle = not self.closed and self.info.transaction_status != psycopg2.extensions.TRANSACTION_STATUS_ACTIVE
+        backend = pathlib.Path(f"/proc/{self.info.backend_pid}") if idle else None
+        super().close()
+        deadline = time.monotonic() + 20
+        while backend and backend.exists() and time.monotonic() < deadline:
+            time.sleep(0.001)
 
 
 class Cluster:
@@ -67,7 +81,8 @@ class Cluster:
         return (self.data / "log").read_text(encoding="utf-8", errors="replace")
 
     def connect(self, database="postgres", user="postgres"):
-        conn = psycopg2.connect(host=str(self.data), port=self.port, dbname=database, user=user)
+        conn = psycopg2.connect(host=str(self.data), port=self.port, dbname=database, user=user,
+                                connection_factory=Connection)
         conn.autocommit = True
         return conn
 

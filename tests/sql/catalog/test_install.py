@@ -4,6 +4,7 @@ import threading
 import psycopg2
 import pytest
 
+from cluster import Connection
 from database import series
 
 OURS = ["prom_api", "ps_tag", "prom_metric", "prom_series", "prom_info", "prom_data", "_prom_catalog", "_prom_data", "_prom_ext"]
@@ -144,7 +145,7 @@ def test_a_promoted_standby_has_a_generation_of_its_own(server, db):
                "-c", "fast")
     try:
         server.run("pg_ctl", "-D", data, "-l", data / "log", "-o", f"-c port={port} -c unix_socket_directories={data}", "-w", "start")
-        conn = psycopg2.connect(host=str(data), port=port, dbname=db.name, user="postgres")
+        conn = psycopg2.connect(host=str(data), port=port, dbname=db.name, user="postgres", connection_factory=Connection)
         conn.autocommit = True
         cur = conn.cursor()
         cur.execute("SELECT generation, trimmed, deleted FROM _prom_catalog.feed(%s::xid8)", (cursor,))

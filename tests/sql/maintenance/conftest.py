@@ -21,8 +21,7 @@ class Server(Cluster):
 
 @pytest.fixture(scope="session")
 def server():
-    # autovacuum's transactions would hold back the horizon of the feed, whenever they please
-    s = Server("autovacuum = off")
+    s = Server()
     yield s
     s.close()
 

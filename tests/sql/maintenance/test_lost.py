@@ -81,7 +81,7 @@ def test_late_samples_do_not_wait_for_a_sealed_row_that_is_lost(store):
 
 
 def test_a_partition_that_is_lost_stops_no_other_day(make_server):
-    server = make_server("autovacuum = off")
+    server = make_server("")
     store = Store(server, server.create())
     early, late = late_and_early(store, 4)
     store.flush(early)

@@ -9,7 +9,7 @@ import pytest
 
 from store import DAY, HOUR, Store, bits
 
-PRELOAD = "shared_preload_libraries = 'promscale'\npromscale.maintenance_interval = 200ms\nautovacuum = off\n"
+PRELOAD = "shared_preload_libraries = 'promscale'\npromscale.maintenance_interval = 200ms\n"
 WORKER = "backend_type = 'promscale maintenance'"
 
 

@@ -93,7 +93,7 @@ def fill(db):
 
 @pytest.fixture(scope="session")
 def server():
-    s = Cluster("jit = off\nstatement_timeout = '100s'\nmax_parallel_workers_per_gather = 0\nautovacuum = off")
+    s = Cluster("jit = off\nstatement_timeout = '100s'\nmax_parallel_workers_per_gather = 0")
     yield s
     s.close()
 
