@@ -5,8 +5,10 @@ PostgreSQL has the extension preloaded, so that the background worker folds and 
 autovacuum, synchronous commit, and a checkpoint every --checkpoint seconds. Samples have the time of now. Each minute (--every)
 a line: samples a second, WAL a sample, sizes of tables, dead rows, how many merged rows hold a series in
 8 hours, the age of the oldest fresh row, CPU a million samples of each process, latencies of requests. --reader 20:37 holds
-one snapshot open from minute 20 to 37. What is run is a private copy of PostgreSQL in a temporary folder, on
-loopback; everything stops by itself.
+one snapshot open from minute 20 to 37 and asks the same of it again and again; --standby on|off streams to a standby with
+or without hot_standby_feedback, --standby-reader does there what --reader does here. --wal-every N says what the log
+consists of, by reading every Nth of its segments. What is run is a private copy of PostgreSQL in a temporary folder, on
+loopback; everything stops by itself, readers and then the rest also when there are --disk GB of it.
 
 At the end all is folded, joined and sealed by force, each by itself, and what a million samples have cost is printed by
 step: the steps of the worker are told apart by their application_name, looked at twenty times a second.
@@ -32,7 +34,10 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "sql"))
+sys.path[:0] = [str(ROOT / "tests" / "sql"), str(ROOT / "bench")]
+import steady_readers  # noqa: E402
+import steady_wal  # noqa: E402
+
 TICKS = os.sysconf("SC_CLK_TCK")
 CONF = """
 fsync = on
@@ -66,6 +71,9 @@ SELECT coalesce(extract(epoch FROM now()) - extract(epoch FROM min(t_max)), 0)::
        coalesce(sum(n_samples), 0)::int8
 FROM _prom_data.fresh
 """
+
+
+LAG = "SELECT coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)), 0)::float8 FROM pg_stat_replication"
 
 
 def processes():
@@ -219,11 +227,15 @@ class Run:
                ("rows/series", "{:11.0f}"), ("age s", "{:6.1f}"), ("fold s", "{:6.2f}"), ("worker", "{:6.3f}"),
                ("backend", "{:7.3f}"), ("chkpt", "{:6.3f}"), ("walwr", "{:6.3f}"), ("autovac", "{:7.3f}"),
                ("connector", "{:9.3f}"), ("flush p50", "{:9.1f}"), ("p99", "{:6.1f}"), ("req p50", "{:7.1f}"),
-               ("req p99", "{:7.1f}"), ("req max", "{:7.0f}")]
+               ("req p99", "{:7.1f}"), ("req max", "{:7.0f}"), ("disk MB", "{:7.0f}"), ("lag MB", "{:6.0f}"),
+               ("readers", "{:7.0f}")]
 
-    def __init__(self, args, server, url, connector):
+    def __init__(self, args, server, url, connector, standby):
         self.args, self.server, self.url = args, server, url
-        self.rows, self.reader, self.oldest = [], None, 0.0
+        self.rows, self.oldest, self.lag = [], 0.0, 0.0
+        self.waiting = [(*span, where, lambda of=of: of.connect("promscale")) for span, where, of in
+                        ((args.reader, "primary", server), (args.standby_reader, "standby", standby)) if of is not None]
+        self.readers, self.past = [], []
         self.db = server.connect("promscale")
         self.watcher = server.connect("promscale")
         stepper = server.connect("promscale")
@@ -231,8 +243,8 @@ class Run:
         postmaster = int((server.data / "postmaster.pid").read_text(encoding="ascii").split()[0])
         self.cpu = Cpu(connector.pid, postmaster, self.mine)
         self.steps = Steps(stepper)
+        self.wal = steady_wal.Wal(self.db, server, args.wal_every) if args.wal_every else None
         self.stop = threading.Event()
-        self.reader_lines = set()
 
     @staticmethod
     def backend(conn):
@@ -249,6 +261,8 @@ class Run:
             while not self.stop.wait(1):
                 cur.execute(FRESH)
                 self.oldest = max(self.oldest, cur.fetchone()[0])
+                cur.execute(LAG)
+                self.lag = max(self.lag, cur.fetchone()[0])
 
     def look(self):
         return {"at": time.time(), "lsn": self.one("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8")[0],
@@ -270,30 +284,29 @@ class Run:
             "p99": quantile(before["flush"], after["flush"], 0.99), "req p50": load["p50_ms"],
             "req p99": load["p99_ms"], "req max": load["max_ms"], "samples": load["samples"],
             "stored": sum(r["samples"] for r in self.rows) + load["samples"], "behind_ms": load["behind_ms"],
-            "failed": load["failed"], "seconds": after["at"] - before["at"],
+            "failed": load["failed"], "seconds": after["at"] - before["at"], "readers": len(self.readers),
+            "joined": after["steps"].get("join", 0) - before["steps"].get("join", 0) > 0.2,
+            "disk MB": steady_readers.disk_bytes(self.server.dir) / 1e6, "lag MB": self.lag / 1e6,
         }
-        self.oldest = 0.0
+        self.oldest = self.lag = 0.0
         return row
 
     def show(self, row):
         print(" ".join(form.format(row[name]).rjust(len(name)) for name, form in self.COLUMNS), flush=True)
 
-    def hold_reader(self, minutes):
-        begin, end = self.args.reader
-        if self.reader is not None:
-            self.reader_lines.add(len(self.rows) - 1)
-        if self.reader is None and begin <= minutes < end:
-            print(f"a snapshot is held open from here to minute {end:g}", flush=True)
-            self.reader = self.server.connect("promscale")
-            self.reader.autocommit = False
-            with self.reader.cursor() as cur:
-                cur.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-                cur.execute("SELECT count(*) FROM _prom_data.merged")
-        elif self.reader is not None and minutes >= end:
-            print("the snapshot is gone", flush=True)
-            self.reader.rollback()
-            self.reader.close()
-            self.reader = None
+    def hold_readers(self, minutes):
+        for reader in list(self.waiting):
+            begin, end, where, connect = reader
+            if begin <= minutes < end:
+                print(f"on the {where} a snapshot is held from here to minute {end:g}", flush=True)
+                self.readers.append((end, steady_readers.Reader(where, connect, self.args.ask_every)))
+                self.waiting.remove(reader)
+        for end, reader in list(self.readers):
+            if minutes >= end:
+                print(f"the snapshot on the {reader.where} is gone", flush=True)
+                reader.finish()
+                self.readers.remove((end, reader))
+                self.past.append(reader)
 
     def run(self):
         a = self.args
@@ -306,6 +319,8 @@ class Run:
         threading.Thread(target=self.watch_age, daemon=True).start()
         self.cpu.begin()
         before = first = self.look()
+        if self.wal:
+            self.wal.look(first["lsn"])
         total = None
         with subprocess.Popen(load, stdout=subprocess.PIPE, text=True) as proc:
             try:
@@ -318,12 +333,16 @@ class Run:
                         break
                     self.rows.append(self.line(before, after, load_now, minutes))
                     self.show(self.rows[-1])
+                    if self.wal:
+                        self.rows[-1]["wal"] = self.wal.look(after["lsn"])
                     before = after
-                    self.hold_reader(minutes)
+                    full = self.rows[-1]["disk MB"] > a.disk * 1000
+                    if full and not self.readers:
+                        sys.exit(f"more than {a.disk:g} GB on disk")
+                    self.hold_readers(math.inf if full else minutes)
             finally:
                 proc.terminate()
-        if self.reader is not None:
-            self.hold_reader(math.inf)
+        self.hold_readers(math.inf)
         self.stop.set()
         self.cpu.stop.set()
         self.whole = self.line(first, after, total, minutes)
@@ -336,20 +355,13 @@ class Run:
         self.whole["missing"] = total["samples"] - int(stored)
         print(f"missing {self.whole['missing']}, at most {total['behind_ms']:.0f} ms behind, {total['retried']} retried, "
               f"{self.one(CHECKPOINTS)[0]} checkpoints")
-        self.tell_readers()
+        steady_readers.tell(self.rows)
+        self.whole["readers wrong"] = [w for reader in self.past for w in reader.tell()]
+        self.whole["wal"] = steady_wal.tell(self.rows)
         if not a.no_seal:
             self.costs(first, after, total["samples"])
         self.steps.stop.set()
         return self.whole
-
-    def tell_readers(self):
-        for name, rows in (("without", [r for i, r in enumerate(self.rows) if i not in self.reader_lines]),
-                           ("beside", [self.rows[i] for i in sorted(self.reader_lines)])):
-            if self.reader_lines and rows:
-                print(f"{name} a reader, medians of the lines: flush p99 {statistics.median(r['p99'] for r in rows):.0f} ms "
-                      f"(at worst {max(r['p99'] for r in rows):.0f}), requests p99 "
-                      f"{statistics.median(r['req p99'] for r in rows):.0f} ms, worker "
-                      f"{statistics.median(r['worker'] for r in rows):.3f} CPU-s per million samples")
 
     def by_hand(self, step, samples_of, statements):
         """Runs statements until samples_of says that nothing is left; CPU-s and WAL a million samples."""
@@ -409,8 +421,8 @@ class Run:
 
     def flat(self):
         """What grows though it should not. Merged rows wait for their window's end, so theirs is what they take a sample."""
-        rows = [r for i, r in enumerate(self.rows) if i not in self.reader_lines
-                and (not self.reader_lines or i < min(self.reader_lines))]
+        by = steady_readers.phases(self.rows)
+        rows = by["before"] if by else self.rows
         wrong = []
         if not rows or rows[-1]["min"] < 15:
             return wrong
@@ -447,7 +459,7 @@ class Run:
         bound("WAL bytes per sample", w["WAL B"], 24)
         # a round that finds nothing to do costs some, too
         bound("CPU-s of the worker per million samples", w["worker"], 0.4 + 0.03 * w["seconds"] * 1e6 / w["samples"])
-        return wrong + self.flat()
+        return wrong + w["readers wrong"] + self.flat()
 
 
 CHECKPOINTS = "SELECT checkpoints_timed + checkpoints_req FROM pg_stat_bgwriter"
@@ -462,18 +474,24 @@ def main():
     p.add_argument("--conns", type=int, default=4)
     p.add_argument("--checkpoint", type=int, default=120, metavar="SECONDS")
     p.add_argument("--reader", default="inf:inf", metavar="FROM:TO", help="minutes in which a snapshot is held open")
+    p.add_argument("--standby", choices=("on", "off"), help="a standby; hot_standby_feedback there")
+    p.add_argument("--standby-reader", default="inf:inf", metavar="FROM:TO", help="the same on the standby")
+    p.add_argument("--ask-every", type=float, default=20, metavar="SECONDS", help="of a reader")
+    p.add_argument("--wal-every", type=int, default=0, metavar="N", help="every Nth segment of the log is read")
+    p.add_argument("--disk", type=float, default=10, metavar="GB", help="stops when there is more")
     p.add_argument("--no-seal", action="store_true", help="leave out the steps by hand at the end")
     p.add_argument("--check", action="store_true")
     p.add_argument("--json", help="write all lines there as well")
     args = p.parse_args()
     args.reader = [float(x) for x in args.reader.split(":")]
+    args.standby_reader = [float(x) for x in args.standby_reader.split(":")]
 
     folder = Path(tempfile.mkdtemp(prefix="promscale-steady-"))
     folder.chmod(0o755)
     (folder / "tmp").mkdir()
     (folder / "tmp").chmod(0o1777)
     tempfile.tempdir = str(folder / "tmp")
-    server = connector = None
+    server = connector = standby = None
     subprocess.run(["make", "-s", "--no-print-directory", "-C", ROOT, "build/bench/bench_live_load"], check=True,
                    stdout=subprocess.DEVNULL)
     try:
@@ -493,7 +511,9 @@ def main():
                 [ROOT / "build/promscale", "--db.uri", f"postgresql://postgres@127.0.0.1:{server.port}/promscale",
                  "--web.listen-address", url[7:], "--self-scrape=false"], stdout=log, stderr=log)
         wait_ready(url, connector, folder / "connector.log")
-        run = Run(args, server, url, connector)
+        if args.standby:
+            standby = steady_readers.Standby(server, args.standby == "on")
+        run = Run(args, server, url, connector, standby)
         run.run()
         wrong = run.verdict() if args.check else []
         if args.json:
@@ -505,6 +525,8 @@ def main():
                 connector.wait(30)
             except subprocess.TimeoutExpired:
                 connector.kill()
+        if standby is not None:
+            standby.close()
         if server is not None:
             server.close()
         shutil.rmtree(folder, ignore_errors=True)

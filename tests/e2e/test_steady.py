@@ -25,6 +25,8 @@ def test_a_steady_stream():
 
 
 @pytest.mark.soak
-def test_a_steady_stream_beside_an_open_reader():
+def test_a_steady_stream_beside_open_readers():
+    """One here, one on a standby that tells of it; what they are answered never changes."""
     seconds = float(os.environ.get("SOAK_SECONDS", "200"))
-    steady("--minutes", seconds / 60, "--every", 20, "--rate", 200000, "--reader", "0.3:inf", seconds=seconds)
+    steady("--minutes", seconds / 60, "--every", 20, "--rate", 150000, "--reader", "0.3:inf", "--standby", "on",
+           "--standby-reader", "0.6:inf", "--wal-every", 8, seconds=seconds)
