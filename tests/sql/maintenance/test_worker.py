@@ -135,14 +135,20 @@ def test_kill_minus_nine_of_a_round(cared):
     """A round dies while it waits for a row; the server recovers, the launcher goes on, nothing is lost."""
     store = cared
     truth = {}
-    for i in range(5):
-        batch = [(0, m, m, store.now_ms() - HOUR + i, bits(float(i))) for m in (1, 2)]
-        store.flush(batch)
-        truth.update({tuple(k): b for *k, b in batch})
     server = store.server
     holder = server.connect("promscale")
     cur = holder.cursor()
-    cur.execute("BEGIN; SELECT 1 FROM _prom_data.fresh FOR UPDATE; ")
+
+    def held():
+        """Holds a row: the round may have been quicker than that with those before."""
+        i = len(truth)
+        batch = [(0, m, m, store.now_ms() - HOUR + i, bits(float(i))) for m in (1, 2)]
+        store.flush(batch)
+        truth.update({tuple(k): b for *k, b in batch})
+        cur.execute("ROLLBACK; BEGIN; SELECT 1 FROM _prom_data.fresh FOR UPDATE")
+        return cur.fetchone()
+
+    wait_until("no row stays long enough to be held", held)
     stuck = f"SELECT pid FROM pg_stat_activity WHERE {WORKER} AND datname = 'promscale' AND wait_event_type = 'Lock'"
     wait_for_step(store, "fold", "no round gets to the row", lambda: store.sql(stuck))
     os.kill(store.one(stuck), signal.SIGKILL)
