@@ -45,6 +45,7 @@ CREATE TABLE _prom_catalog.label_key_position (
     PRIMARY KEY (metric_id, key_id),
     UNIQUE (metric_id, pos)
 );
+CREATE INDEX label_key_position_key_idx ON _prom_catalog.label_key_position (key_id); -- is it anybody's?
 
 CREATE SEQUENCE _prom_catalog.label_id_seq AS int4 CACHE 32;
 CREATE TABLE _prom_catalog.label (

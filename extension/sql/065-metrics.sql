@@ -166,9 +166,11 @@ BEGIN
 END $$;
 
 -- The rest, in one go: views, then the guard lock (the other way round, whoever reads a view for long
--- would stop ingest), then everything that the catalog knows of the metric.
+-- would stop ingest), then everything that the catalog knows of the metric. All of it is found by indexes: which keys
+-- are nobody else's would else be looked for by reading until one is found, to the end where there is none.
 CREATE FUNCTION _prom_catalog.forget_metric(p_id int4) RETURNS void
-LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     c_name_key CONSTANT int4 := (SELECT id FROM _prom_catalog.label_key
                                  WHERE digest = _prom_ext.text_digest('__name__'));
@@ -204,15 +206,16 @@ BEGIN
     WITH gone AS (DELETE FROM _prom_catalog.label_key_position WHERE metric_id = p_id RETURNING key_id)
     SELECT array_agg(key_id) INTO v_keys FROM gone WHERE key_id <> c_name_key;
     SELECT array_agg(k) INTO v_keys FROM unnest(v_keys) k
-    WHERE NOT EXISTS (SELECT FROM _prom_catalog.label_key_position p WHERE p.key_id = k);
+    WHERE NOT EXISTS (SELECT FROM _prom_catalog.label_key_position p WHERE p.key_id = k OFFSET 0);
     DELETE FROM _prom_catalog.label WHERE key_id = ANY (v_keys);
     DELETE FROM _prom_catalog.label_key WHERE id = ANY (v_keys);
     DELETE FROM _prom_catalog.label
         WHERE key_id = c_name_key AND digest = m.digest AND value = m.metric_name;
     DELETE FROM _prom_catalog.metric WHERE id = p_id;
     DELETE FROM _prom_catalog.metadata d
-    WHERE d.family_digest = _prom_ext.text_digest(d.metric_family)
-      AND d.metric_family IN (m.metric_name, regexp_replace(m.metric_name, '_(bucket|count|sum|total|info)$', ''))
+    USING _prom_catalog.tenant t, unnest(ARRAY[m.metric_name,
+        regexp_replace(m.metric_name, '_(bucket|count|sum|total|info)$', '')]) f (family)
+    WHERE d.tenant_id = t.id AND d.family_digest = _prom_ext.text_digest(f.family) AND d.metric_family = f.family
       AND NOT EXISTS (SELECT FROM _prom_catalog.metric o WHERE o.digest = ANY (ARRAY(
           SELECT _prom_ext.text_digest(d.metric_family || e.e)
           FROM unnest('{"",_bucket,_count,_sum,_total,_info}'::text[]) e (e))));

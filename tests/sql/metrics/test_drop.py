@@ -528,6 +528,52 @@ def test_many_series(db):
     assert re.match(r"^\d+$", cursor) and db.count("_prom_catalog.series") == 0
 
 
+def rows_read(db, relation, column, of="relid"):
+    """By this session, too, up to now."""
+    db.sql("SELECT pg_stat_force_next_flush()")
+    tables = "pg_stat_user_indexes" if of == "indexrelid" else "pg_stat_user_tables"
+    return db.one(f"SELECT {column} FROM {tables} WHERE {of} = %s::regclass", (relation,))
+
+
+def test_what_others_have_is_not_read(db):
+    """What a drop reads does not grow with the series, label keys and metadata of other metrics: common labels are
+    seen in use by a look at few of those who use them."""
+    names = [f"m{i}" for i in range(1000)]
+    for part in range(0, 1000, 250):
+        db.resolve([series(n, a="common", b=f"b{k}", **({"own": n} if k == 0 else {}))
+                    for n in names[part:part + 250] for k in range(8)])
+    db.resolve([series("gone", a="common", b="b1", own="m5", mine=str(k)) for k in range(3)])
+    db.sql("SELECT prom_api.create_metric('gone')")
+    db.sql("SELECT _prom_catalog.upsert_metadata(0, %s, array_fill('gauge'::text, '{1001}'), array_fill(''::text, '{1001}'),"
+           " array_fill('help'::text, '{1001}'))", ([*names, "gone"],))
+    db.sql("VACUUM ANALYZE")  # what waited to be added to the index is in it
+    watched = [("_prom_catalog.series_labels_idx", "idx_tup_read", "indexrelid"),
+               ("_prom_catalog.label_key_position", "seq_tup_read", "relid"), ("_prom_catalog.metadata", "seq_tup_read", "relid"),
+               ("_prom_catalog.metric", "seq_tup_read", "relid")]
+    before = [rows_read(db, *w) for w in watched]
+    db.sql("SELECT drop_metric('gone')")
+    read = [rows_read(db, *w) - b for w, b in zip(watched, before)]
+    assert read[0] < 100 and read[1:] == [0, 0, 0], read
+    assert db.column("SELECT key FROM _prom_catalog.label_key ORDER BY 1") == ["__name__", "a", "b", "own"]
+    assert db.count("_prom_catalog.metadata") == 1000
+    assert db.count("_prom_catalog.label") == 1000 + 1 + 8 + 1000
+
+
+@pytest.mark.parametrize("common", ["a", "b", "c"])
+def test_labels_of_others_stay_wherever_they_are(db, common):
+    """The only other series that has a label is beside the dropped ones, or far off, or among many."""
+    at = {"a": 0, "b": 2999, "c": 1500}[common]
+    others = [series("other", n=str(i), **({"l": "x"} if i == at else {})) for i in range(3000)]
+    db.resolve(others[:1500])
+    db.resolve([series("m", l="x"), series("m", l="y"), series("m", l="x", n="7")])
+    db.resolve(others[1500:])
+    db.sql("SELECT drop_metric('m')")
+    assert db.column("SELECT l.value FROM _prom_catalog.label l JOIN _prom_catalog.label_key k ON k.id = l.key_id"
+                     " WHERE k.key = 'l'") == ["x"]
+    assert db.one("SELECT count(*) FROM _prom_catalog.label l JOIN _prom_catalog.label_key k ON k.id = l.key_id"
+                  " WHERE k.key = 'n'") == 3000
+
+
 def test_counts_without_the_deleted(db):
     """Whatever is computed inside blocks leaves out series that are gone, in rows of their own and in shared ones."""
     metric, _ = db.make("m", a="0")
