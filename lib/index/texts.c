@@ -4,12 +4,14 @@
  * What was found is marked in one array of bits, over names, pairs or metrics, whatever the number of
  * queries; the answer is what is marked, in the index's own order. A query without matchers does not
  * visit all series: each pair's list is followed for some steps, which usually is enough to find a series
- * that counts. Where many have died there are pairs left that nothing was found of: then all series are
- * gone through from the newest, until nothing is left to be found.
+ * that counts. Where many have died there are pairs left that nothing was found of. Their lists are followed to
+ * their ends if these are a part of all series together; otherwise all series are gone through from the newest, until
+ * nothing is left to be found.
  */
 #include "lib/index/internal.h"
 
-enum { POLL_EVERY = 4096, STEPS = 16 };
+/* A series of a list is somewhere, and takes a few times as long as the next of all. */
+enum { POLL_EVERY = 4096, STEPS = 16, PART = 2 };
 
 typedef struct marks {
     const idx *x;
@@ -74,17 +76,17 @@ counts(const idx *x, const idx_query *q, uint32_t slot)
 
 typedef enum answer { NO, YES, UNKNOWN } answer;
 
-/* Has the pair a series that counts? */
+/* Has the pair a series that counts? Looks at so many of its series. */
 static ps_status
-pair_counts(marks *m, const idx_query *q, uint32_t pair, answer *ret)
+pair_counts(marks *m, const idx_query *q, uint32_t pair, uint32_t steps, answer *ret)
 {
     idx_walk w;
     *ret = NO;
     idx_walk_begin(&m->x->pairs[pair].slots, &w);
-    for (int i = 0; idx_walk_next(&w); i++) {
+    for (uint32_t i = 1; idx_walk_next(&w); i++) {
         PS_TRY(poll_now_and_then(m, q));
         *ret = counts(m->x, q, w.slot) ? YES : UNKNOWN;
-        if (*ret == YES || i == STEPS)
+        if (*ret == YES || i == steps)
             return PS_OK;
     }
     *ret = NO;
@@ -139,21 +141,41 @@ find_wanted(marks *m, const idx_query *q, uint32_t tenant, wanted *w)
     return PS_OK;
 }
 
+/* The lists of a name's pairs that are still wanted. */
+static ps_status
+follow_wanted(marks *m, const idx_query *q, const idx_name *name, const wanted *w)
+{
+    for (size_t i = 0; i < name->n_sorted; i++) {
+        uint32_t pair = name->values[i];
+        answer any;
+        if ((w->bits[pair / 64] >> pair % 64 & 1) == 0)
+            continue;
+        PS_TRY(pair_counts(m, q, pair, IDX_NONE, &any));
+        if (any == YES)
+            mark(m, pair);
+    }
+    return PS_OK;
+}
+
 static ps_status
 all_values(marks *m, const idx_query *q, uint32_t tenant, const idx_name *name)
 {
     wanted w;
+    uint64_t behind = 0; /* series of those that are wanted */
     PS_TRY(wanted_init(m, m->x->n_pairs, false, &w));
     for (size_t i = 0; i < name->n_sorted; i++) {
         answer any = is_marked(m, name->values[i]) ? NO : UNKNOWN;
         if (any == UNKNOWN)
-            PS_TRY(pair_counts(m, q, name->values[i], &any));
+            PS_TRY(pair_counts(m, q, name->values[i], STEPS, &any));
         if (any == YES)
             mark(m, name->values[i]);
-        else if (any == UNKNOWN)
+        else if (any == UNKNOWN) {
             want(&w, name->values[i]);
+            behind += m->x->pairs[name->values[i]].slots.n;
+        }
     }
-    return find_wanted(m, q, tenant, &w);
+    return behind < m->x->n_slots / PART ? follow_wanted(m, q, name, &w)
+                                         : find_wanted(m, q, tenant, &w);
 }
 
 static ps_status
@@ -166,7 +188,7 @@ all_names(marks *m, const idx_query *q, uint32_t tenant)
         const idx_name *name = &m->x->names[t->names[i]];
         answer any = NO;
         for (size_t k = 0; k < name->n_sorted && any == NO && !is_marked(m, t->names[i]); k++)
-            PS_TRY(pair_counts(m, q, name->values[k], &any));
+            PS_TRY(pair_counts(m, q, name->values[k], STEPS, &any));
         if (any == YES)
             mark(m, t->names[i]);
         else if (any == UNKNOWN)
@@ -210,8 +232,8 @@ gather(marks *m, const uint32_t *in_order, size_t n, bool pairs, idx_texts *ret)
     ret->n = 0;
     for (size_t i = 0; i < n; i++) {
         if (is_marked(m, in_order[i]))
-            ret->items[ret->n++] = pairs ? m->x->pairs[in_order[i]].label.value
-                                         : m->x->names[in_order[i]].text;
+            ret->items[ret->n++] =
+                pairs ? m->x->pairs[in_order[i]].label.value : m->x->names[in_order[i]].text;
     }
     return PS_OK;
 }

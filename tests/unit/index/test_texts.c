@@ -35,8 +35,8 @@ make_world(world *w, test_random *r)
         if (s->deleted)
             oracle_label(s, "only_dead", "x");
         mdl_labels labels = oracle_labels(s);
-        assert_int_equal(
-            idx_add_labels(w->x, s->tenant_id, s->id, s->metric_id, labels, &err), PS_OK);
+        assert_int_equal(idx_add_labels(w->x, s->tenant_id, s->id, s->metric_id, labels, &err),
+                         PS_OK);
         if (s->deleted)
             assert_int_equal(idx_delete(w->x, s->id, &err), PS_OK);
         if (test_random_below(r, 3) == 0)
@@ -242,6 +242,50 @@ test_many_have_died(void **state)
 }
 
 static bool
+count_polls(void *self)
+{
+    ++*(int *)self;
+    return false;
+}
+
+/* A few of many pods have died: it is their series that are looked at, and not all. */
+static void
+test_few_have_died(void **state)
+{
+    (void)state;
+    enum { PODS = 1000, SERIES_OF_POD = 100, DEAD = 20 };
+    char number[16];
+    int polls = 0;
+    mdl_label labels[] = {{PS_STR(MDL_METRIC_NAME), PS_STR("m")}, {PS_STR("pod"), {number, 0}}};
+    idx *x;
+    ps_err err;
+    ps_arena arena;
+    idx_texts texts;
+    mdl_ids within;
+    mdl_ids_init(&within, &ps_malloc);
+    ps_arena_init(&arena, &ps_malloc, 0);
+    assert_int_equal(idx_new(&ps_malloc, 0, 7, &x, &err), PS_OK);
+    for (int64_t i = 0; i < PODS * SERIES_OF_POD; i++) {
+        int pod = (int)(i / SERIES_OF_POD);
+        labels[1].value.len = (size_t)snprintf(number, sizeof(number), "%d", pod);
+        assert_int_equal(idx_add_labels(x, 1, i + 1, (int32_t)(i % 100) + 1,
+                                        (mdl_labels){labels, 2}, &err),
+                         PS_OK);
+        /* of the last dead pod one series lives, the last */
+        if (pod >= DEAD || i == DEAD * SERIES_OF_POD - 1)
+            assert_int_equal(mdl_ids_add(&within, i + 1, i + 1), PS_OK);
+    }
+    assert_int_equal(idx_settle(x, &err), PS_OK);
+    idx_query q = {.tenant_id = 1, .within = &within, .should_stop = count_polls, .self = &polls};
+    assert_int_equal(idx_values(x, PS_STR("pod"), &q, 1, &arena, &texts, &err), PS_OK);
+    assert_int_equal(texts.n, PODS - DEAD + 1);
+    assert_true(polls <= 2); /* one for each 4096 series */
+    ps_arena_done(&arena);
+    mdl_ids_done(&within);
+    idx_free(x);
+}
+
+static bool
 stop_at_once(void *self)
 {
     (void)self;
@@ -297,6 +341,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_against_the_slow_way),
         cmocka_unit_test(test_many_have_died),
+        cmocka_unit_test(test_few_have_died),
         cmocka_unit_test(test_stops_and_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
