@@ -89,6 +89,7 @@ typedef enum fdw_stmt {
     FDW_STMT_EST_BLOCKS, /* a sample of block rows, see fdw_estimate.c */
     FDW_STMT_EST_ANY,
     FDW_STMT_EST_SERIES,
+    FDW_STMT_EST_ALIVE, /* ($1 metric, $2 from, $3 to) window, number and ids of sets, newest first */
     FDW_STMT_EST_SAMPLE, /* the others: see fdw_sample.c */
     FDW_STMT_EST_MATCH,
     FDW_STMT_EST_POSITION,
@@ -181,11 +182,18 @@ void fdw_estimate_rel(PlannerInfo *root, const fdw_quals *quals, int16 other_kin
 /* About how many series there are; inside fdw_spi_begin. */
 double fdw_series_of_metric(int32 metric_id);
 
+typedef struct fdw_living { /* about those of a metric in a time */
+    double series;
+    ArrayType *ids; /* some of them */
+    bool all;       /* these are all */
+} fdw_living;
+
 /* ---- fdw_sample ---------------------------------------------------------------------------- */
 
-/* Share of a metric's n_series series that pass those quals that can be tried; inside fdw_spi_begin. */
-double fdw_sample_fraction(PlannerInfo *root, int32 metric_id, double n_series, List *quals,
-                           List **ret_untried);
+/* Share of a metric's n_series series that pass those quals that can be tried; of those that live, unless living
+ * is NULL. Inside fdw_spi_begin. */
+double fdw_sample_fraction(PlannerInfo *root, int32 metric_id, double n_series,
+                           const fdw_living *living, List *quals, List **ret_untried);
 
 typedef struct fdw_rel { /* what planning knows of a scan: RelOptInfo.fdw_private */
     fdw_quals quals;     /* of baserestrictinfo */
@@ -208,6 +216,10 @@ const fdw_estimate *fdw_estimate_of(const RelOptInfo *rel);
  * the same columns. Inside fdw_spi_begin. */
 void fdw_alive_each(int32 metric_id, fdw_stmt all, fdw_stmt by_id, int64 *from_ms, int64 *to_ms,
                     fdw_row_fn fn, void *self);
+
+/* About how many series of the metric live in a time, for planning: what the sets say, without fresh rows. False:
+ * they do not say, as above, or are too many to be looked at. Inside fdw_spi_begin. */
+bool fdw_alive_guess(int32 metric_id, int64 from_ms, int64 to_ms, fdw_living *ret);
 
 /* ---- fdw_series: who exists and passes ---------------------------------------------------- */
 
@@ -295,9 +307,9 @@ typedef struct fdw_directory {
     bool backwards;
     int64 back_days;
     int64 day_lo_ms,
-        day_hi_ms;   /* backwards: the days of table block that are being read, [lo, hi) */
-    int64 ended_ms;  /* backwards: rows not read yet end before this */
-    int64 last_t_ms; /* key of the last row read */
+        day_hi_ms;      /* backwards: the days of table block that are being read, [lo, hi) */
+    int64 ended_ms;     /* backwards: rows not read yet end before this */
+    int64 last_t_ms;    /* key of the last row read */
     TimestampTz last_t; /* the same to the microsecond: a damaged row may have some */
     fdw_table last_table;
     int64 last_id;
@@ -460,7 +472,7 @@ typedef struct fdw_counts { /* for EXPLAIN ANALYZE, summed over rescans */
     uint64 blocks_skipped; /* rows in range that were passed over by their series */
     uint64 samples_decoded;
     uint64 blocks_damaged; /* left out, with a warning */
-    uint64 bytes_read; /* of blocks and heads; not shown */
+    uint64 bytes_read;     /* of blocks and heads; not shown */
     uint64 series_total;
     uint64 series_matched;
 } fdw_counts;

@@ -9,9 +9,9 @@
  * two to twelve. A range without ends is the one that the day partitions cover: their bounds are read
  * from the relation's descriptor, which says nothing of anybody's data.
  *
- * The number of series is counted up to 1000. Beyond that it is what the planner thinks of the series
- * table, or what the blocks of one moment hold together, if that is more (on one level they hold
- * different series). Small metrics may share rows of `fresh`; of such a row a metric's share is taken
+ * The number of series is counted up to 1000. Beyond that it is how many lived in that time (fdw_alive.c)
+ * or, where the sets do not say, what the planner thinks of the series table; or what the blocks of one
+ * moment hold together, if that is more (on one level they hold different series). Small metrics may share rows of `fresh`; of such a row a metric's share is taken
  * to be that of its series. What share of the series passes the quals on series: see fdw_sample.c.
  *
  * Bounds are what the expressions give while planning (so now() - interval '1 h' counts as of now);
@@ -318,27 +318,42 @@ extrapolate(const density *d, double n_series, int64 window_start_ms, int64 wind
     ret->series_per_block = Max(ret->series_per_block, d->series_sum / d->rows);
 }
 
-double
-fdw_series_of_metric(int32 metric_id)
+/* *ret is used if it is not NULL, the metric has many series and the sets say who lives; then *ret_known. */
+static double
+series_of(int32 metric_id, int64 from_ms, int64 to_ms, fdw_living *ret, bool *ret_known)
 {
     Datum id = Int32GetDatum(metric_id);
     double planned, n = count_of(FDW_STMT_EST_SERIES, id);
 
+    *ret_known = false;
     if (n < SERIES_COUNTED)
         return n;
+    *ret_known = ret != NULL && fdw_alive_guess(metric_id, from_ms, to_ms, ret);
+    if (*ret_known)
+        return ret->series;
     (void)fdw_spi_cost(FDW_STMT_SERIES_OF_METRIC, &id, &planned);
     return Max(n, planned);
 }
 
-/* Adds one metric's share to *ret. */
-static void
-estimate_metric(int32 metric_id, int16 other_kind, int64 from_ms, int64 to_ms, fdw_estimate *ret)
+double
+fdw_series_of_metric(int32 metric_id)
+{
+    bool known;
+
+    return series_of(metric_id, 0, 0, NULL, &known);
+}
+
+/* Adds one metric's share to *ret. Returns whether *ret_living is known. */
+static bool
+estimate_metric(int32 metric_id, int16 other_kind, int64 from_ms, int64 to_ms, fdw_estimate *ret,
+                fdw_living *ret_living)
 {
     density d;
+    bool known;
     int64 window_ms = Min(to_ms - from_ms, MDL_DAY_MS);
     int64 window_start_ms = to_ms - window_ms;
     double rest_ms = (double)(window_start_ms - from_ms);
-    double series = fdw_series_of_metric(metric_id);
+    double series = series_of(metric_id, from_ms, to_ms, ret_living, &known);
 
     look(metric_id, other_kind, series, window_start_ms, to_ms, &d);
     if (d.rows > 0 && rest_ms > 0)
@@ -356,7 +371,9 @@ estimate_metric(int32 metric_id, int16 other_kind, int64 from_ms, int64 to_ms, f
         ret->samples += rest_ms > 0 ? FEW_SAMPLES : 1;
         ret->blocks += 1;
     }
-    ret->series += Max(series >= SERIES_COUNTED ? Max(series, d.series_at_once) : series, 1);
+    ret->series +=
+        Max(known || series >= SERIES_COUNTED ? Max(series, d.series_at_once) : series, 1);
+    return known;
 }
 
 void
@@ -391,12 +408,14 @@ fdw_estimate_rel(PlannerInfo *root, const fdw_quals *quals, int16 other_kind, fd
     for (int i = 0; i < want.n_metrics && looked_at < MAX_METRICS_LOOKED_AT; i++) {
         if (want.metrics[i] > 0 && want.metrics[i] <= PG_INT32_MAX) {
             int32 metric_id = (int32)want.metrics[i];
+            fdw_living living;
+            bool known = estimate_metric(metric_id, other_kind, from_ms, to_ms, ret, &living);
 
-            estimate_metric(metric_id, other_kind, from_ms, to_ms, ret);
             /* the first stands for all */
             if (looked_at++ == 0 && quals->series_quals != NIL)
-                ret->series_passing = fdw_sample_fraction(root, metric_id, ret->series,
-                                                          quals->series_quals, &ret->untried);
+                ret->series_passing =
+                    fdw_sample_fraction(root, metric_id, ret->series, known ? &living : NULL,
+                                        quals->series_quals, &ret->untried);
         }
     }
     fdw_spi_end();

@@ -1,7 +1,8 @@
 /*
  * fdw_sample.c - what share of a metric's series passes the quals on series, for the planner.
  *
- * The quals are tried on some of the metric's series: all of them if they are few, otherwise the first
+ * The quals are tried on some of the metric's series: all of them if they are few; some that lived in the time in
+ * question, where a metric has many and it is known who lived; otherwise the first
  * in the order of the index on (metric_id, tenant_id, digest), which is as good as drawn at random.
  * What few or none of these pass is then counted by the index on labels, if the planner thinks that
  * cheap: that tells a label of three series from one of none.
@@ -27,6 +28,7 @@
 #include "catalog/pg_operator.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
 #include "nodes/makefuncs.h"
@@ -51,6 +53,7 @@ typedef struct sample {
     int n;
     int64 *ids;
     Datum *labels; /* int4[], detoasted */
+    bool all;      /* there are no others */
     bool regex;    /* a regular expression was met: the first REGEX_ROWS count */
 } sample;
 
@@ -128,14 +131,32 @@ harmful(Node *node, void *context)
 
 /* ---- the sample ----------------------------------------------------------------------------- */
 
+/* Those by id come in order of it, and the first ones would be the oldest. Always the same way. */
 static void
-draw(sample *s, int32 metric_id)
+shuffle(sample *s)
 {
-    Datum value = Int32GetDatum(metric_id);
-    uint64 n = fdw_spi_run(FDW_STMT_EST_SAMPLE, &value, 0);
+    for (int i = s->n - 1; i > 0; i--) {
+        int with = hash_bytes_uint32((uint32)s->ids[i]) % (uint32)(i + 1);
+        int64 id = s->ids[i];
+        Datum labels = s->labels[i];
+
+        s->ids[i] = s->ids[with];
+        s->labels[i] = s->labels[with];
+        s->ids[with] = id;
+        s->labels[with] = labels;
+    }
+}
+
+static void
+draw(sample *s, int32 metric_id, const fdw_living *living)
+{
+    Datum value = living != NULL ? PointerGetDatum(living->ids) : Int32GetDatum(metric_id);
+    uint64 n = fdw_spi_run(living != NULL ? FDW_STMT_SERIES_BY_ID : FDW_STMT_EST_SAMPLE, &value, 0);
     SPITupleTable *rows = SPI_tuptable;
+    const int labels = living != NULL ? 3 : 2;
 
     *s = (sample){.metric_id = metric_id, .n = (int)n};
+    s->all = living != NULL ? living->all : n < SAMPLE_ROWS;
     s->ids = palloc(sizeof(int64) * Max(n, 1));
     s->labels = palloc(sizeof(Datum) * Max(n, 1));
     for (uint64 i = 0; i < n; i++) {
@@ -143,9 +164,11 @@ draw(sample *s, int32 metric_id)
 
         s->ids[i] = DatumGetInt64(SPI_getbinval(rows->vals[i], rows->tupdesc, 1, &isnull));
         s->labels[i] = PointerGetDatum(
-            DatumGetArrayTypePCopy(SPI_getbinval(rows->vals[i], rows->tupdesc, 2, &isnull)));
+            DatumGetArrayTypePCopy(SPI_getbinval(rows->vals[i], rows->tupdesc, labels, &isnull)));
     }
     SPI_freetuptable(rows);
+    if (living != NULL)
+        shuffle(s);
 }
 
 static int32
@@ -356,6 +379,17 @@ needed_ids(Node *qual)
     }
     if (function == F_ARRAYOVERLAP && exprType((Node *)right) == INT4ARRAYOID)
         return list_make1(DatumGetPointer(right->constvalue)); /* labels ? matcher('{...}') */
+    if (function == F_ARRAYCONTAINS && exprType((Node *)right) == INT4ARRAYOID) {
+        ArrayType *array = DatumGetArrayTypeP(right->constvalue);
+        const int32 *ids = (int32 *)ARR_DATA_PTR(array);
+        List *needed = NIL;
+
+        if (ARR_NDIM(array) != 1 || ARR_HASNULL(array))
+            return NIL;
+        for (int i = 0; i < Min(ARR_DIMS(array)[0], NEEDED); i++)
+            needed = lappend(needed, catalog_make_int4_array(&(int32){ids[i]}, 1));
+        return needed; /* labels @> matcher('{...}') */
+    }
     /* labels[2] = 7, also below NULLIF */
     if (function == F_INT4EQ && pull_var_clause(linitial(args), 0) != NIL)
         return list_make1(catalog_make_int4_array(&(int32){DatumGetInt32(right->constvalue)}, 1));
@@ -391,30 +425,30 @@ count_by_index(const sample *s, List *quals)
 /* ---- all of it -------------------------------------------------------------------------------- */
 
 static double
-fraction_of(int32 metric_id, double n_series, List *quals)
+fraction_of(int32 metric_id, double n_series, const fdw_living *living, List *quals)
 {
     sample s;
     List *resolved;
     int n, passing;
 
-    draw(&s, metric_id);
+    draw(&s, metric_id, living);
     if (s.n == 0)
         return 1;
     resolved = (List *)resolve_regex((Node *)quals, &s);
     n = s.regex ? Min(s.n, REGEX_ROWS) : s.n;
     passing = count_passing(&s, n, resolved);
-    if (passing >= SURE_HITS || (n == s.n && s.n < SAMPLE_ROWS))
+    if (passing >= SURE_HITS || (n == s.n && s.all))
         return (double)passing / n;
 
     double sampled = (passing + 0.5) / n;
     double counted = count_by_index(&s, quals);
 
-    return counted >= 0 ? Min(counted / n_series, sampled * 3) : sampled;
+    return counted >= 0 ? Min(counted / Max(n_series, 1), sampled * 3) : sampled;
 }
 
 double
-fdw_sample_fraction(PlannerInfo *root, int32 metric_id, double n_series, List *quals,
-                    List **ret_untried)
+fdw_sample_fraction(PlannerInfo *root, int32 metric_id, double n_series, const fdw_living *living,
+                    List *quals, List **ret_untried)
 {
     List *tried = NIL;
     ListCell *cell;
@@ -437,7 +471,7 @@ fdw_sample_fraction(PlannerInfo *root, int32 metric_id, double n_series, List *q
     }
     MemoryContextSwitchTo(own);
     if (tried != NIL)
-        fraction = fraction_of(metric_id, n_series, tried);
+        fraction = fraction_of(metric_id, n_series, living, tried);
     MemoryContextSwitchTo(outer);
     MemoryContextDelete(own);
     return fraction;
@@ -453,7 +487,7 @@ matchers_try(PlannerInfo *root, int32 metric_id, Oid matcher, Const *right)
     double fraction;
 
     fdw_spi_begin(NULL);
-    fraction = fdw_sample_fraction(root, metric_id, fdw_series_of_metric(metric_id),
+    fraction = fdw_sample_fraction(root, metric_id, fdw_series_of_metric(metric_id), NULL,
                                    list_make1(call), &untried);
     fdw_spi_end();
     return untried == NIL ? fraction : -1;

@@ -117,6 +117,10 @@ static const struct {
         {"SELECT pg_catalog.count(*) FROM (SELECT 1 FROM _prom_catalog.series WHERE metric_id" EQ "$1"
          " LIMIT 1000) s",
          1, {INT4OID}, 0},
+    [FDW_STMT_EST_ALIVE] =
+        {"SELECT window_start, n_series, series_ids FROM _prom_data.presence WHERE metric_id" EQ "$1"
+         " AND window_start" GE "$2 AND window_start" LE "$3 ORDER BY window_start DESC LIMIT 65",
+         3, {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID}, CURSOR_OPT_GENERIC_PLAN},
     [FDW_STMT_EST_SAMPLE] =
         {"SELECT id, labels FROM _prom_catalog.series WHERE metric_id" EQ "$1"
          " ORDER BY metric_id, tenant_id, digest LIMIT 500",
@@ -208,8 +212,8 @@ fdw_spi_run(fdw_stmt stmt, Datum *values, long max_rows)
 }
 
 void
-fdw_spi_each_unless(fdw_stmt stmt, Datum *values, fdw_row_fn fn, void *self,
-                    fdw_instead_fn instead, void *instead_self)
+fdw_spi_each_unless(fdw_stmt stmt, Datum *values, fdw_row_fn fn, void *self, fdw_instead_fn instead,
+                    void *instead_self)
 {
     SPIPlanPtr plan = plan_of(stmt);
     int level = planning_begins();

@@ -347,9 +347,8 @@ read_sources(alive *a, Datum *values, char *nulls, Datum rows)
 
 /* ---- for scans --------------------------------------------------------------------------------- */
 
-/* May the user read the sets, and all of them? A policy may hide a set and not its blocks. */
-static bool
-may_read_sets(void)
+bool
+presence_may_be_read(void)
 {
     Oid schema = get_namespace_oid("_prom_data", true);
     Oid table = OidIsValid(schema) ? get_relname_relid("presence", schema) : InvalidOid;
@@ -382,7 +381,7 @@ presence_of_metric(int32 metric_id, int64 *from_ms, int64 *to_ms, uint64 most)
     alive a = {.metrics = &metric_id, .n_metrics = 1, .tolerant = true};
     const char nulls[] = "n   ";
 
-    if (!may_read_sets())
+    if (!presence_may_be_read())
         return NULL;
     context = AllocSetContextCreate(caller, "promscale alive", ALLOCSET_DEFAULT_SIZES);
     MemoryContextSwitchTo(context);

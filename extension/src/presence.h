@@ -38,6 +38,9 @@ ps_status presence_of_range(const presence_range *range, presence_scratch *scrat
  * of them), or there are more than so many. */
 ArrayType *presence_of_metric(int32 metric_id, int64 *from_ms, int64 *to_ms, uint64 most);
 
+/* May the user read the sets, and all of them? A policy may hide a set and not its blocks. */
+bool presence_may_be_read(void);
+
 BRIDGE_NORETURN void presence_no_memory(void);
 
 #endif

@@ -130,3 +130,22 @@ def test_who_may_not_see_all_sets(churn):
     churn.sql("SET LOCAL ROLE churn_reader")
     assert churn.sql(query) == whole
     churn.sql("ROLLBACK")
+
+
+def test_the_planner_counts_those_that_live(churn):
+    """How many series there are, and what share of them a matcher leaves: of the pods that live all are named so, of
+    all together few."""
+    recent = f"time BETWEEN {at(NOW - HOUR)} AND {at(NOW)}"
+    every = f"SELECT DISTINCT series_id FROM churn WHERE {recent}"
+    named = f"SELECT * FROM churn WHERE {recent} AND labels ? ('pod' ==~ '^pod-90[0-9][0-9]$')"
+    live, rows = LIVE + NEW + 1, len(churn.sql(named))
+    assert live / 2 <= churn.rows(every) <= live * 2
+    assert rows / 2 <= churn.rows(named) <= rows * 2
+    churn.sql("BEGIN")
+    churn.sql("DELETE FROM _prom_data.presence")
+    assert churn.rows(named) < rows / 2
+    churn.sql("ROLLBACK")
+    churn.sql("BEGIN")  # of no use: as if there were none
+    churn.sql("UPDATE _prom_data.presence SET series_ids = set_byte(series_ids, 9, get_byte(series_ids, 9) # 1)")
+    assert churn.rows(named) < rows / 2
+    churn.sql("ROLLBACK")
