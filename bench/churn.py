@@ -4,8 +4,8 @@
 Two databases get the same active series (pods that run now, a hundred metrics and ten labels each, real
 samples of the last ten minutes, half of them folded). One also gets the pods of ninety days that no longer
 run: catalog and presence, put there by SQL, without samples. A connector of its own serves each, and requests
-are sent to both in turn, so that the ratios hold on a busy machine; then SQL with a time. Prints medians, ratios, the time to load
-the label index, and the connectors' memory.
+are sent to both in turn, so that the ratios hold on a busy machine; then SQL with a time. Prints medians and their ratios, what
+a request costs the processor (connector and backends), the time to load the label index, and the connectors' memory.
 
 Ten million historical series take some 3 GB of disk and many minutes (--history 10000000); --index-max-bytes
 changes the connectors' budget.
@@ -28,6 +28,7 @@ from harness.process import wait_until  # noqa: E402
 METRICS = 100
 WINDOW = 8 * 3600
 DAYS = 90
+WARM = 5
 CRC_TABLE = []
 for i in range(256):
     c = i
@@ -126,6 +127,18 @@ def make_history(run, con, series):
     run("VACUUM ANALYZE _prom_catalog.label")
 
 
+def cpu_ns(pid):
+    """Of all threads; 0 when it is gone. Ended threads are not in it: those that serve requests stay."""
+    total = 0
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/schedstat", encoding="ascii") as f:
+                total += int(f.read().split()[0])
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return total
+
+
 class Side:
     """A database with its connector."""
 
@@ -168,6 +181,19 @@ class Side:
             raise SystemExit(f"{path}: {answer.status} {body[:300]}")
         return took * 1000, body
 
+    def ask_sql(self, query):
+        started = time.perf_counter()
+        rows = self.run(query)
+        return (time.perf_counter() - started) * 1000, sorted(rows, key=str)
+
+    def cpu_ms(self, own_session):
+        """What the session, or the connector and its sessions, have spent."""
+        own = self.con.get_backend_pid()
+        pids = [own] if own_session else [self.p.process.child.pid] + [r[0] for r in self.run(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            " AND backend_type = 'client backend'")]
+        return sum(cpu_ns(pid) for pid in pids) / 1e6
+
     def rss_mb(self):
         with open(f"/proc/{self.p.process.child.pid}/status", encoding="ascii") as f:
             return next(int(line.split()[1]) for line in f if line.startswith("VmRSS")) / 1024
@@ -193,27 +219,43 @@ def requests(now):
     }
 
 
-def compare(alone, beside, rounds, now):
-    """Medians in turn; the answers must be the same. Returns the worst ratio."""
-    worst = 0
+def in_turn(alone, beside, rounds, ask, own_session):
+    """Milliseconds of each go, CPU milliseconds of one, and the last answer, by side. Both are asked in each round, in
+    turn the one and the other first: whatever else the machine does meets both."""
+    took, last, spent = {alone: [], beside: []}, {}, {}
+    for i in range(-WARM, rounds):
+        if i == 0:
+            spent = {side: -side.cpu_ms(own_session) for side in took}
+        for side in (alone, beside) if i % 2 else (beside, alone):
+            ms, last[side] = ask(side)
+            if i >= 0:
+                took[side].append(ms)
+    return took, {side: (spent[side] + side.cpu_ms(own_session)) / rounds for side in took}, last
+
+
+def show(name, n, took, cpu, sides):
+    """A line; returns the ratio of the medians."""
+    a, b = (statistics.median(took[side]) for side in sides)
+    ca, cb = (cpu[side] for side in sides)
+    print(f"{name:32} {n:6}  {a:8.2f} {b:8.2f} ms {b / a:5.2f}   CPU {ca:8.2f} {cb:8.2f} ms {cb / max(ca, 0.001):5.2f}", flush=True)
+    return b / a
+
+
+def compare(alone, beside, rounds, now, only):
+    """The answers must be the same. Returns the ratios."""
+    ratios = {}
     for name, path in requests(now).items():
-        took = {alone: [], beside: []}
-        bodies = {}
-        for i in range(rounds + 3):
-            for side in (alone, beside) if i % 2 else (beside, alone):
-                ms, bodies[side] = side.ask(path)
-                if i >= 3:
-                    took[side].append(ms)
+        if only not in name:
+            continue
+        took, cpu, bodies = in_turn(alone, beside, rounds, lambda side, path=path: side.ask(path), False)
+        data = {side: json.loads(body)["data"] for side, body in bodies.items()}
         if "instant" not in name and bodies[alone] != bodies[beside]:
             raise SystemExit(f"{name}: the answers differ")
-        n = {side: len(json.loads(body)["data"].get("result", ()) if isinstance(json.loads(body)["data"], dict)
-                       else json.loads(body)["data"]) for side, body in bodies.items()}
+        n = {side: len(d.get("result", ()) if isinstance(d, dict) else d) for side, d in data.items()}
         if n[alone] != n[beside]:
             raise SystemExit(f"{name}: {n[alone]} and {n[beside]} results")
-        a, b = statistics.median(took[alone]), statistics.median(took[beside])
-        worst = max(worst, b / a)
-        print(f"{name:32} {n[alone]:6} results  {a:8.2f} ms  {b:8.2f} ms  {b / a:5.2f}", flush=True)
-    return worst
+        ratios[name] = show(name, n[alone], took, cpu, (alone, beside))
+    return ratios
 
 
 def queries(now):
@@ -231,23 +273,16 @@ def queries(now):
     }
 
 
-def compare_in_sql(alone, beside, rounds, now):
-    worst = 0
+def compare_in_sql(alone, beside, rounds, now, only):
+    ratios = {}
     for name, query in queries(now).items():
-        took = {alone: [], beside: []}
-        rows = {}
-        for i in range(rounds + 3):
-            for side in (alone, beside) if i % 2 else (beside, alone):
-                started = time.perf_counter()
-                rows[side] = sorted(side.run(query), key=str)
-                if i >= 3:
-                    took[side].append((time.perf_counter() - started) * 1000)
+        if only not in name:
+            continue
+        took, cpu, rows = in_turn(alone, beside, rounds, lambda side, query=query: side.ask_sql(query), True)
         if len(rows[alone]) != len(rows[beside]) or "count" in query and rows[alone][0][0] != rows[beside][0][0]:
             raise SystemExit(f"{name}: the answers differ: {rows[alone][:3]} {rows[beside][:3]}")
-        a, b = statistics.median(took[alone]), statistics.median(took[beside])
-        worst = max(worst, b / a)
-        print(f"{name:32} {len(rows[alone]):6} rows     {a:8.2f} ms  {b:8.2f} ms  {b / a:5.2f}", flush=True)
-    return worst
+        ratios[name] = show(name, len(rows[alone]), took, cpu, (alone, beside))
+    return ratios
 
 
 def look_back(side, now):
@@ -269,7 +304,8 @@ def main():
     parser.add_argument("--active", type=int, default=50000)
     parser.add_argument("--history", type=int, default=200000)
     parser.add_argument("--index-max-bytes", default="1GB")
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--only", default="", help="what the names of requests must contain")
     parser.add_argument("--worst", type=float, default=0, help="fail if a ratio is larger")
     args = parser.parse_args()
     template = Template()
@@ -285,9 +321,10 @@ def main():
             print(f"{side.name:7} index loaded in {side.loaded:.1f} s: {m['promscale_label_index_series']:.0f} series,"
                   f" {m['promscale_label_index_bytes'] / 1e6:.1f} MB, whole: {m['promscale_label_index_whole']:.0f}")
         now = time.time()
-        worst = compare(alone, beside, args.rounds, now)
-        worst = max(worst, compare_in_sql(alone, beside, args.rounds, now))
-        print(f"worst ratio {worst:.2f}")
+        ratios = compare(alone, beside, args.rounds, now, args.only)
+        ratios.update(compare_in_sql(alone, beside, args.rounds, now, args.only))
+        worst = max(ratios.values())
+        print("worst ratios: " + ", ".join(f"{r:.2f} {name}" for name, r in sorted(ratios.items(), key=lambda x: -x[1])[:4]))
         print("memory: " + ", ".join(f"{s.name} {s.rss_mb():.0f} MB" for s in (alone, beside)))
         look_back(beside, now)
         print(f"memory: {beside.rss_mb():.0f} MB; series read for requests:"
