@@ -230,14 +230,16 @@ LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 
         ON CONFLICT (table_name) DO UPDATE SET shrink = true
 $$;
 
--- The oldest transaction that some snapshot or slot takes for unfinished: what was deleted by it or later cannot be
--- removed. VACUUM's own snapshots stop nobody. Of sessions that we may not look at nothing is known; then it moves on.
+-- The oldest transaction that VACUUM of our tables has to take for unfinished: what was deleted by it or later cannot be
+-- removed. As VACUUM does, it counts transactions and snapshots of this database's sessions, those of standbys, and slots:
+-- a transaction of another database counts only while some snapshot here has seen it running, so not our own, which has
+-- seen all of them. VACUUM's own snapshots stop nobody. Of sessions that we may not look at nothing is known; then it moves on.
 CREATE FUNCTION _prom_catalog.oldest_in_use() RETURNS xid
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
     SELECT h.x FROM (
-        SELECT pg_snapshot_xmin(pg_current_snapshot())::xid
+        SELECT pg_snapshot_xmax(pg_current_snapshot())::xid
         UNION ALL
-        SELECT a.backend_xmin FROM pg_stat_activity a
+        SELECT x.xid FROM pg_stat_activity a, unnest(ARRAY[a.backend_xid, a.backend_xmin]) x (xid)
         WHERE a.pid <> pg_backend_pid()
           AND (a.datid IS NULL OR a.datid = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))
           AND NOT EXISTS (SELECT FROM pg_stat_progress_vacuum v WHERE v.pid = a.pid)
@@ -255,8 +257,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT EXISTS (
         SELECT FROM _prom_catalog.vacuum_horizon h, to_regclass(format('_prom_data.%I', p_table)) AS rel (oid)
         WHERE h.table_name = p_table
-          AND greatest(h.taken_at, pg_stat_get_last_autovacuum_time(rel.oid))
-              > statement_timestamp() - '10 min'::interval
+          AND greatest(h.taken_at, pg_stat_get_last_autovacuum_time(rel.oid)) -- later than now: a clock was ahead
+              BETWEEN statement_timestamp() - '10 min'::interval AND clock_timestamp()
           AND (h.horizon = p_horizon
                OR (pg_stat_get_dead_tuples(rel.oid) > p_many
                    AND current_setting('autovacuum')::bool AND current_setting('track_counts')::bool)))
@@ -314,7 +316,7 @@ BEGIN
         ON CONFLICT (table_name) DO UPDATE SET frozen = t.frozen OR excluded.frozen,
             shrink = t.shrink OR excluded.shrink, taken_at = excluded.taken_at;
     UPDATE _prom_catalog.vacuum_taken SET taken_at = statement_timestamp()
-        WHERE taken_at < statement_timestamp() - '10 min'::interval;
+        WHERE taken_at NOT BETWEEN statement_timestamp() - '10 min'::interval AND statement_timestamp();
     RETURN QUERY
         SELECT format('VACUUM (%sTRUNCATE %s) _prom_data.%I', CASE WHEN t.frozen THEN 'FREEZE, ' ELSE '' END,
                       CASE WHEN t.shrink THEN 'on' ELSE 'off' END, t.table_name)

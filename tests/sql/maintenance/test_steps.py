@@ -455,6 +455,34 @@ def test_no_vacuum_in_vain(store):
     reader.close()
 
 
+def test_a_transaction_of_another_database_holds_no_vacuum_back(store):
+    """VACUUM removes what is deleted here beside it."""
+    store.sql("CREATE EXTENSION IF NOT EXISTS pageinspect")
+    other = store.server.connect("postgres")
+    other.autocommit = False
+    with other.cursor() as cur:
+        cur.execute("SELECT pg_current_xact_id()")
+    for _ in range(3):
+        store.flush([(0, 1, 1, store.now_ms(), bits(1.0))])
+        assert store.merge()["did"]
+        commands = [c for (c,) in store.sql("SELECT _prom_catalog.take_vacuums()")]
+        assert commands == [f"VACUUM (TRUNCATE off) _prom_data.{t}" for t in ("fresh", "merged")]
+        for c in commands:
+            store.sql(c)
+        assert store.one("SELECT count(*) FROM heap_page_items(get_raw_page('_prom_data.fresh', 0)) WHERE lp_flags = 1") == 0
+    other.close()
+
+
+def test_a_transaction_of_this_database_counts_before_its_snapshot(store):
+    """One that has begun to write, and waits between its statements."""
+    writer = store.server.connect(store.database)
+    writer.autocommit = False
+    with writer.cursor() as cur:
+        cur.execute("SELECT pg_current_xact_id()::xid::text")
+        assert store.one("SELECT _prom_catalog.oldest_in_use()") == cur.fetchone()[0]
+    writer.close()
+
+
 def test_much_is_left_to_autovacuum(store):
     """Where it is on: folds wait for a VACUUM of ours. It is off here."""
     def can_wait(many):
