@@ -11,6 +11,14 @@ CREATE TABLE _prom_catalog.tenant (
 );
 INSERT INTO _prom_catalog.tenant VALUES (0, ''); -- no tenant
 
+-- What rules may say, 066-settings.sql tells why: a month less 29 days is nothing at all in February.
+CREATE FUNCTION _prom_catalog.is_period(p_period interval) RETURNS bool
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+    SELECT isfinite(p_period) AND p_period BETWEEN '0' AND '1000 years'
+       AND least(extract(year FROM p_period), extract(month FROM p_period), extract(day FROM p_period),
+                 extract(hour FROM p_period), extract(minute FROM p_period), extract(second FROM p_period)) >= 0
+$$;
+
 CREATE SEQUENCE _prom_catalog.metric_id_seq AS int4;
 CREATE TABLE _prom_catalog.metric (
     id               int4 PRIMARY KEY DEFAULT nextval('_prom_catalog.metric_id_seq'),
@@ -18,8 +26,10 @@ CREATE TABLE _prom_catalog.metric (
     digest           uuid NOT NULL UNIQUE,        -- _prom_ext.text_digest(metric_name)
     table_name       name NOT NULL UNIQUE,        -- name of the views in prom_metric, prom_series, prom_data
     created_at       timestamptz NOT NULL DEFAULT now(),
-    retention_period interval,                    -- NULL: the default
-    chunk_interval   interval,                    -- NULL: the default
+    retention_period interval                     -- NULL: the default
+                     CHECK (_prom_catalog.is_period(retention_period)),
+    chunk_interval   interval                     -- NULL: the default
+                     CHECK (chunk_interval > '0' AND _prom_catalog.is_period(chunk_interval)),
     compression      bool,                        -- NULL: the default
     positions        int4 NOT NULL DEFAULT 0,     -- label positions given away (label_key_position)
     views_positions  int4 NOT NULL DEFAULT 0,     -- of these, how many the views know; 0: some view is missing

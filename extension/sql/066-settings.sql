@@ -55,9 +55,7 @@ BEGIN
     ELSIF p_interval <= interval '0' THEN
         RAISE EXCEPTION 'the % must be positive', p_what USING ERRCODE = '22023',
             HINT = 'For instance interval ''30 days''.';
-    ELSIF least(extract(year FROM p_interval), extract(month FROM p_interval),
-                extract(day FROM p_interval), extract(hour FROM p_interval),
-                extract(minute FROM p_interval), extract(second FROM p_interval)) < 0 THEN
+    ELSIF NOT _prom_catalog.is_period(p_interval) THEN
         RAISE EXCEPTION 'no part of the % may be negative', p_what USING ERRCODE = '22023',
             HINT = 'A month has no fixed length: write days and hours instead.';
     ELSIF p_interval < p_least THEN

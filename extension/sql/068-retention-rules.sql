@@ -13,14 +13,14 @@
 CREATE TABLE _prom_catalog.retention_rule (
     digest   uuid PRIMARY KEY,                    -- _prom_ext.text_digest(selector)
     selector text COLLATE "C" NOT NULL,           -- as _prom_ext.canonical_selector() writes it
-    period   interval NOT NULL CHECK (period BETWEEN '0' AND '1000 years'),
+    period   interval NOT NULL CHECK (_prom_catalog.is_period(period)),
     set_at   timestamptz NOT NULL DEFAULT now()
 );
 
 -- By name: a tenant may get its rule before it sends anything.
 CREATE TABLE _prom_catalog.tenant_retention (
     tenant text COLLATE "C" PRIMARY KEY CHECK (octet_length(tenant) <= 1024),
-    period interval NOT NULL CHECK (period BETWEEN '0' AND '1000 years'),
+    period interval NOT NULL CHECK (_prom_catalog.is_period(period)),
     set_at timestamptz NOT NULL DEFAULT now()
 );
 

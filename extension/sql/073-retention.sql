@@ -201,10 +201,12 @@ BEGIN
     rows := 0; done := true;
     SELECT * INTO v_class FROM _prom_catalog.kept_classes(p_metric_id);
     v_cutoffs := ARRAY(SELECT cutoff FROM _prom_catalog.base_cutoffs(p_metric_id) UNION SELECT unnest(v_class.cutoffs));
-    SELECT looked_at, all_at, block_id INTO v_last FROM _prom_catalog.retention_progress
-        WHERE metric_id = p_metric_id AND retention_progress.rules = p_rules AND all_at > now() - '7 days'::interval;
+    -- what a clock has written that was ahead says nothing
     SELECT walk_at, walk_block_id, next_place, next_day INTO v_walk FROM _prom_catalog.retention_progress
-        WHERE metric_id = p_metric_id AND walk_rules = p_rules;
+        WHERE metric_id = p_metric_id AND walk_rules = p_rules AND walk_at <= now();
+    SELECT looked_at, all_at, block_id INTO v_last FROM _prom_catalog.retention_progress
+        WHERE metric_id = p_metric_id AND retention_progress.rules = p_rules AND looked_at <= now()
+          AND all_at > coalesce(v_walk.walk_at, now()) - '7 days'::interval; -- a walk ends as what it began as
     FOR v_target IN SELECT * FROM _prom_catalog.expiry_targets(p_metric_id, p_first_day, v_cutoffs, v_last.looked_at,
                         coalesce(v_walk.next_place, 0), coalesce(v_walk.next_day, '-infinity')) LOOP
         IF v_begun AND clock_timestamp() > p_until THEN
@@ -414,6 +416,7 @@ DECLARE
 BEGIN
     failed := 0;
     INSERT INTO _prom_catalog.leaving_day (day) VALUES (v_day) ON CONFLICT DO NOTHING;
+    UPDATE _prom_catalog.leaving_day SET moved_at = now() WHERE day = v_day AND moved_at > now(); -- a clock was ahead
     SELECT * INTO v_leaving FROM _prom_catalog.leaving_day WHERE day = v_day;
     IF v_leaving.moved_at > now() - '1 hour'::interval OR NOT _prom_catalog.all_have_seen(v_leaving.moved_by)
                                                           AND v_leaving.moved_at IS NOT NULL THEN
@@ -494,7 +497,7 @@ DECLARE
     v_run _prom_catalog.retention_run;
 BEGIN
     SELECT * INTO v_run FROM _prom_catalog.retention_run WHERE forced = p_force AND rules = p_rules
-        AND (NOT forced OR went_on_at > now() - '5 min'::interval);
+        AND (NOT forced OR went_on_at BETWEEN now() - '5 min'::interval AND now());
     IF NOT FOUND THEN
         v_run := ROW(p_force, p_rules, -2147483648, -2147483648, now());
     END IF;
@@ -651,8 +654,8 @@ BEGIN
             IF (v_own IS NOT NULL OR p_selectors OR v_day::timestamptz < p_default) AND (p_force OR NOT EXISTS (
                 SELECT FROM _prom_catalog.retention_progress p
                 WHERE p.metric_id = v_id AND p.rules = metric_to_expire.rules
-                  AND p.looked_at >= date_trunc(CASE WHEN p_oldest > now() - '3 days'::interval THEN 'hour' ELSE 'day' END,
-                                                now()))) THEN
+                  AND p.looked_at BETWEEN date_trunc(CASE WHEN p_oldest > now() - '3 days'::interval THEN 'hour' ELSE 'day' END,
+                                                     now()) AND now())) THEN
                 metric_id := v_id;
                 RETURN;
             END IF;
@@ -733,13 +736,14 @@ WITH rule AS MATERIALIZED (
     LEFT JOIN _prom_catalog.metric m ON m.id = d.metric_id
     LEFT JOIN _prom_catalog.tenant t ON t.id = d.tenant_id
 ), class AS MATERIALIZED (
-    SELECT s.metric_id, s.tenant_id, x.period, max(x.counts_from) AS counts_from, array_agg(s.id ORDER BY s.id) AS ids
+    SELECT s.metric_id, s.tenant_id, x.period, x.period::text AS said, max(x.counts_from) AS counts_from,
+           array_agg(s.id ORDER BY s.id) AS ids
     FROM (SELECT h.series_id, _prom_catalog.longest(r.retention_period) AS period, max(r.counts_from) AS counts_from
           FROM rule r, LATERAL _prom_ext.matching_series(r.subject) h WHERE r.rule = 'selector' GROUP BY h.series_id) x
     JOIN _prom_catalog.series s ON s.id = x.series_id
-    GROUP BY s.metric_id, s.tenant_id, x.period
+    GROUP BY s.metric_id, s.tenant_id, x.period, said -- equal intervals need not be the same time ago
 ), class_day AS MATERIALIZED (
-    SELECT c.metric_id, c.tenant_id, c.period, (p.window_start AT TIME ZONE 'UTC')::date AS day,
+    SELECT c.metric_id, c.tenant_id, c.said, (p.window_start AT TIME ZONE 'UTC')::date AS day,
            sum(cardinality(c.ids) - cardinality(_prom_ext.ids_unseen(c.ids, p.series_ids)))
                / sum(p.n_series)::float8 AS share
     FROM class c JOIN _prom_data.presence p USING (metric_id, tenant_id)
@@ -756,12 +760,13 @@ WITH rule AS MATERIALIZED (
     LEFT JOIN rule m ON m.rule = 'metric' AND m.subject = s.metric_name
     LEFT JOIN rule t ON t.rule = 'tenant' AND t.subject = s.tenant
 ), due AS (
-    SELECT p.*, date_trunc(CASE WHEN p.period < '3 days' THEN 'hour' ELSE 'day' END, now() - p.period, 'UTC') AS cutoff
+    SELECT p.*, p.period::text AS said, date_trunc(CASE WHEN p.period < '3 days' THEN 'hour' ELSE 'day' END,
+                                                   now() AT TIME ZONE 'UTC' - p.period) AT TIME ZONE 'UTC' AS cutoff
     FROM part p WHERE p.period <> '0'
 ), due_day AS (
     SELECT p.*, d.day, d.merged_samples + d.sealed_samples AS samples, d.merged_bytes + d.sealed_bytes AS bytes,
-           CASE p.rule WHEN 'selector' THEN coalesce((SELECT c.share FROM class_day c WHERE (c.metric_id, c.tenant_id, c.period,
-                                                      c.day) = (p.metric_id, p.tenant_id, p.period, d.day)), 0)
+           CASE p.rule WHEN 'selector' THEN coalesce((SELECT c.share FROM class_day c WHERE (c.metric_id, c.tenant_id, c.said,
+                                                      c.day) = (p.metric_id, p.tenant_id, p.said, d.day)), 0)
                 ELSE 1 - coalesce((SELECT sum(c.share) FROM class_day c
                                    WHERE (c.metric_id, c.tenant_id, c.day) = (p.metric_id, p.tenant_id, d.day)), 0) END AS share
     FROM due p JOIN _prom_catalog.metric_day d
@@ -772,7 +777,7 @@ SELECT tenant, metric_name, rule, period AS retention_period,
        round(sum(samples * share))::int8 AS num_samples, round(sum(bytes * share))::int8 AS bytes,
        bool_or(share < 1) AS estimated, counts_from AS deleted_from
 FROM due_day WHERE share > 1e-9
-GROUP BY metric_id, tenant_id, tenant, metric_name, rule, period, counts_from;
+GROUP BY metric_id, tenant_id, tenant, metric_name, rule, period, said, counts_from;
 COMMENT ON VIEW prom_info.retention_preview IS
     'what the next run of retention deletes, or the one after deleted_from, by tenant, metric and kind of rule';
 COMMENT ON COLUMN prom_info.retention_preview.newest IS 'the end of the youngest day of which something goes';

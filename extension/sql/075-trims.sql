@@ -12,7 +12,7 @@ BEGIN
         RETURN 0;
     END IF;
     SELECT * INTO v_job FROM _prom_catalog.job WHERE name = 'trim_feed';
-    IF v_job.feed_marked > now() - '1 hour'::interval THEN
+    IF v_job.feed_marked BETWEEN now() - '1 hour'::interval AND now() THEN -- not by a clock that was ahead
         RETURN 0;
     END IF;
     IF v_job.feed_mark IS NOT NULL AND v_job.feed_mark <= pg_snapshot_xmin(pg_current_snapshot()) THEN

@@ -155,11 +155,13 @@ BEGIN
     series := 0; labels := 0; more := false; waiting := false;
     INSERT INTO _prom_catalog.series_age SELECT now(), last_value FROM _prom_catalog.series_id_seq
         ON CONFLICT DO NOTHING;
-    DELETE FROM _prom_catalog.series_age WHERE noted_at < now() - v_grace - '1 day'::interval;
+    DELETE FROM _prom_catalog.series_age -- those that a clock has written that was ahead, too
+        WHERE noted_at NOT BETWEEN now() - v_grace - '1 day'::interval AND now();
     SELECT a.last_id INTO v_last_id FROM _prom_catalog.series_age a
         WHERE a.noted_at <= now() - v_grace ORDER BY a.noted_at DESC LIMIT 1;
     SELECT * INTO v_round FROM _prom_catalog.garbage_round;
-    IF v_last_id IS NULL OR _prom_catalog.presence_is_missing() OR v_round.next_metric IS NULL AND NOT p_force AND v_round.begun_at > now() - '1 day'::interval THEN
+    IF v_last_id IS NULL OR _prom_catalog.presence_is_missing() OR v_round.next_metric IS NULL AND NOT p_force
+       AND v_round.begun_at BETWEEN now() - '1 day'::interval AND now() THEN
         RETURN;
     END IF;
     v_metric := coalesce(v_round.next_metric, -2147483648);

@@ -42,7 +42,7 @@ BEGIN
                'retention_rules', 'retention_periods', 'period_ms', 'base_period', 'series_classes', 'series_kept', 'generation', 'feed', 'follow',
                'chunk_width', 'metric_id', 'check_metric_schema', 'no_such_metric',
                'get_default_compression_setting', 'get_metric_compression_setting',
-               'maintenance_steps', 'first_hour', 'observe', 'presence_is_missing')
+               'maintenance_steps', 'first_hour', 'observe', 'presence_is_missing', 'is_period')
     LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO prom_reader', r.f);
     END LOOP;

@@ -88,6 +88,14 @@ def test_once_a_day_is_enough(eager):
     assert store.row("SELECT * FROM _prom_catalog.collect_garbage(false)")["series"] == 0
     store.sql("UPDATE _prom_catalog.garbage_round SET begun_at = begun_at - interval '25 hours'")
     assert store.row("SELECT * FROM _prom_catalog.collect_garbage(false)")["series"] == 1
+    # a round that began while the clock was ahead
+    while store.row("SELECT * FROM _prom_catalog.collect_garbage(false)")["more"]:
+        pass
+    store.sql("UPDATE _prom_catalog.garbage_round SET begun_at = now() + interval '1 year'")
+    store.sql("INSERT INTO _prom_catalog.series_age VALUES (now() + interval '1 year', 1)")
+    resolve_with(store.conn, [series("m", i="3")])
+    assert store.row("SELECT * FROM _prom_catalog.collect_garbage(false)")["series"] == 1
+    assert store.one("SELECT max(noted_at) <= now() FROM _prom_catalog.series_age")
 
 
 def test_many_series_go_in_bounded_steps(eager):

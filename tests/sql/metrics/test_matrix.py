@@ -22,7 +22,7 @@ CALLERS = {
         _prom_catalog: setting generation feed follow chunk_width metric_id check_metric_schema no_such_metric
             get_default_compression_setting get_metric_compression_setting longer longest held_period same_period
             retention_rules retention_periods period_ms base_period series_classes series_kept maintenance_steps first_hour
-            observe verify_tables verify_catalog verify_figures verify_names partitions presence_is_missing
+            observe verify_tables verify_catalog verify_figures verify_names partitions presence_is_missing is_period
         _prom_ext: text_digest label_digest series_digest dist_key bucket block_parts label_set labels_match
             block_without_points
             labels_contain
