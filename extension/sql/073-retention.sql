@@ -530,6 +530,10 @@ BEGIN
     IF NOT (SELECT is_called FROM _prom_data.block_id_seq) THEN
         RETURN; -- nothing was ever stored, or a restore is under way, which may bring the rules after the blocks
     END IF;
+    problem := _prom_catalog.doubt_clock();
+    IF problem IS NOT NULL THEN
+        RETURN;
+    END IF;
     PERFORM _prom_catalog.note_retention();
     SELECT * INTO v_bounds FROM _prom_catalog.retention_bounds();
     v_cutoff := _prom_catalog.cutoff(v_bounds.default_period);

@@ -88,6 +88,7 @@ GRANT EXECUTE ON FUNCTION _prom_catalog.delete_series_rows(int8[]),
     TO prom_modifier;
 GRANT EXECUTE ON FUNCTION _prom_catalog.recount(int4), _prom_catalog.recount_presence(int4)
     TO prom_modifier, prom_maintenance;
+GRANT EXECUTE ON FUNCTION _prom_catalog.trust_clock() TO prom_maintenance;
 GRANT DELETE ON _prom_catalog.series TO prom_modifier;
 GRANT UPDATE ON _prom_catalog.state TO prom_modifier;
 GRANT UPDATE, DELETE ON _prom_data.fresh, _prom_data.merged, _prom_data.block, _prom_data.block_far,

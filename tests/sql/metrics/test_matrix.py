@@ -42,7 +42,7 @@ CALLERS = {
     "prom_maintenance": """
         prom_api: execute_maintenance
         _prom_catalog: apply_retention ensure_partitions run_step take_vacuums trim_exemplars trim_feed want_shrink
-            wipe_erased
+            wipe_erased trust_clock
         _prom_ext: merge_step join_step seal_step reseal_step""",
     # what deletes series
     "prom_modifier": """
@@ -69,7 +69,7 @@ CALLERS = {
             cutoff base_cutoffs time_ms expire_rows expire_metric metrics_of_day move_kept all_have_seen has_rules move_day
             try_guard idle_series delete_idle_series delete_unused_labels collect_garbage step_expire_series
             retire_partition note_expiry_error retention_bounds metric_to_expire expire_exemplars expire_metrics
-            retention_run kept_classes expiry_targets note_failure
+            retention_run kept_classes expiry_targets note_failure doubt_clock
             make_timescaledb_view count_left_out
             erasure_commands tend_figures metric_is_used note_views_error partition_days take_maintenance_lock
             fold_presses oldest_in_use vacuum_can_wait fresh_is_hollow note_lost_rows step_errors step_fold
@@ -124,7 +124,7 @@ def test_what_runs_as_its_owner(shared_db):
                                         "note_erased", "wipe_erased", "recount", "recount_erased",
                                         "recount_presence", "run_step",
                                         "sync_timescaledb_view", "take_vacuums", "trim_exemplars", "trim_feed",
-                                        "want_shrink")]
+                                        "trust_clock", "want_shrink")]
         + ["_prom_ext.merge_step", "_prom_ext.join_step", "_prom_ext.seal_step", "_prom_ext.reseal_step", "prom_api.drop_metric"])
 
 
