@@ -32,7 +32,8 @@ CREATE TABLE _prom_catalog.metric (
                      CHECK (chunk_interval > '0' AND _prom_catalog.is_period(chunk_interval)),
     compression      bool,                        -- NULL: the default
     positions        int4 NOT NULL DEFAULT 0,     -- label positions given away (label_key_position)
-    views_positions  int4 NOT NULL DEFAULT 0,     -- of these, how many the views know; 0: some view is missing
+    views_positions  int4 NOT NULL DEFAULT 0,     -- of these, how many the views know; 0: some view is missing;
+                                                  -- -1: they are there, and to be replaced
     histograms       bool NOT NULL DEFAULT false, -- some of its samples are histograms
     views_error      text                         -- why the views could not be made; NULL: no trouble
 );

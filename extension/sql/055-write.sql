@@ -8,7 +8,8 @@ CREATE FUNCTION _prom_ext.write_row() RETURNS trigger
 CREATE FUNCTION _prom_ext.write_end() RETURNS trigger
     AS 'MODULE_PATHNAME', 'write_end' LANGUAGE C VOLATILE;
 
--- Makes the third view unless it is there. Its columns never change. pg_trigger grows with each view: the plan
+-- Makes the third view unless it is there; its columns never change. One that is to be remade (062-views.sql) is
+-- replaced, and keeps its triggers. pg_trigger grows with each view: the plan
 -- of the first look must not be one that reads all of it.
 CREATE FUNCTION _prom_catalog.make_write_view(p_metric_id int4, p_name name) RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $$
@@ -16,7 +17,8 @@ BEGIN
     IF EXISTS (SELECT FROM pg_trigger
                WHERE tgrelid = (SELECT c.oid FROM pg_class c WHERE c.relname = p_name
                                 AND c.relnamespace = 'prom_data'::regnamespace)
-                 AND tgfoid = '_prom_ext.write_end()'::regprocedure) THEN
+                 AND tgfoid = '_prom_ext.write_end()'::regprocedure)
+       AND NOT EXISTS (SELECT FROM _prom_catalog.metric WHERE id = p_metric_id AND views_positions < 0) THEN
         RETURN;
     END IF;
     PERFORM _prom_catalog.put_view('prom_data', p_name, format(

@@ -6,6 +6,9 @@
 -- A metric is behind while positions were given away that its views do not know. Columns stand in the
 -- order of positions, and positions are only appended, so that CREATE OR REPLACE VIEW always fits and
 -- what users have built upon a view lives on. The first 1000 labels have columns; the rest is in labels.
+--
+-- An update of the extension whose views are to look otherwise calls remake_views(): views are replaced in batches after
+-- it, since each one takes a lock to the end of its transaction, and there may be more of them than there is room for.
 
 -- Makes or replaces the views of up to p_limit metrics, within about a second; returns how many metrics
 -- are still behind. One metric that fails (somebody holds a lock, or has put a relation of his own
@@ -23,7 +26,7 @@ BEGIN
     FOR m IN
         SELECT id, table_name, positions FROM _prom_catalog.metric
         WHERE views_positions < positions
-        ORDER BY CASE WHEN views_error IS NOT NULL THEN random() ELSE -1 END, id LIMIT p_limit
+        ORDER BY CASE WHEN views_error IS NOT NULL THEN random() ELSE -1 END, views_positions < 0, id LIMIT p_limit
     LOOP
         -- rows of metrics that are done stay locked until the end: others want to add labels to them
         EXIT WHEN clock_timestamp() > v_until;
@@ -40,6 +43,19 @@ BEGIN
     END LOOP;
     RETURN (SELECT count(*) FROM _prom_catalog.metric WHERE views_positions < positions);
 END $$;
+
+-- All views are due to be replaced, behind those that are missing; until then they stay as they are. Returns how many
+-- metrics that are. Whatever the views use must be there until the last is replaced.
+CREATE FUNCTION _prom_catalog.remake_views() RETURNS int8
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    v_n int8;
+BEGIN
+    UPDATE _prom_catalog.metric SET views_positions = -1 WHERE views_positions > 0;
+    GET DIAGNOSTICS v_n = ROW_COUNT;
+    RETURN v_n;
+END $$;
+REVOKE ALL ON FUNCTION _prom_catalog.remake_views FROM PUBLIC;
 
 -- What is told to it is done as prom_admin (src/as_admin.c).
 CREATE FUNCTION _prom_ext.run_as_prom_admin(commands text) RETURNS void
@@ -149,7 +165,8 @@ BEGIN
     FOR v_id IN SELECT id FROM _prom_catalog.metric WHERE id = ANY (p_metrics) AND NOT histograms
                 ORDER BY id LIMIT 1000 LOOP
         BEGIN
-            UPDATE _prom_catalog.metric SET histograms = true, views_positions = 0 WHERE id = v_id;
+            UPDATE _prom_catalog.metric SET histograms = true, views_positions = least(views_positions, 0)
+                WHERE id = v_id;
             v_n := v_n + 1;
         EXCEPTION WHEN lock_not_available OR deadlock_detected THEN
             v_failed := v_failed + 1;
