@@ -6,8 +6,8 @@
 A throw-away server with PostgreSQL's own settings for locks (max_locks_per_transaction = 64), but for pg_dump of more
 metrics than that has room for (docs/operations.md). Then, in this order:
 new series resolved in batches of 10 000, as a connector does it; all views made; prom_info of one metric and of all;
-planning a query on a metric's view, and what a session keeps of each view it has touched; views replaced, as an upgrade
-of the extension that changes them does; pg_dump of the schema with the catalog, and its restore; metrics dropped. What
+planning a query on a metric's view, and what a session keeps of each view it has touched; an upgrade of the extension that
+changes all functions and views; pg_dump of the schema with the catalog, and its restore; metrics dropped. What
 names a target ends with "ok" or "MISSED". The server is that of tests/sql (PG_CONFIG says which PostgreSQL, with the extension installed).
 """
 import argparse
@@ -19,6 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests/sql"), str(ROOT / "tests/sql/catalog")]
 from cluster import Cluster  # noqa: E402
 from database import RESOLVE, Database, array, batch_of  # noqa: E402
+from upgrade import NEXT, next_version  # noqa: E402
 
 BATCH = 10_000
 STOCK_METRICS = 800  # pg_dump locks each of their views; the server has 40 connections
@@ -87,6 +88,11 @@ def views(db, report, metrics):
     db.sql("ANALYZE")
     report.line("relations per metric", (db.one("SELECT count(*) FROM pg_class") - before) / metrics, "")
     report.line("system catalogs per metric", (db.one(catalogs) - bytes_before) / metrics, "bytes")
+    for name, rows, heap, indexes in db.sql(
+            "SELECT relname, reltuples / %s, (pg_total_relation_size(oid) - pg_indexes_size(oid)) / %s, pg_indexes_size(oid) / %s"
+            " FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind = 'r'"
+            " AND pg_total_relation_size(oid) > 300 * %s ORDER BY pg_total_relation_size(oid) DESC", (metrics,) * 4):
+        report.line(f"  {name}", heap + indexes, "bytes", f"  {rows:.1f} rows, table {heap}, indexes {indexes}")
 
 
 def queries(db, report):
@@ -118,12 +124,20 @@ def session(db, report, metrics):
     report.line("session, bytes per view read", (at[2] - at[1]) / (touched // 2), "bytes")
 
 
-def replace(db, report, metrics):
-    taken, _ = timed(lambda: db.sql("UPDATE _prom_catalog.metric SET views_positions = 0"))
-    report.line("views due again", taken, "s")
+def upgrade(db, report, metrics):
+    """To a version that replaces every function and all views: the update itself, then some of the views."""
+    def update():
+        db.sql(f"BEGIN; ALTER EXTENSION promscale UPDATE TO '{NEXT}'")
+        locks = db.one("SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND NOT fastpath")
+        db.sql("COMMIT")
+        return locks
+    with next_version():
+        taken, locks = timed(update)
+    report.line("upgrade", taken, "s", f"  {locks} locks")
     some = min(metrics, 500)
     taken, left = timed(lambda: [db.one("SELECT _prom_catalog.make_metric_views(100)") for _ in range(some // 100)][-1])
     report.line("views of one metric, again", taken / max(metrics - left, 1) * 1000, "ms")
+    report.line("upgrade, locks", locks, "")
     db.sql("UPDATE _prom_catalog.metric SET views_positions = positions")
 
 
@@ -168,7 +182,7 @@ def main(arguments=None):
         views(db, report, a.metrics)
         queries(db, report)
         session(db, report, a.metrics)
-        replace(db, report, a.metrics)
+        upgrade(db, report, a.metrics)
         if not a.no_dump:
             dump(db, report, not a.no_restore)
         drop(db, report, a.metrics)

@@ -64,7 +64,7 @@ CALLERS = {
     # the extension itself, by way of functions that run as its owner
     "": """
         _prom_catalog: check_no_dependents erase_metric forget_metric maintenance_lock make_partition make_views_of
-            make_write_view make_histogram_view put_view mark_histograms note_histograms comment_views_of
+            make_write_view make_histogram_view put_view remake_views mark_histograms note_histograms comment_views_of
             add_up_conflicts note_retention correct_figures correct_presence forget_sealed_day
             cutoff base_cutoffs time_ms expire_rows expire_metric metrics_of_day move_kept all_have_seen has_rules move_day
             try_guard idle_series delete_idle_series delete_unused_labels collect_garbage step_expire_series
