@@ -53,6 +53,7 @@ typedef struct settings {    /* strings are owned by the struct, never NULL; "" 
     int64_t ingest_flush_max_samples;      /* ingest.flush-max-samples, 50000 */
     int64_t
         ingest_flush_min_parallel;  /* ingest.flush-min-parallel, 20000: a second flush may start */
+    int64_t ingest_flush_gather_ms; /* ingest.flush-gather, 20ms: from one flush to the next */
     int64_t cache_series_max_bytes; /* metrics.cache.series.max-bytes, 256MB */
 
     bool web_enable_otlp_receiver;                    /* web.enable-otlp-receiver, true */

@@ -128,6 +128,9 @@ const setting settings_table[] = {
         "Samples in one transaction, about."),
     INT("ingest.flush-min-parallel", ingest_flush_min_parallel, "20000", 1, 10000000, ingest,
         "Samples that must wait before a second transaction runs beside the first."),
+    DURATION("ingest.flush-gather", ingest_flush_gather_ms, "20ms", 0, 1000, ingest,
+             "While requests come close together, a transaction begins that long after the one before at the earliest, "
+             "unless much waits or all senders do."),
     SIZE("metrics.cache.series.max-bytes", cache_series_max_bytes, "256MB", 1 * MB, 1 * TB, ingest,
          "Memory for the cache from label sets to series."),
 

@@ -1,10 +1,15 @@
 /*
  * flusher.c - when to flush, what, and what to do when it fails.
  *
- * Group commit without a timer: while one flush runs, requests gather; when it ends, all that waits
+ * Group commit: while one flush runs, requests gather; when it ends, all that waits
  * (up to ingest.flush-max-samples, tenants in turn) goes into the next. A second flush starts
  * beside the first only if much waits or the first has been running for a while, since two small
  * transactions cost more than one.
+ *
+ * A row costs the database and every fold the same whatever it holds, and a small flush has nearly as many
+ * rows as a large one. So flushes do not follow each other more closely than ingest.flush-gather. That
+ * must not keep senders waiting for each other in vain: when as many requests wait as were inside together
+ * lately, all senders are here, each of them idle until it has its answer, and the flush begins.
  *
  * Nobody's data may hold up others': a flush that fails because of what is in it is halved until
  * the guilty request stands alone, and that one is taken apart series by series (guilty.c). A
@@ -26,9 +31,14 @@ enum {
 
 /* ---- when and what -------------------------------------------------------------------------- */
 
-/* Under mu. False: not before *ret_wake_ns (INT64_MAX: not before something changes). */
-static bool
-may_start(const write_path *w, int index, int64_t now, int64_t *ret_wake_ns)
+static int64_t
+gather_ns(const write_path *w)
+{
+    return w->set->ingest_flush_gather_ms * INT64_C(1000000);
+}
+
+bool
+flusher_may_start(const write_path *w, int index, int64_t now, int64_t *ret_wake_ns)
 {
     int64_t other_started = 0;
     *ret_wake_ns = INT64_MAX;
@@ -42,11 +52,28 @@ may_start(const write_path *w, int index, int64_t now, int64_t *ret_wake_ns)
         if (i != index && w->flush_started_ns[i] != 0)
             other_started = w->flush_started_ns[i];
     }
-    if (other_started == 0 || w->waiting_samples > (size_t)w->set->ingest_flush_min_parallel ||
-        now >= other_started + SLOW_NS)
+    if (w->waiting_samples > (size_t)w->set->ingest_flush_min_parallel)
         return true;
-    *ret_wake_ns = other_started + SLOW_NS;
+    if (other_started == 0 && (w->n_queued[WP_FLUSH] >= w->flush_expected ||
+                               w->waiting_samples >= (size_t)w->set->ingest_flush_max_samples))
+        return true;
+    const int64_t until =
+        other_started != 0 ? other_started + SLOW_NS : w->flush_last_ns + gather_ns(w);
+    if (now >= until)
+        return true;
+    *ret_wake_ns = until;
     return false;
+}
+
+void
+flusher_starts(write_path *w, int index, int64_t now)
+{
+    if (now >= w->flush_last_ns + gather_ns(w)) /* those who were missing did not come */
+        w->flush_expected = (w->flush_expected + w->n_inside) / 2;
+    if (w->flush_expected < w->n_inside)
+        w->flush_expected = w->n_inside;
+    w->flush_last_ns = now;
+    w->flush_started_ns[index] = now;
 }
 
 /* Under mu. */
@@ -78,8 +105,8 @@ next_batch(flusher *f)
     pthread_cond_signal(&w->flush_cv); /* the other one may have waited for us */
     while (!w->aborting) {
         int64_t now = pg_now_ns(), wake;
-        if (may_start(w, f->index, now, &wake)) {
-            w->flush_started_ns[f->index] = now;
+        if (flusher_may_start(w, f->index, now, &wake)) {
+            flusher_starts(w, f->index, now);
             take_batch(f);
             break;
         }

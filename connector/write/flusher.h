@@ -1,6 +1,6 @@
 /*
- * flusher.h - shared by flusher.c (when, what, again) and guilty.c (a request that cannot be
- * stored).
+ * flusher.h - shared by flusher.c (when, what, again), guilty.c (a request that cannot be
+ * stored) and tests.
  */
 #ifndef PROMSCALE_CONNECTOR_WRITE_FLUSHER_H
 #define PROMSCALE_CONNECTOR_WRITE_FLUSHER_H
@@ -18,6 +18,11 @@ typedef struct flusher { /* of its thread */
     size_t n;
     wp_request *requests[WP_MAX_BATCH_REQUESTS];
 } flusher;
+
+/* May flusher `index` begin? False: not before *ret_wake_ns (INT64_MAX: not before something changes).
+ * Then flusher_starts notes that it does. Both under mu. */
+bool flusher_may_start(const write_path *w, int index, int64_t now, int64_t *ret_wake_ns);
+void flusher_starts(write_path *w, int index, int64_t now);
 
 /* One transaction with all points (and exemplars) of the requests; sorts the list. */
 ps_status flusher_attempt(flusher *f, wp_request **requests, size_t n, bool exemplars,

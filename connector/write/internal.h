@@ -29,7 +29,7 @@ typedef enum wp_queue { WP_DECODE, WP_RESOLVE, WP_FLUSH, WP_QUEUES } wp_queue;
 enum {
     WP_MAX_WORKERS = 64,
     WP_FLUSHERS = 2,
-    WP_PACK_BELOW = 32,         /* a metric with fewer samples in a flush shares a bucket's row */
+    WP_PACK_BELOW = 128,        /* a metric with fewer samples in a flush shares a bucket's row */
     WP_ROW_MAX_SAMPLES = 65536, /* a row holds at most as many; about 1 MB at worst */
     WP_RESOLVE_MAX_SERIES = 10000,   /* in one call */
     WP_RESOLVE_MAX_BYTES = 16 << 20, /* of label text in one call */
@@ -236,6 +236,8 @@ struct write_path {
     size_t waiting_samples; /* in the flush queue: what it weighs */
 
     int64_t flush_started_ns[WP_FLUSHERS]; /* 0: that one is idle */
+    int64_t flush_last_ns;                 /* when the last one began */
+    size_t flush_expected; /* requests that were inside together lately: as many may come again */
     int64_t flush_pause_until_ns;          /* back-off after a failure */
     int64_t resolve_pause_until_ns;
     bool poll_wanted, reconnect_wanted;

@@ -1,10 +1,10 @@
 /*
  * test_queue.c - the queues between stages: order within a tenant, turns between tenants, and
- * tenants that come and go.
+ * tenants that come and go; and when what waits is flushed.
  */
 #include <stdio.h>
 
-#include "connector/write/internal.h"
+#include "connector/write/flusher.h"
 #include "tests/unit/support.h"
 
 static write_path *
@@ -113,6 +113,101 @@ test_tenants_come_and_go(void **state)
     free_path(w);
 }
 
+/* ---- when to flush ---------------------------------------------------------------------------- */
+
+enum { MS = 1000000 };
+
+/* One more request that is not answered yet, and waits for its flush. */
+static void
+arrive(write_path *w, size_t samples)
+{
+    w->n_inside++;
+    w->n_queued[WP_FLUSH]++;
+    w->waiting_samples += samples;
+}
+
+/* A flush of all that waits begins, if it may at that time, and ends at once; else *ret_wake says when. */
+static bool
+flush_at(write_path *w, int64_t now, int64_t *ret_wake)
+{
+    if (!flusher_may_start(w, 0, now, ret_wake))
+        return false;
+    flusher_starts(w, 0, now);
+    assert_int_equal(w->flush_started_ns[0], now);
+    w->n_inside -= w->n_queued[WP_FLUSH];
+    w->n_queued[WP_FLUSH] = w->waiting_samples = 0;
+    w->flush_started_ns[0] = 0;
+    return true;
+}
+
+static void
+test_flushes_gather(void **state)
+{
+    (void)state;
+    const settings set = {.ingest_flush_gather_ms = 20,
+                          .ingest_flush_min_parallel = 20000,
+                          .ingest_flush_max_samples = 50000};
+    write_path *w = make_path();
+    int64_t wake, at = INT64_C(1000) * MS;
+
+    w->set = &set;
+    assert_false(flush_at(w, at, &wake)); /* nothing is there */
+    assert_int_equal(wake, INT64_MAX);
+    for (int i = 0; i < 5; i++) { /* who comes alone never waits */
+        arrive(w, 100);
+        assert_true(flush_at(w, at += MS, &wake));
+    }
+    arrive(w, 100);
+    w->n_inside += 2; /* two more are decoded */
+    assert_true(flush_at(w, at += MS, &wake));
+    w->n_inside -= 2;
+    const int64_t last = at;
+    for (int i = 0; i < 2; i++) { /* three were inside together: one or two wait for the third */
+        arrive(w, 100);
+        assert_false(flush_at(w, at += MS, &wake));
+        assert_int_equal(wake, last + 20 * MS);
+    }
+    arrive(w, 100);
+    assert_true(flush_at(w, at += MS, &wake));
+    arrive(w, 20001); /* that is much */
+    assert_true(flush_at(w, at += MS, &wake));
+    arrive(w, 100);
+    assert_false(flush_at(w, at + 20 * MS - 1, &wake));
+    assert_true(flush_at(w, at += 20 * MS, &wake)); /* the others do not come: fewer are expected */
+    arrive(w, 100);
+    assert_false(flush_at(w, at + MS, &wake));
+    assert_true(flush_at(w, at += 20 * MS, &wake));
+    arrive(w, 100);
+    assert_true(flush_at(w, at += MS, &wake));
+    free_path(w);
+}
+
+/* While the other one is at work, only much or 20 ms let a second flush begin. */
+static void
+test_a_second_flush(void **state)
+{
+    (void)state;
+    const settings set = {.ingest_flush_gather_ms = 0,
+                          .ingest_flush_min_parallel = 20000,
+                          .ingest_flush_max_samples = 50000};
+    write_path *w = make_path();
+    const int64_t at = INT64_C(1000) * MS;
+    int64_t wake;
+
+    w->set = &set;
+    flusher_starts(w, 1, at);
+    arrive(w, 20000);
+    assert_false(flusher_may_start(w, 0, at + MS, &wake));
+    assert_int_equal(wake, at + 20 * MS);
+    assert_true(flusher_may_start(w, 0, wake, &wake));
+    arrive(w, 1);
+    assert_true(flusher_may_start(w, 0, at + MS, &wake));
+    w->flush_pause_until_ns = at + 5 * MS;
+    assert_false(flusher_may_start(w, 0, at + MS, &wake));
+    assert_int_equal(wake, at + 5 * MS);
+    free_path(w);
+}
+
 int
 main(void)
 {
@@ -120,6 +215,8 @@ main(void)
         cmocka_unit_test(test_tenants_take_turns),
         cmocka_unit_test(test_queues_are_apart),
         cmocka_unit_test(test_tenants_come_and_go),
+        cmocka_unit_test(test_flushes_gather),
+        cmocka_unit_test(test_a_second_flush),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -147,12 +147,12 @@ static void
 test_small_metrics_share_rows(void **state)
 {
     (void)state;
-    for (size_t n = 30; n <= 33; n++) {
+    for (size_t n = WP_PACK_BELOW - 2; n <= WP_PACK_BELOW + 1; n++) {
         wp_batch b;
         wp_request r = one_metric(77, n), *all[] = {&r};
         wp_batch_init(&b);
         assert_int_equal(batch_rows(all, 1, &b), 1);
-        assert_int_equal(rows[0].meta.metric_id, n < 32 ? mdl_bucket(77) : 77);
+        assert_int_equal(rows[0].meta.metric_id, n < WP_PACK_BELOW ? mdl_bucket(77) : 77);
         assert_true(mdl_bucket(77) < 0);
         assert_int_equal(read_samples(rows, 1, have), n);
         assert_int_equal(have[0].p.metric_id, 77);
@@ -251,7 +251,8 @@ test_every_sample_is_in_one_row_of_its_tenant(void **state)
         for (size_t i = 0; i < n; i++) {
             assert_int_equal(by_place(&have[i], &want[i]), 0);
             assert_true(have[i].p.value == want[i].p.value);
-            bool small = count[have[i].tenant_id][have[i].p.metric_id] < 32;
+            bool small = count[have[i].tenant_id][have[i].p.metric_id] <
+                         WP_PACK_BELOW;
             assert_int_equal(have[i].row_metric,
                              small ? mdl_bucket(have[i].p.metric_id) : have[i].p.metric_id);
         }
