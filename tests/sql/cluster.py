@@ -60,6 +60,7 @@ class Cluster:
     def run(self, program, *args, check=True, **kw):
         """One of PostgreSQL's programs, as the cluster's user."""
         kw.setdefault("stdout", subprocess.PIPE)
+        os.environ.setdefault("PGCTLTIMEOUT", "240")  # a busy machine may need more than the usual minute
         return subprocess.run([*self.as_postgres, str(self.bin / program), *map(str, args)], check=check,
                               stderr=subprocess.PIPE, text=True, cwd="/", **{"timeout": 300, **kw})
 

@@ -48,6 +48,13 @@ def fold(store):
     # a block says its level itself, so the moved rows are no longer valid: only old snapshots read on
 
 
+def somebody_waits(store):
+    until = time.monotonic() + 90
+    while store.sql("SELECT count(*) FROM pg_locks WHERE NOT granted")[0][0] == 0:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 def test_two_scans_one_statement(server, store):
     conn, cur = other(server, store)
     store.sql("SELECT pg_advisory_lock(1)")
@@ -61,16 +68,13 @@ def test_two_scans_one_statement(server, store):
 
     thread = threading.Thread(target=run)
     thread.start()
-    for _ in range(500):
-        if store.sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")[0][0]:
-            break
-        time.sleep(0.01)
+    somebody_waits(store)
     fresh(store, 4 * DAY_MS)
     store.flush()
     store.sql("DELETE FROM _prom_data.block WHERE t_min < timestamptz 'epoch' + %s * interval '1 s'",
               (T0 // 1000 + 86400,))
     store.sql("SELECT pg_advisory_unlock(1)")
-    thread.join(30)
+    thread.join(90)
     assert result and result[0][0] == result[0][2] == 3100
     assert store.sql(COUNT)[0][0] == 2200
 
@@ -163,12 +167,9 @@ def test_for_update_of_another_table(server, store):
 
     thread = threading.Thread(target=run)
     thread.start()
-    for _ in range(500):
-        if store.sql("SELECT count(*) FROM pg_locks WHERE NOT granted")[0][0]:
-            break
-        time.sleep(0.01)
+    somebody_waits(store)
     cur2.execute("COMMIT")
-    thread.join(30)
+    thread.join(90)
     assert result == [(1, 1.0)]
 
 

@@ -258,7 +258,7 @@ def test_a_day_that_goes_meanwhile(server):
     thread.join(1)
     assert thread.is_alive()
     cur.execute(f"DROP TABLE {first}; COMMIT")
-    thread.join(20)
+    thread.join(90)
     assert told and [r[0] for r in told[0] if r[1] is not None] == [last]
     other.close()
     db.close()

@@ -10,12 +10,24 @@ import pathlib
 import re
 import struct
 import subprocess
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 TOOLS = pathlib.Path(os.environ.get("PROMSCALE_TEST_TOOLS", ROOT / "build" / "tests" / "tools"))
 HOUR = 3600 * 1000
 DAY = 24 * HOUR
+PATIENCE_S = 90
 TABLES = {"fresh": 0, "merged": 1, "block": 2, "block_far": 2}
+
+
+def wait_until(what, condition, seconds=PATIENCE_S):
+    """The time says when to give up on a machine that has much else to do; nothing here measures it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError(what)
 
 
 def bucket(metric):

@@ -3,6 +3,7 @@
 import random
 import sys
 import threading
+import time
 from pathlib import Path
 
 import psycopg2
@@ -183,8 +184,10 @@ def test_writers_lose_nothing_beside_it(server, eager):
     threads = [threading.Thread(target=write, args=(k,)) for k in range(2)]
     for t in threads:
         t.start()
-    gone = deleted = 0
-    for _ in range(60):
+    gone = deleted = rounds = 0
+    deadline = time.monotonic() + 120
+    while rounds < 60 or time.monotonic() < deadline and not (gone > 5 and deleted > 5 and "PS001" in repeats):
+        rounds += 1
         store.merge()
         with store.conn.cursor() as cur:  # what retention would have taken
             cur.execute("BEGIN; SELECT pg_advisory_xact_lock(x'50524f4d00000002'::int8);"

@@ -100,7 +100,7 @@ def test_many_series_are_joined_in_rows_that_do_not_overlap(store):
 
 
 def test_joining_is_bounded_and_says_what_is_left(store):
-    hours = [hours_ago(store, n) for n in (5, 4, 3)]
+    hours = [hours_ago(store, 5) + k * HOUR for k in range(3)]
     for i in range(6):
         store.flush([(0, 3, 1, h + i, bits(1.0)) for h in hours])
         store.merge()

@@ -5,8 +5,8 @@ import subprocess
 import psycopg2
 import pytest
 
-from store import HOUR, TOOLS, Store, bits, hist
-from test_worker import PRELOAD, wait_until
+from store import HOUR, TOOLS, Store, bits, hist, wait_until
+from test_worker import PRELOAD
 
 
 def resolve(store, *names):

@@ -4,12 +4,11 @@ and its commit is held open by a lock on a row that the step has to delete."""
 import os
 import signal
 import threading
-import time
 
 import psycopg2
 import pytest
 
-from store import HOUR, bits, hist, key_of
+from store import HOUR, PATIENCE_S, bits, hist, key_of, wait_until
 
 
 class Call:
@@ -31,18 +30,15 @@ class Call:
             self.error = e
 
     def join(self):
-        self.thread.join(30)
+        self.thread.join(PATIENCE_S)
         assert not self.thread.is_alive()
         self.conn.close()
         return self
 
 
 def wait_for_lock(store, pid):
-    for _ in range(200):
-        if store.sql("SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'", (pid,)):
-            return
-        time.sleep(0.02)
-    raise AssertionError("the step does not wait for the row")
+    wait_until("the step does not wait for the row", lambda: store.sql(
+        "SELECT 1 FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'", (pid,)))
 
 
 class Held:
@@ -56,14 +52,15 @@ class Held:
 
     def wait_until_dead(self):
         """After the kill of another backend the server ends all sessions before it recovers."""
-        for _ in range(400):
+        def dead():
             try:
                 self.cur.execute("SELECT 1")
+                return False
             except psycopg2.Error:
-                self.conn.close()
-                return
-            time.sleep(0.02)
-        raise AssertionError("the server did not notice the kill")
+                return True
+
+        wait_until("the server did not notice the kill", dead)
+        self.conn.close()
 
     def end(self, statement="COMMIT"):
         self.cur.execute(statement)
@@ -125,12 +122,16 @@ def test_kill_minus_nine(make_server, statement, table, merged):
     os.kill(call.pid, signal.SIGKILL)
     call.join()
     held.wait_until_dead()
-    for _ in range(200):
+    store.conn.close()
+
+    def up():
         try:
-            store = Store(server, store.database)
-            break
+            store.conn = server.connect(store.database)
+            return True
         except psycopg2.OperationalError:  # the server recovers
-            time.sleep(0.05)
+            return False
+
+    wait_until("the server does not come back", up)
     assert store.visible() == truth
     store.force()
     assert store.visible() == truth

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 from pathlib import Path
 
 import psycopg2
@@ -217,22 +218,33 @@ def test_what_cannot_be_read_stays_known_when_its_day_goes(fleet):
     assert store.one(count, (metric,)) == before > 0
 
 
+def days_of(store, months):
+    """How many days the last months had."""
+    return store.one("SELECT now()::date - (now() - make_interval(months => %s))::date", (months,))
+
+
+def longer_than_30_days_each(store):
+    """So many months before today; February makes three of them too short in spring, and five in July."""
+    return next(n for n in range(3, 12) if days_of(store, n) > 30 * n)
+
+
 def test_months_are_as_long_as_they_are(fleet):
     """For PostgreSQL 5 months equal 150 days; a sample of 151 days ago is younger than 5 months all the same."""
     store = fleet.store
     store.sql(NOW)
-    store.sql("SELECT prom_api.set_default_retention_period('200 days')")
-    days = store.one("SELECT (now()::date - (now() - interval '5 months')::date)")
-    assert days >= 150
-    fleet.write((150, 151, 152, 153, 154))
+    store.sql("SELECT prom_api.set_default_retention_period('400 days')")
+    months = longer_than_30_days_each(store)
+    days, short = days_of(store, months), 30 * months
+    fleet.write(range(short, days + 2))
     fleet.seal()
-    store.sql("SELECT prom_api.set_default_retention_period('150 days'), prom_api.set_metric_retention_period('disk', '5 months'),"
-              " prom_api.set_retention('cpu', '150 days'), prom_api.set_retention('cpu{env!=\"dev\"}', '5 months')")
+    store.sql(f"SELECT prom_api.set_default_retention_period('{short} days'),"
+              f" prom_api.set_metric_retention_period('disk', '{months} months'), prom_api.set_retention('cpu', '{short} days'),"
+              f" prom_api.set_retention('cpu{{env!=\"dev\"}}', '{months} months')")
     for _ in range(3):
         store.force()
         later(store)
     assert fleet.seen() == fleet.expected(
-        lambda name: days if name[0] == "disk" or name[0] == "cpu" and name[1] != "dev" else 150)
+        lambda name: days if name[0] == "disk" or name[0] == "cpu" and name[1] != "dev" else short)
 
 
 def test_nothing_goes_until_the_grace_is_over(fleet):
@@ -530,16 +542,16 @@ def test_what_is_kept_moves_a_few_rows_at_a_time(fleet):
 def test_equal_intervals_are_not_the_same_period(fleet):
     """90 days and 3 months are equal to PostgreSQL: the change counts, and its grace holds, all the same."""
     store = fleet.store
-    days = store.one("SELECT now()::date - (now() - interval '3 months')::date")
-    assert days > 90
-    store.sql("SELECT prom_api.set_retention('cpu', '3 months'), prom_api.set_tenant_retention('acme', '3 months')")
-    store.sql("SELECT _prom_catalog.set_setting('retention_period', '3 months'), _prom_catalog.note_retention()")
+    months = longer_than_30_days_each(store)
+    long, short = f"{months} months", f"{30 * months} days"
+    store.sql(f"SELECT prom_api.set_retention('cpu', '{long}'), prom_api.set_tenant_retention('acme', '{long}')")
+    store.sql(f"SELECT _prom_catalog.set_setting('retention_period', '{long}'), _prom_catalog.note_retention()")
     store.sql("UPDATE _prom_catalog.retention_memory SET held_until = now()")
-    store.sql("SELECT prom_api.set_retention('cpu', '90 days'), prom_api.set_tenant_retention('acme', '90 days'),"
-              " prom_api.set_default_retention_period('90 days')")
+    store.sql(f"SELECT prom_api.set_retention('cpu', '{short}'), prom_api.set_tenant_retention('acme', '{short}'),"
+              f" prom_api.set_default_retention_period('{short}')")
     assert store.sql("SELECT DISTINCT retention_period::text, period_before::text, counts_from > now() FROM prom_info.retention") \
-        == [("90 days", "3 mons", True)]
-    fleet.write((91,))
+        == [(short, f"{months} mons", True)]
+    fleet.write((30 * months + 1,))
     fleet.seal()
     everything = fleet.seen()
     assert store.one("SELECT _prom_catalog.note_retention()") == 3
@@ -585,6 +597,9 @@ def test_what_comes_after_a_rule_has_been_made_longer_goes_by_the_new_one(server
     fleet.write(range(4))
     fleet.seal()
     store.sql("SELECT _prom_catalog.set_setting('retention_period', '1 day')")
+    for function in store.sql("SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = '_prom_catalog'::regnamespace"
+                              " AND proname IN ('apply_retention', 'retire_partition')"):
+        store.sql(f"ALTER FUNCTION {function[0]} SET lock_timeout = '90s'")  # so that it is there until the reader has gone
     reader, user = server.connect(store.database), server.connect(store.database)
     with reader.cursor() as cur:
         cur.execute("BEGIN")
@@ -599,11 +614,13 @@ def test_what_comes_after_a_rule_has_been_made_longer_goes_by_the_new_one(server
             if cur.rowcount > 0:
                 break
             assert run.is_alive()
+            time.sleep(0.01)
         cur.execute("SELECT _prom_catalog.set_setting('retention_period', '0')")
     store.flush([(0, metric, s, fleet.today - 100 * DAY, bits(1.0))], conn=user)
     assert run.is_alive()
+    with reader.cursor() as cur:
+        cur.execute("ROLLBACK")
     run.join()
-    reader.rollback()
     assert store.n_samples("fresh") == 1
     reader.close()
     user.close()

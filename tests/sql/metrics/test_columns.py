@@ -146,15 +146,15 @@ def test_a_new_label_while_somebody_reads(db):
             at = time.monotonic()
             action()
             worst[what] = max(worst.get(what, 0), time.monotonic() - at)
-    assert all(t < 0.5 for t in worst.values()), worst
+    assert all(t < 5 for t in worst.values()), worst  # who waited for the reader would do so for ever
     assert "b" in db.columns("prom_series.other") and "b" not in db.columns("prom_series.busy")
     cursor.execute("FETCH ALL FROM c")
     reader.commit()
     reader.close()
-    until = time.monotonic() + 20
+    until = time.monotonic() + 90
     while "b" not in db.columns("prom_series.busy") and time.monotonic() < until:
         time.sleep(0.1)
     stop.set()
-    thread.join(30)
+    thread.join(90)
     assert not errors and "b" in db.columns("prom_series.busy")
     assert db.one("SELECT views_error FROM _prom_catalog.metric WHERE metric_name = 'busy'") is None

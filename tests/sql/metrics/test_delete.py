@@ -189,6 +189,6 @@ def test_waits_for_maintenance(db):
     thread.join(1)
     assert thread.is_alive() and erased == []
     busy.rollback()
-    thread.join(30)
+    thread.join(90)
     assert erased == [1]
     busy.close()

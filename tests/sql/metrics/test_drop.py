@@ -233,13 +233,19 @@ def test_needs_to_see_what_others_have_stored(db, level):
 # ---- beside others -----------------------------------------------------------------------------------
 
 
+def wait_until(what, condition, seconds=90):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.005)
+
+
 class Call:
     """A statement in a session of its own."""
 
     def __init__(self, db, statement):
         self.conn = db.connect()
         self.error = None
-        self.started = time.monotonic()
         self.thread = threading.Thread(target=self.run, args=(statement,), daemon=True)
         self.thread.start()
 
@@ -248,17 +254,17 @@ class Call:
             self.conn.cursor().execute(statement)
         except psycopg2.Error as e:
             self.error = e
-        self.took = time.monotonic() - self.started
 
-    def join(self, seconds=30):
+    def join(self, seconds=90):
         self.thread.join(seconds)
         assert not self.thread.is_alive()
         self.conn.close()
         return self
 
-    def alive_after(self, seconds):
-        time.sleep(seconds)
-        return self.thread.is_alive()
+    def waits(self, db):
+        """Returns when it has tried in vain, and pauses before it tries again."""
+        wait_until("it does not wait", lambda: db.one("SELECT wait_event FROM pg_stat_activity WHERE pid = %s",
+                                                      (self.conn.info.backend_pid,)) == "PgSleep")
 
 
 def holding(db, text, isolation=""):
@@ -269,6 +275,9 @@ def holding(db, text, isolation=""):
     cur.execute(f"BEGIN {isolation}")
     cur.execute(text)
     return conn, cur
+
+
+PROMPT_S = 5  # on a machine that has much else to do; who stands behind somebody who waits would stand there for ever
 
 
 def longest(seconds, action):
@@ -298,10 +307,11 @@ def test_waits_without_stopping_ingest(db, hold):
     drop = Call(db, "SELECT drop_metric('m')")
     writer = db.connect()
     flushes = writer.cursor()
+    drop.waits(db)
     worst = longest(2.5, lambda: flush(db, flushes))
-    assert drop.alive_after(0)
-    assert worst < 0.6, f"a flush waited {worst:.2f} s for somebody who waits"
-    assert longest(0.5, lambda: db.times("other")) < 0.6
+    assert worst < PROMPT_S, f"a flush waited {worst:.2f} s for somebody who waits"
+    assert longest(0.5, lambda: db.times("other")) < PROMPT_S
+    assert drop.thread.is_alive()
     cur.execute("COMMIT")
     drop.join()
     assert [n for n in drop.conn.notices if "waiting for others" in n]
@@ -332,8 +342,9 @@ def test_deleting_series_waits_in_the_same_way(db):
     call = Call(db, f"SELECT _prom_catalog.delete_series_rows('{{{s}}}')")
     writer = db.connect()
     flushes = writer.cursor()
-    assert longest(1.5, lambda: flush(db, flushes)) < 0.6
-    assert call.alive_after(0)
+    call.waits(db)
+    assert longest(1.5, lambda: flush(db, flushes)) < PROMPT_S
+    assert call.thread.is_alive()
     cur.execute("COMMIT")
     assert call.join().error is None and db.count("_prom_catalog.series") == 0
     conn.close()
@@ -410,7 +421,7 @@ def test_beside_maintenance_and_makers_of_views(db):
         kept[names[3]] = t
     stop.set()
     for w in workers:
-        w.join(30)
+        w.join(90)
         assert not w.is_alive()
     assert not errors
     db.views()
@@ -440,7 +451,7 @@ def test_beside_ingest(db):
                     cur.execute("SELECT generation, metric_ids[1], series_ids[1] FROM _prom_catalog.resolve_series("
                                 "0, '{m}', '{__name__,k}', ARRAY['m', %s], '{1}', '{2}', '{1,2}')", (str(k),))
                     ids = cur.fetchone()
-                t = int(time.time() * 1000)
+                t, began = int(time.time() * 1000), time.monotonic()
                 try:
                     cur.execute("BEGIN; SELECT _prom_catalog.guard(%s)", ids[:1])
                     cur.execute("INSERT INTO _prom_data.fresh (tenant_id, metric_id, dist_key, level, kind, format,"
@@ -449,7 +460,7 @@ def test_beside_ingest(db):
                                 " now(), 1, 1, %s",
                                 (ids[1], ids[2], ids[2], str(t).encode()))
                     cur.execute("COMMIT")
-                    acked.append((time.monotonic(), ids[1], ids[2], t))
+                    acked.append((began, ids[1], ids[2], t))
                 except psycopg2.Error as e:
                     cur.execute("ROLLBACK")
                     if e.pgcode != "PS001":
@@ -462,25 +473,29 @@ def test_beside_ingest(db):
     threads = [threading.Thread(target=connector, args=(k,), daemon=True) for k in range(3)]
     for th in threads:
         th.start()
+
+    def ingest_goes_on():
+        n = len(acked)
+        wait_until("ingest stands still", lambda: len(acked) > n + 20 or errors)
+
     for _ in range(8):
-        time.sleep(0.3)
+        ingest_goes_on()
         began = time.monotonic()
         db.sql("SELECT drop_metric('m')")
         drops.append((began, time.monotonic()))
-    time.sleep(0.3)
+    ingest_goes_on()
     stop.set()
     for th in threads:
-        th.join(30)
+        th.join(90)
         assert not th.is_alive()
     assert not errors
     left = set(db.sql("SELECT f.metric_id, f.series_lo, convert_from(f.data, 'UTF8')::int8 FROM _prom_data.fresh f"
                       " JOIN _prom_catalog.series s ON s.id = f.series_lo AND s.metric_id = f.metric_id"))
     assert db.count("_prom_data.fresh") == db.count("_prom_data.fresh",
                                                     "series_lo IN (SELECT id FROM _prom_catalog.series)")
-    after = {tuple(a[1:]) for a in acked if a[0] > drops[-1][1] + 0.05}
+    after = {tuple(a[1:]) for a in acked if a[0] > drops[-1][1]}
     before = {tuple(a[1:]) for a in acked if a[0] < drops[-1][0]}
     assert after and before and after <= left and not left & before
-    assert all(sum(lo[1] < a[0] < hi[0] for a in acked) > 10 for lo, hi in zip(drops, drops[1:])), "ingest stood still"
 
 
 # ---- single series -----------------------------------------------------------------------------------

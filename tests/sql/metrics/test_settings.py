@@ -277,7 +277,7 @@ def test_settings_beside_an_open_transaction_of_a_connector(db):
     writer = db.connect()
     writer.autocommit = False
     writer.cursor().execute("SELECT _prom_catalog.guard(_prom_catalog.generation())")
-    db.sql("SET statement_timeout = '5s'")
+    db.sql("SET statement_timeout = '30s'")
     db.sql("SELECT set_metric_retention_period('m', '1 day'), set_metric_retention_period('new', '1 day')")
     assert db.resolve([series("m", a="1")])
     writer.rollback()

@@ -6,6 +6,7 @@ import psycopg2
 import pytest
 
 T = "'2024-05-01'::timestamptz"
+PATIENCE_S = 120
 
 
 def in_threads(*functions):
@@ -22,18 +23,22 @@ def in_threads(*functions):
     for t in threads:
         t.start()
     for t in threads:
-        t.join(60)
+        t.join(PATIENCE_S)
         assert not t.is_alive()
     return results
 
 
-def wait_for_lock(db, pid):
-    deadline = time.monotonic() + 20
+def wait_for(db, pid, event, column="wait_event_type"):
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
-        if db.one("SELECT wait_event_type FROM pg_stat_activity WHERE pid = %s", (pid,)) == "Lock":
+        if db.one(f"SELECT {column} FROM pg_stat_activity WHERE pid = %s", (pid,)) == event:
             return
         time.sleep(0.01)
     raise AssertionError("nobody waits")
+
+
+def wait_for_lock(db, pid):
+    wait_for(db, pid, "Lock")
 
 
 def test_the_same_new_series_from_several_writers(db):
@@ -71,7 +76,7 @@ def test_two_open_transactions_with_one_new_series(db):
         waiting.start()
         wait_for_lock(db, second.info.backend_pid)
         db.sql(end, conn=first)
-        waiting.join(30)
+        waiting.join(PATIENCE_S)
         assert not waiting.is_alive()
         values = db.column("SELECT value FROM prom_data.m WHERE labels->>'end' = %s", (end,))
         assert values == [1 if end == "COMMIT" else 2]
@@ -96,7 +101,7 @@ def test_deletion_waits_for_writers_and_writers_notice_it(db):
     db.put("VALUES ('2024-05-03', 1, '{\"node\": \"a\"}')", conn=writer)
     assert db.count("m", conn=writer) == 3
     db.sql("COMMIT", conn=writer)
-    waiting.join(30)
+    waiting.join(PATIENCE_S)
     assert not waiting.is_alive()
     assert db.count("m") == 0
     with pytest.raises(psycopg2.errors.ForeignKeyViolation):
@@ -183,8 +188,10 @@ def test_beside_drop_metric(db):
 
     def writer(k):
         conn = db.connect()
-        acknowledged, refused, after = [], 0, 0
-        for i in range(1, 2000):
+        acknowledged, refused, after, i = [], 0, 0, 0
+        deadline = time.monotonic() + PATIENCE_S / 2
+        while time.monotonic() < deadline:
+            i += 1
             began_after = done.is_set()
             try:
                 db.one("SELECT prom_api.create_metric('m')::text", conn=conn)
@@ -250,7 +257,7 @@ def test_cancelled_and_killed(db):
                    " FROM generate_series(1, 1000000) g", conn=conn)
 
         def stop():
-            time.sleep(0.3)
+            wait_for(db, pid, "PgSleep", "wait_event")  # it is in the middle of it
             db.sql(f"SELECT {end}(%s)", (pid,))
 
         first, _ = in_threads(slow, stop)
