@@ -13,13 +13,16 @@ DAY = 24 * HOUR
 
 class Metrics(Database):
     """With what is stored, in a few words."""
+    today = None
 
     def now_ms(self):
         return int(self.one("SELECT (extract(epoch FROM now()) * 1000)::int8"))
 
     def day_ms(self, days):
         """Noon of that day, counted from today."""
-        return self.now_ms() // DAY * DAY + days * DAY + 12 * HOUR
+        if self.today is None:
+            self.today = self.now_ms() // DAY * DAY
+        return self.today + days * DAY + 12 * HOUR
 
     def make(self, name, **labels):
         """A series of the metric, with its views: (metric id, series id)."""
