@@ -265,12 +265,16 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
 $$;
 
 -- Is there little left in a large fresh? Each fold reads all of its pages, so what an hour of a reader has left behind is
--- given back, unlike what a burst has.
-CREATE FUNCTION _prom_catalog.fresh_is_hollow(p_pages int8 DEFAULT 65536) RETURNS bool
+-- given back, unlike what a burst has. How long rows are is told by those in a part of the pages; a slow stream has
+-- many small ones. Where none are seen each counts as a page.
+CREATE FUNCTION _prom_catalog.fresh_is_hollow(p_pages int8 DEFAULT 65536, p_percent float4 DEFAULT 2) RETURNS bool
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT s.pages > p_pages
-           AND s.pages > 4 * (pg_stat_get_live_tuples(s.rel) + pg_stat_get_dead_tuples(s.rel))
-    FROM (SELECT r.rel, pg_relation_size(r.rel) / current_setting('block_size')::int8 AS pages
+    SELECT CASE WHEN s.bytes <= p_pages * s.page THEN false
+           ELSE s.bytes > 4 * (pg_stat_get_live_tuples(s.rel) + pg_stat_get_dead_tuples(s.rel))
+                          * (SELECT least(coalesce(avg(octet_length(f.data)) + 150, s.page), s.page)
+                             FROM _prom_data.fresh f TABLESAMPLE SYSTEM (p_percent))
+           END
+    FROM (SELECT r.rel, pg_relation_size(r.rel) AS bytes, current_setting('block_size')::int8 AS page
           FROM (SELECT to_regclass('_prom_data.fresh') AS rel) r) s
 $$;
 REVOKE ALL ON FUNCTION _prom_catalog.oldest_in_use(), _prom_catalog.vacuum_can_wait, _prom_catalog.fresh_is_hollow

@@ -537,6 +537,22 @@ def test_a_fold_goes_once_through_what_was_folded_away(store):
     assert store.one(hollow, (pages // 2,)) and not store.one(hollow, (pages,))
 
 
+def test_many_small_rows_do_not_fill_a_large_file(store):
+    """More rows than pages, and yet the file is nearly empty: what counts is their bytes."""
+    for n in (6000, 600):
+        store.flush([(0, m, m, store.now_ms(), bits(m / 7)) for m in range(1, n)])
+        if n == 6000:
+            full = store.one("SELECT count(*) FROM _prom_data.fresh")
+            store.sql("SELECT pg_stat_force_next_flush()")
+            pages = store.one("SELECT pg_relation_size('_prom_data.fresh') / 8192")
+            assert pages < full and not store.one("SELECT _prom_catalog.fresh_is_hollow(1, 100)")
+            assert store.merge()["did"]
+            store.sql("VACUUM (TRUNCATE off) _prom_data.fresh")
+    rows = store.one("SELECT count(*) FROM _prom_data.fresh")
+    store.sql("SELECT pg_stat_force_next_flush()")
+    assert pages < 4 * rows < full and store.one("SELECT _prom_catalog.fresh_is_hollow(1, 100)")
+
+
 def test_a_vacuum_that_was_not_done_is_named_again(store):
     """Who took it may have died. After ten minutes, and until it is done."""
     def take():
