@@ -30,6 +30,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -73,6 +74,7 @@ FROM _prom_data.fresh
 """
 
 
+LSN = "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8"
 LAG = "SELECT coalesce(max(pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)), 0)::float8 FROM pg_stat_replication"
 
 
@@ -228,7 +230,7 @@ class Run:
                ("backend", "{:7.3f}"), ("chkpt", "{:6.3f}"), ("walwr", "{:6.3f}"), ("autovac", "{:7.3f}"),
                ("connector", "{:9.3f}"), ("flush p50", "{:9.1f}"), ("p99", "{:6.1f}"), ("req p50", "{:7.1f}"),
                ("req p99", "{:7.1f}"), ("req max", "{:7.0f}"), ("disk MB", "{:7.0f}"), ("lag MB", "{:6.0f}"),
-               ("readers", "{:7.0f}")]
+               ("query ms", "{:8.0f}"), ("readers", "{:7.0f}")]
 
     def __init__(self, args, server, url, connector, standby):
         self.args, self.server, self.url = args, server, url
@@ -265,7 +267,7 @@ class Run:
                 self.lag = max(self.lag, cur.fetchone()[0])
 
     def look(self):
-        return {"at": time.time(), "lsn": self.one("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8")[0],
+        return {"at": time.time(), "lsn": self.one(LSN)[0],
                 "cpu": self.cpu.now(), "flush": flush_histogram(self.url), "steps": dict(self.steps.used)}
 
     def line(self, before, after, load, minutes):
@@ -287,9 +289,24 @@ class Run:
             "failed": load["failed"], "seconds": after["at"] - before["at"], "readers": len(self.readers),
             "joined": after["steps"].get("join", 0) - before["steps"].get("join", 0) > 0.2,
             "disk MB": steady_readers.disk_bytes(self.server.dir) / 1e6, "lag MB": self.lag / 1e6,
+            "query ms": self.query_ms(),
         }
         self.oldest = self.lag = 0.0
         return row
+
+    def query_ms(self):
+        """How long it takes to see the last five minutes of a metric: the median of a few."""
+        metric = self.one(steady_readers.METRIC)
+        if metric is None:
+            return 0.0
+        took = []
+        asked = urllib.parse.urlencode({"query": f"sum(count_over_time({metric[0]}[5m]))"})
+        for _ in range(5):
+            at = time.time()
+            with urllib.request.urlopen(f"{self.url}/api/v1/query?{asked}", timeout=60) as answer:
+                answer.read()
+            took.append((time.time() - at) * 1000)
+        return statistics.median(took)
 
     def show(self, row):
         print(" ".join(form.format(row[name]).rjust(len(name)) for name, form in self.COLUMNS), flush=True)
@@ -366,7 +383,9 @@ class Run:
     def by_hand(self, step, samples_of, statements):
         """Runs statements until samples_of says that nothing is left; CPU-s and WAL a million samples."""
         pid, samples = self.backend(self.db), 0
-        cpu, lsn = processes()[pid][2], self.one("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8")[0]
+        cpu, lsn = processes()[pid][2], self.one(LSN)[0]
+        if self.wal:
+            self.wal.look(lsn)
         more = True
         with self.db.cursor() as cur:
             while more:
@@ -375,8 +394,11 @@ class Run:
                 samples += n
         million = max(samples, 1) / 1e6
         used = (processes()[pid][2] - cpu) / million
-        wal = (self.one("SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8")[0] - lsn) / max(samples, 1)
-        print(f"  {step:22} {used:6.3f}   of {samples / 1e6:.0f} M samples, WAL {wal:.2f} B each", flush=True)
+        end = self.one(LSN)[0]
+        of = self.wal.look(end) if self.wal else {}
+        images = f", {sum(v[1] for v in of.values()) / max(samples, 1):.2f} of them images of pages" if of else ""
+        print(f"  {step:22} {used:6.3f}   of {samples / 1e6:.0f} M samples, WAL {(end - lsn) / max(samples, 1):.2f} B each"
+              + images, flush=True)
         return used
 
     def costs(self, before, after, samples):

@@ -20,7 +20,8 @@ SELECT count(*), sum(n_samples), sum(hashint8(id)::int8) FROM (
     UNION ALL SELECT id, n_samples FROM _prom_data.block) r
 """
 METRIC = """
-SELECT format('prom_metric.%I', table_name) FROM prom_info.metric WHERE num_series >= 20 ORDER BY num_series, 1 LIMIT 1
+SELECT metric_name, format('prom_metric.%I', table_name) FROM prom_info.metric
+WHERE num_series >= 20 ORDER BY num_series, 1 LIMIT 1
 """
 SAMPLES = "SELECT count(*), min(time), max(time), sum(hashfloat8(value)::int8), sum(series_id) FROM {}"
 
@@ -67,8 +68,8 @@ class Reader(threading.Thread):
         cur.execute(METRIC)
         metric = cur.fetchone()
         if metric:
-            cur.execute(SAMPLES.format(metric[0]))
-            answer += [metric[0], cur.fetchone()]
+            cur.execute(SAMPLES.format(metric[1]))
+            answer += [metric, cur.fetchone()]
         return answer
 
     def hold(self):
@@ -153,7 +154,9 @@ def tell(rows):
                             ("autovacuum, likewise", "autovac", "{:.3f}"),
                             ("WAL B", "WAL B", "{:.1f}"), ("flush p50, ms", "flush p50", "{:.0f}"),
                             ("flush p99, ms", "p99", "{:.0f}"), ("request p99, ms", "req p99", "{:.0f}"),
-                            ("longest request, ms", "req max", "{:.0f}"), ("standby behind, MB", "lag MB", "{:.0f}")):
+                            ("longest request, ms", "req max", "{:.0f}"),
+                            ("5 minutes of a metric, ms", "query ms", "{:.0f}"),
+                            ("standby behind, MB", "lag MB", "{:.0f}")):
         cells = []
         for part in by.values():
             of = [r[key] for r in part if key in r]
