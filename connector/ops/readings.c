@@ -35,6 +35,8 @@ static const family families[] = {
     {"storage_behind_seconds",
      "How long ago nothing was left to be folded (fresh) or sealed (merged).", false},
     {"storage_unreadable_blocks", "Blocks that maintenance could not read lately.", false},
+    {"storage_dump_locks_needed", "Locks that pg_dump of the database takes.", false},
+    {"storage_dump_locks_available", "Locks that the server is sure to have room for.", false},
     {"storage_tenant_samples", "Merged and sealed samples of a tenant.", false},
     {"storage_tenant_bytes", "Space that its merged and sealed blocks take.", false},
     {"storage_metric_bytes", "Space that blocks of the largest metrics take.", false},

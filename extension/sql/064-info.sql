@@ -158,6 +158,23 @@ SELECT CASE WHEN c.reltuples >= 200000 AND NOT row_security_active(c.oid)
 FROM pg_class c WHERE c.oid = '_prom_catalog.series'::regclass;
 COMMENT ON VIEW prom_info.system_stats IS 'how many series, metrics and labels there are';
 
+-- pg_dump locks the views of all metrics until it ends, beside some 200 relations and two for each day; a restore in one
+-- transaction does as much. PostgreSQL sizes its table of locks by these settings, and has a little more room than that.
+CREATE VIEW prom_info.dump_locks WITH (security_invoker = true) AS
+SELECT n.needed, n.needed <= b.backends * l.per_transaction AS enough,
+       b.backends * l.per_transaction AS available,
+       l.per_transaction AS max_locks_per_transaction,
+       greatest(l.per_transaction, ceil(n.needed * 1.2 / b.backends)::int8) AS recommended
+FROM (SELECT 200 + (SELECT 3 * count(*) + count(*) FILTER (WHERE histograms) FROM _prom_catalog.metric)
+                 + (SELECT 2 * count(*) FROM pg_inherits WHERE inhparent = '_prom_data.block'::regclass) AS needed) n,
+     (SELECT current_setting('max_locks_per_transaction')::int8 AS per_transaction) l,
+     (SELECT sum(s.setting::int8)::int8 + 1 AS backends FROM pg_settings s
+      WHERE s.name IN ('max_connections', 'autovacuum_max_workers', 'max_worker_processes', 'max_wal_senders',
+                       'max_prepared_transactions')) b;
+COMMENT ON VIEW prom_info.dump_locks IS 'is there room for the locks that pg_dump of this database takes?';
+COMMENT ON COLUMN prom_info.dump_locks.recommended IS
+    'max_locks_per_transaction with which there is, and some to spare; changing it takes a restart';
+
 -- Key by key, so that WHERE key = '...' reads the values of that key alone. Tenants may share a value.
 CREATE VIEW prom_info.label WITH (security_invoker = true) AS
 SELECT k.key, k.value_column_name, k.id_column_name, l."values", cardinality(l."values") AS num_values

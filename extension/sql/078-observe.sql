@@ -121,6 +121,10 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $$
     UNION ALL
     SELECT 'storage_unreadable_blocks', '{}', count(*) FROM _prom_catalog.maintenance_error
     UNION ALL
+    SELECT v.family, '{}', v.reading
+    FROM prom_info.dump_locks d, LATERAL (VALUES ('storage_dump_locks_needed', d.needed::float8),
+                                                 ('storage_dump_locks_available', d.available)) v (family, reading)
+    UNION ALL
     SELECT v.family, ARRAY['tenant', t.tenant], v.reading
     FROM prom_info.storage_by_tenant t,
          LATERAL (VALUES ('storage_tenant_samples', t.samples::float8), ('storage_tenant_bytes', t.bytes)) v (family, reading)

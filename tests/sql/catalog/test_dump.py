@@ -132,3 +132,42 @@ def test_the_parent_is_bare(db):
     """No key, no index, no partition from the script: pg_dump would lose or double them."""
     assert db.one("SELECT count(*) FROM pg_index WHERE indrelid = '_prom_data.block'::regclass") == 0
     assert db.one("SELECT count(*) FROM pg_inherits WHERE inhparent = '_prom_data.block'::regclass") == 0
+
+
+def test_whether_there_is_room_for_the_locks_is_told_before():
+    """prom_info.dump_locks: where it says enough, pg_dump succeeds; where it fails, that was to be seen."""
+    from conftest import Server
+    small = Server("max_locks_per_transaction = 10")
+    try:
+        db = small.create()
+
+        def dump():
+            return small.client("pg_dump", "-Fc", "-f", small.data / "dump", db.name, check=False)
+
+        def told():
+            return db.sql("SELECT enough, needed, available, recommended FROM prom_info.dump_locks")[0]
+        db.resolve([series("m0", a="1")])
+        db.views()
+        enough, needed, available, recommended = told()
+        assert enough and needed < available < 1000 and recommended >= 10
+        assert dump().returncode == 0
+        done = 1
+        while dump().returncode == 0:
+            assert done < 2000
+            db.resolve([series(f"m{i}", a="1") for i in range(done, done + 250)])
+            db.views()
+            done += 250
+        failed = dump()
+        assert "out of shared memory" in failed.stderr and "max_locks_per_transaction" in failed.stderr
+        enough, needed, available, recommended = told()
+        assert not enough and needed > 3 * done
+        readings = dict(db.sql("SELECT family, reading FROM _prom_catalog.observe(1) WHERE family ~ 'dump_locks'"))
+        assert readings == {"storage_dump_locks_needed": needed, "storage_dump_locks_available": available}
+        db.close()
+        with open(small.data / "postgresql.conf", "a", encoding="utf-8") as f:
+            f.write(f"max_locks_per_transaction = {recommended}\n")
+        small.stop("fast")
+        small.start()
+        assert dump().returncode == 0
+    finally:
+        small.close()

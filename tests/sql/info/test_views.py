@@ -52,7 +52,7 @@ def test_views_are_the_readers_own(shared_db):
                           " WHERE relnamespace = 'prom_info'::regnamespace AND relkind = 'v'")
     assert {v[0] for v in views} == {"metric", "metric_detail", "metric_stats", "system_stats", "label", "exemplar",
                                        "maintenance", "storage", "storage_by_metric", "storage_by_tenant", "retention",
-                                       "retention_preview"}
+                                       "retention_preview", "dump_locks"}
     assert all("security_invoker=true" in options and comment for _, options, comment in views)
 
 
