@@ -5,6 +5,9 @@ Prints samples per second, CPU seconds per million samples (connector, PostgreSQ
 WAL and disk bytes per sample, peak PSS of the whole process tree, and checks count and sum of every
 metric against the generator's manifest. CPU is counted from the first request until maintenance has
 nothing left to do. Everything runs on loopback in a temporary folder and stops by itself.
+
+--new-series N sends a sample of each of N series that nobody has seen, and then another one of each: new series
+and known ones a second, the CPU for each, and what the connector's memory holds of a series.
 """
 import argparse
 import json
@@ -17,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.parse
 import urllib.request
 
 import psycopg2
@@ -181,6 +185,60 @@ def measure(args, url, connector, postmaster, dsn):
     return r
 
 
+def send(args, url, targets, t0):
+    out = subprocess.check_output(
+        [f"{ROOT}/build/bench/bench_load", "--url", url + "/api/v1/write", "--targets", str(targets), "--duration", "15s",
+         "--batch", str(args.batch), "--conns", str(args.conns), "--t0", str(t0)], stderr=subprocess.DEVNULL, text=True)
+    return json.loads(out)
+
+
+def metrics_of(url):
+    """The sum of each of the connector's own metrics."""
+    found = {}
+    for line in urllib.request.urlopen(url + "/metrics", timeout=60).read().decode().splitlines():
+        if not line.startswith("#"):
+            name, _, value = line.rpartition(" ")
+            name = name.partition("{")[0]
+            found[name] = found.get(name, 0) + float(value)
+    return found
+
+
+def resident(pid):
+    """MiB now, and at most so far."""
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        found = {k: int(v.split()[0]) / 1024 for k, _, v in (line.partition(":") for line in f) if k in ("VmRSS", "VmHWM")}
+    return found["VmRSS"], found["VmHWM"]
+
+
+def measure_new_series(args, url, connector, postmaster):
+    """Sends and prints. The first query afterwards has all of them to learn from the feed."""
+    before = resident(connector)[0]
+    t0 = int(time.time()) - 600
+    for what, at in (("new series", t0), ("known series", t0 + 15)):
+        cpu0 = cpu(connector, postmaster)
+        r = send(args, url, -(-args.new_series // 500), at)
+        mine, rest, worker = (b - a for a, b in zip(cpu0, cpu(connector, postmaster)))
+        million = r["samples"] / 1e6
+        print(f"{what:24} {r['samples_per_second']:>14,.0f}/s   {r['samples']:,} in {r['seconds']:.1f} s, p99 {r['p99_ms']:.0f} ms;"
+              f" CPU-s per million: connector {mine / million:.2f}, PostgreSQL {rest / million:.2f}, maintenance"
+              f" {worker / million:.2f}", flush=True)
+        if at == t0:
+            m, (now, most) = metrics_of(url), resident(connector)
+            print(f"cache, bytes per series  {m['promscale_cache_bytes'] / m['promscale_cache_elements']:>14.0f}"
+                  f"   {m['promscale_cache_elements']:,.0f} held in {m['promscale_cache_bytes'] / 2 ** 20:.0f} MiB")
+            print(f"RSS of the connector MiB {now:>14.0f}   {before:.0f} before, {most:.0f} at most", flush=True)
+    for what in ("first query", "second query"):
+        started = time.monotonic()
+        query = urllib.parse.urlencode({"query": "count(node_load_00)", "time": t0 + 30})
+        urllib.request.urlopen(f"{url}/api/v1/query?{query}", timeout=600).read()
+        print(f"{what:24} {(time.monotonic() - started) * 1000:>14.0f} ms")
+    m, (now, most) = metrics_of(url), resident(connector)
+    if m["promscale_label_index_series"]:
+        print(f"index, bytes per series  {m['promscale_label_index_bytes'] / m['promscale_label_index_series']:>14.0f}"
+              f"   {m['promscale_label_index_series']:,.0f} held in {m['promscale_label_index_bytes'] / 2 ** 20:.0f} MiB")
+    print(f"RSS of the connector MiB {now:>14.0f}   {most:.0f} at most")
+
+
 def check(sql, manifest):
     wrong = []
     for line in manifest.read().splitlines():
@@ -221,6 +279,8 @@ def main():
     p.add_argument("--jitter", type=float, default=0.05)
     p.add_argument("--rate", type=float, default=0)
     p.add_argument("--json", help="write all figures there as well")
+    p.add_argument("--new-series", type=int, metavar="N", help="measure what new series take instead")
+    p.add_argument("--cache-max-bytes", default="1GB", help="with --new-series: the connector's cache")
     args = p.parse_args()
 
     folder = tempfile.mkdtemp(prefix="promscale-bench-")
@@ -230,7 +290,8 @@ def main():
     log = open(folder + "/connector.log", "w")
     connector = subprocess.Popen(
         [ROOT + "/build/promscale", "--data-dir", folder + "/data", "--web.listen-address", url[7:],
-         "--self-scrape=false"], stdout=log, stderr=log)
+         "--self-scrape=false"] + (["--metrics.cache.series.max-bytes", args.cache_max_bytes] if args.new_series else []),
+        stdout=log, stderr=log)
     try:
         wait_ready(url, connector)
         dsn = subprocess.check_output([ROOT + "/build/promscale", "sql", "--data-dir", folder + "/data",
@@ -241,6 +302,9 @@ def main():
         with open(subprocess.check_output(["find", folder, "-name", "postmaster.pid"],
                                           text=True).split()[0]) as f:
             postmaster = int(f.readline())
+        if args.new_series:
+            measure_new_series(args, url, connector.pid, postmaster)
+            return 0
         result = measure(args, url, connector.pid, postmaster, dsn)
     finally:
         connector.send_signal(signal.SIGTERM)

@@ -7,7 +7,7 @@
  * many of the wanted series between the row's bounds really are in it. Of all series between these bounds
  * the row has so many; the wanted ones are taken for as likely to be there as the others. All of them: of
  * the metric, or of the bucket's metrics that are no larger than those wanted, since larger ones have rows
- * of their own.
+ * of their own. Where it was asked who lived in that time (alive.c), the others are none of the metric's.
  *
  * Series that have samples: of each metric no more than its rows hold, of the metrics of a bucket no more
  * than their rows and those of the bucket do.
@@ -184,6 +184,17 @@ find_all(read_source *src, read_list *list, idx_key_fn key_of, idx_keyed **ret, 
     return status == PS_ENOMEM ? read_no_memory(src, err) : status;
 }
 
+static void
+keep_living(const read_list *list, idx_keyed *items, size_t *n)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < *n && list->alive.ready; i++) {
+        if (mdl_ids_has(&list->alive.ids, items[i].series_id))
+            items[kept++] = items[i];
+    }
+    *n = list->alive.ready ? kept : *n;
+}
+
 /* For the first row of a metric, and the first of a bucket. */
 static ps_status
 look_up(read_source *src, read_list *list, bool bucket, ps_err *err)
@@ -197,6 +208,7 @@ look_up(read_source *src, read_list *list, bool bucket, ps_err *err)
             return read_no_memory(src, err);
         PS_TRY(find_all(src, list, note_size, &none, &n, err));
         PS_TRY(find_all(src, list, metric_in_part, &e->metric_all, &e->n_metric_all, err));
+        keep_living(list, e->metric_all, &e->n_metric_all);
     }
     if (!bucket || e->has_bucket_all)
         return PS_OK;

@@ -217,7 +217,7 @@ keep_alive(read_source *src, read_list *list, ps_err *err)
     size_t n = 0;
     for (size_t i = 0; i < list->found.n; i++)
         n += mdl_ids_has(&list->alive.ids, list->found.items[i].series_id);
-    if (n == 0 || src->estimating)
+    if (n == 0)
         return PS_OK; /* it makes no difference */
     n = 0;
     for (size_t i = 0; i < list->found.n; i++) {

@@ -407,6 +407,33 @@ test_somebody_else_learns(void **state)
     end(&w);
 }
 
+/* What reading would take: of series that live then, however many of the dead ones are known. */
+static void
+test_estimates(void **state)
+{
+    (void)state;
+    world w;
+    ps_err err = {0};
+    read_source *src;
+    ev_series_list list;
+    ev_reading reading;
+    const mdl_matcher m = {MDL_MATCH_EQ, PS_STR("__name__"), PS_STR("m4")};
+    make_history();
+    begin(&w, SMALL_BYTES);
+    compare_samples(&w, 4, 0, now_ms - 60 * DAY, now_ms); /* all of them are learnt */
+    const ev_selection sel = {&m, 1, now_ms - 2 * HOUR, now_ms, false};
+    const read_source_config config = {.n_workers = 1, .deadline_ns = pg_now_ns() + 60000000000};
+    assert_int_equal(read_source_open(w.store, &config, &src, &err), PS_OK);
+    ev_source source = read_source_for_engine(src);
+    assert_int_equal(source.estimate(source.self, &sel, 1, &list, &reading, &err), PS_OK);
+    assert_int_equal(list.n, 4);
+    assert_int_equal(reading.series, 4);
+    assert_int_equal(reading.samples, 4);
+    assert_int_equal(reading.blocks, 1);
+    read_source_close(src);
+    end(&w);
+}
+
 /* What would need all labels at once is an error that says so; a matcher makes it possible. */
 static void
 test_too_many(void **state)
@@ -625,6 +652,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wakes_up),
         cmocka_unit_test(test_somebody_else_learns),
+        cmocka_unit_test(test_estimates),
         cmocka_unit_test(test_too_many),
         cmocka_unit_test(test_too_many_together),
         cmocka_unit_test(test_too_many_alive),
