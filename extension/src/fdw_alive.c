@@ -23,7 +23,7 @@
 #include "executor/spi.h"
 
 enum {
-    MANY = 3000,    /* series from which on it is worth a look at the sets */
+    MANY = 500,     /* series from which on it is worth a look at the sets */
     WORTH = 3,      /* times as many as live: a row by id takes longer than one of many */
     MOST = 4000000, /* ids */
     SET_ROWS = 64,  /* that planning looks at: LIMIT in the statement, less one */

@@ -598,6 +598,22 @@ test_full_of_news(void **state)
     end(&w);
 }
 
+/* Far more new series than it holds: reading them one lesson after the other would take longer than loading all. */
+static void
+test_far_more_news(void **state)
+{
+    (void)state;
+    world w;
+    make_history();
+    begin(&w, INT64_C(256) << 20);
+    compare_samples(&w, 4, 0, now_ms - 2 * HOUR, now_ms);
+    make_dead(210000);
+    compare_samples(&w, 4, 0, now_ms - 2 * HOUR, now_ms);
+    assert_int_equal(counted(&w, "promscale_label_index_loads_total"), 2);
+    assert_int_equal(counted(&w, "promscale_label_index_learnt_total"), 0);
+    end(&w);
+}
+
 /* Which series a fresh block that cannot be read holds nobody knows: that is said, however quiet the server is
  * told to be. */
 static void
@@ -658,6 +674,7 @@ main(void)
         cmocka_unit_test(test_too_many_alive),
         cmocka_unit_test(test_restored_without_presence),
         cmocka_unit_test(test_full_of_news),
+        cmocka_unit_test(test_far_more_news),
         cmocka_unit_test(test_damaged_and_quiet),
         cmocka_unit_test(test_the_dead_become_many),
         cmocka_unit_test(test_against_sql),
