@@ -102,7 +102,7 @@ die(const char *what)
     exit(1);
 }
 
-static double
+static inline double
 now_s(void)
 {
     struct timespec ts;
@@ -278,7 +278,7 @@ put_varint(char *p, uint64_t v)
 }
 
 /* TimeSeries { labels..., samples { value, timestamp } } as field 1 of the request */
-static void
+static inline void
 add_sample(ps_buf *out, const series *s, int64_t t_ms, double v)
 {
     char sample[32], head[32];
@@ -302,7 +302,7 @@ add_sample(ps_buf *out, const series *s, int64_t t_ms, double v)
 
 /* ---- arguments and figures --------------------------------------------------------------- */
 
-static int64_t
+static inline int64_t
 duration_arg(const char *text)
 {
     int64_t ms;
