@@ -42,6 +42,12 @@ enum { WORST_SAMPLE_BYTES = 20, WORST_START_BYTES = 10, WORST_SERIES_BYTES = 256
 
 enum { N_BUFS = 9 };
 
+static ps_status
+no_memory(ps_err *err)
+{
+    return ps_fail(err, PS_ENOMEM, "out of memory");
+}
+
 static ps_buf *
 buf_at(blk_writer *w, size_t i)
 {
@@ -160,8 +166,9 @@ add_tcol(blk_writer *w, const int64_t *t, size_t n, uint64_t hash)
     return PS_OK;
 }
 
+/* The column with these times, a new one if there is none yet. Only then they have to be looked at. */
 static ps_status
-find_tcol(blk_writer *w, const int64_t *t, size_t n, uint32_t *ret)
+find_tcol(blk_writer *w, const int64_t *t, size_t n, uint32_t *ret, ps_err *err)
 {
     if (w->n_tcols > 0 && same_times(w, w->prev_tref, t, n)) {
         *ret = w->prev_tref;
@@ -178,8 +185,12 @@ find_tcol(blk_writer *w, const int64_t *t, size_t n, uint32_t *ret)
             }
         }
     }
+    for (size_t i = 1; i < n; i++) {
+        if (t[i] <= t[i - 1])
+            return ps_fail(err, PS_EINVAL, "sample times do not ascend");
+    }
     *ret = w->n_tcols;
-    return add_tcol(w, t, n, hash);
+    return add_tcol(w, t, n, hash) == PS_OK ? PS_OK : no_memory(err);
 }
 
 /* ---- series -------------------------------------------------------------------------------- */
@@ -199,10 +210,6 @@ check_series(const blk_writer *w, int64_t series_id, const int64_t *t, size_t n,
         return ps_fail(err, PS_ELIMIT, "too many samples for one block");
     if (t[0] < MDL_TIME_MIN_MS || t[n - 1] > MDL_TIME_MAX_MS)
         return ps_fail(err, PS_EINVAL, "sample time is out of range");
-    for (size_t i = 1; i < n; i++) {
-        if (t[i] <= t[i - 1])
-            return ps_fail(err, PS_EINVAL, "sample times do not ascend");
-    }
     return PS_OK;
 }
 
@@ -276,6 +283,14 @@ added(blk_writer *w, int64_t series_id, const int64_t *t_ms, size_t n, uint32_t 
     m->n_samples += (int32_t)n;
 }
 
+/* No memory; what the encoder remembers of this series is of no series in the block. */
+static ps_status
+not_added(blk_writer *w, ps_err *err)
+{
+    w->scratch.before.n = 0;
+    return no_memory(err);
+}
+
 ps_status
 blk_writer_add_started(blk_writer *w, int64_t series_id, const int64_t *t_ms,
                        const int64_t *start_ms, const double *values, size_t n, ps_err *err)
@@ -286,14 +301,15 @@ blk_writer_add_started(blk_writer *w, int64_t series_id, const int64_t *t_ms,
     if (w->opts.kind != BLK_KIND_FLOAT)
         return ps_fail(err, PS_EINVAL, "a block of histograms does not hold floats");
     PS_TRY(check_series(w, series_id, t_ms, n, start_ms != NULL, err));
-    if (find_tcol(w, t_ms, n, &tcol) != PS_OK || put_starts(w, t_ms, start_ms, n) != PS_OK ||
+    PS_TRY(find_tcol(w, t_ms, n, &tcol, err));
+    if (put_starts(w, t_ms, start_ms, n) != PS_OK ||
         blk_codec_encode(&w->alloc, &w->scratch, values, n, w->opts.level >= BLK_LEVEL_SEALED,
                          &e) != PS_OK)
-        return ps_fail(err, PS_ENOMEM, "out of memory");
+        return not_added(w, err);
     put_entry(w, series_id, tcol, e.codec, blk_codec_flags(&e));
     blk_codec_put(&e, values[n - 1], n, &w->series_head, &w->series_body);
     if (w->series_head.failed || w->series_body.failed)
-        return ps_fail(err, PS_ENOMEM, "out of memory");
+        return not_added(w, err);
     added(w, series_id, t_ms, n, tcol);
     return PS_OK;
 }
@@ -327,14 +343,16 @@ blk_writer_add_histograms(blk_writer *w, int64_t series_id, const int64_t *t_ms,
         status = PS_ELIMIT;
     if (status == PS_ELIMIT)
         return ps_fail(err, status, "too many buckets for one block");
-    if (status != PS_OK || find_tcol(w, t_ms, n, &tcol) != PS_OK ||
-        put_starts(w, t_ms, start_ms, n) != PS_OK)
-        return ps_fail(err, PS_ENOMEM, "out of memory");
+    if (status != PS_OK)
+        return no_memory(err);
+    PS_TRY(find_tcol(w, t_ms, n, &tcol, err));
+    if (put_starts(w, t_ms, start_ms, n) != PS_OK)
+        return no_memory(err);
     put_entry(w, series_id, tcol, 0, 0);
     blk_buf_varint(&w->series_head, w->payload.len);
     ps_buf_add_str(&w->series_body, ps_buf_str(&w->payload));
     if (w->series_head.failed || w->series_body.failed)
-        return ps_fail(err, PS_ENOMEM, "out of memory");
+        return no_memory(err);
     added(w, series_id, t_ms, n, tcol);
     return PS_OK;
 }
@@ -386,7 +404,7 @@ blk_writer_finish(blk_writer *w, ps_buf *out, blk_meta *ret_meta, ps_err *err)
     ps_buf_add_str(out, ps_buf_str(&w->series_body));
     ps_buf_add_str(out, ps_buf_str(&w->starts_body));
     if (out->failed)
-        return ps_fail(err, PS_ENOMEM, "out of memory");
+        return no_memory(err);
     const size_t body_len = out->len - start - head_len;
     char *p = out->ptr + start;
     ps_put_u32le(p + BLK_OFF_HEAD_LEN, (uint32_t)head_len);

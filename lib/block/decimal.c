@@ -94,28 +94,83 @@ scale_of_values(const double *v, size_t n, size_t stride)
     return cheapest_scale(count, seen);
 }
 
+/* As wide as the registers that every machine has: wider ones are taken apart badly. */
+typedef uint64_t u64x2 __attribute__((vector_size(16)));
+typedef double f64x2 __attribute__((vector_size(16)));
+
+/*
+ * Two values to integers; not 0 where one has none at this scale, or one that is not small: a double of less than 2^51
+ * plus 1.5 * 2^52 has the nearest integer in its lower bits. As only integers count that give back the value, it makes no
+ * difference how they are rounded.
+ */
+static inline u64x2
+scale_two(const double *v, bool whole, double scale, uint64_t *ints)
+{
+    const f64x2 magic = {0x1.8p52, 0x1.8p52};
+    f64x2 x, back;
+    u64x2 values, moved, got, zero;
+
+    memcpy(&x, v, sizeof x);
+    memcpy(&values, v, sizeof values);
+    memcpy(&zero, &magic, sizeof zero);
+    if (!whole)
+        x *= scale;
+    x += magic;
+    memcpy(&moved, &x, sizeof moved);
+    moved -= zero;
+    memcpy(ints, &moved, sizeof moved);
+    back = x - magic;
+    if (!whole)
+        back /= scale;
+    memcpy(&got, &back, sizeof got);
+    /* where the sum was too large, the difference of the bits is, too */
+    return (got ^ values) | (moved + (UINT64_C(1) << 51)) >> 52;
+}
+
+/* Stops before four of which one is not small or has no integer. Returns how many were done. */
+static size_t
+scale_small(const double *v, size_t n, unsigned k, uint64_t *ints)
+{
+    size_t i = 0;
+
+    for (; i + 4 <= n; i += 4) {
+        u64x2 wrong = scale_two(v + i, k == 0, pow10_table[k], ints + i) |
+                      scale_two(v + i + 2, k == 0, pow10_table[k], ints + i + 2);
+        if ((wrong[0] | wrong[1]) != 0)
+            break;
+    }
+    return i;
+}
+
 static size_t
 scale_all(const double *v, size_t n, unsigned k, size_t max_exc, uint64_t *ints, uint32_t *exc)
 {
-    size_t n_exc = 0;
+    size_t n_exc = 0, i = 0;
     uint64_t last = 0;
 
-    for (size_t i = 0; i < n; i++) {
-        if (PS_LIKELY(decimal_at(v[i], k, &ints[i]))) {
-            last = ints[i];
-            continue;
+    while (i < n) {
+        size_t done = scale_small(v + i, n - i, k, ints + i), end;
+        i += done;
+        if (done > 0)
+            last = ints[i - 1];
+        /* those that stopped it; some more, since they seldom come alone */
+        for (end = n - i < 16 ? n : i + 16; i < end; i++) {
+            if (PS_LIKELY(decimal_at(v[i], k, &ints[i]))) {
+                last = ints[i];
+                continue;
+            }
+            if (n_exc == max_exc)
+                return SIZE_MAX;
+            exc[n_exc++] = (uint32_t)i;
+            ints[i] = last;
         }
-        if (n_exc == max_exc)
-            return SIZE_MAX;
-        exc[n_exc++] = (uint32_t)i;
-        ints[i] = last;
     }
     /* exceptions at the beginning repeat what follows them */
     if (n_exc > 0 && n_exc < n && exc[0] == 0) {
         size_t lead = 0;
         while (lead < n_exc && exc[lead] == lead)
             lead++;
-        for (size_t i = 0; i < lead; i++)
+        for (i = 0; i < lead; i++)
             ints[i] = ints[lead];
     }
     return n_exc;
@@ -154,9 +209,6 @@ blk_decimal_one(uint64_t i, unsigned k, unsigned shift)
     return (double)(int64_t)(i << shift) / pow10_table[k];
 }
 
-typedef uint64_t u64x4 __attribute__((vector_size(32)));
-typedef double f64x4 __attribute__((vector_size(32)));
-
 /*
  * Integers to quotients, four at a time: dividing is what costs, and processors divide as many at once as
  * a vector holds. An integer of less than 2^51 added to the bits of 1.5 * 2^52 gives the bits of the sum.
@@ -170,18 +222,23 @@ divide_small(const uint64_t *ints, size_t n, unsigned shift, double scale, doubl
     size_t i = 0;
 
     for (; i + 4 <= n; i += 4) {
-        u64x4 x;
-        f64x4 d;
+        u64x2 x, y;
+        f64x2 d, e;
         memcpy(&x, ints + i, sizeof x);
+        memcpy(&y, ints + i + 2, sizeof y);
         x <<= shift;
-        u64x4 high = (x + half) >> 52;
-        if ((high[0] | high[1] | high[2] | high[3]) != 0)
+        y <<= shift;
+        u64x2 high = ((x + half) | (y + half)) >> 52;
+        if ((high[0] | high[1]) != 0)
             break;
         x += ps_bits_of(magic);
+        y += ps_bits_of(magic);
         memcpy(&d, &x, sizeof d);
-        d -= magic;
-        d /= scale;
+        memcpy(&e, &y, sizeof e);
+        d = (d - magic) / scale;
+        e = (e - magic) / scale;
         memcpy(out + i, &d, sizeof d);
+        memcpy(out + i + 2, &e, sizeof e);
     }
     return i;
 }

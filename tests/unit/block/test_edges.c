@@ -5,6 +5,8 @@
  */
 #include "tests/unit/support.h"
 
+#include <math.h>
+
 #include "lib/block/internal.h"
 #include "tests/unit/block/blockgen.h"
 
@@ -339,6 +341,59 @@ test_decimals_of_any_size(void **unused)
     }
 }
 
+/* What is no decimal stands among those that are, anywhere, and small ones beside large ones. */
+static void
+test_decimals_among_others(void **unused)
+{
+    static const double others[] = {-0.0, NAN, INFINITY, -INFINITY, 0x1p51, -0x1p51, 0x1p51 + 0.5, 0x1p52,
+                                    0x1p53 + 2, -0x1p63, 1e300, 5e-324, 1.0 / 3, 0x1p51 - 1, 9007199254740991};
+    enum { N = 150 };
+    uint64_t state = 6;
+
+    (void)unused;
+    for (unsigned round = 0; round < 3000; round++) {
+        const double scale = round % 3 == 0 ? 1 : round % 3 == 1 ? 100 : 1e6;
+        uint64_t ints[N];
+        uint32_t exc[N];
+        double v[N];
+        size_t n = 8 + gen_below(&state, N - 8), n_exc;
+        unsigned k;
+        for (size_t i = 0; i < n; i++)
+            v[i] = (double)(int64_t)(gen_below(&state, 200000) - 100000) / scale;
+        for (size_t left = gen_below(&state, n / 16 + 2); left > 0; left--)
+            v[gen_below(&state, n)] = others[gen_below(&state, PS_ARRAY_LEN(others))];
+        if (!blk_decimal_analyse(v, n, ints, exc, &n_exc, &k))
+            continue;
+        for (size_t i = 0, e = 0; i < n; i++) {
+            bool same = ps_bits_of(blk_decimal_one(ints[i], k, 0)) == ps_bits_of(v[i]);
+            bool apart = e < n_exc && exc[e] == i;
+            assert_true(apart || same);
+            e += apart;
+        }
+    }
+}
+
+/* Times have to ascend also where a series with good ones stands before. */
+static void
+test_times_that_do_not_ascend(void **unused)
+{
+    const int64_t good[] = {1000, 2000, 3000, 4000}, bad[] = {1000, 3000, 3000, 4000};
+    const double v[] = {1, 2, 3, 5};
+
+    (void)unused;
+    for (unsigned first = 0; first < 2; first++) {
+        blk_writer_opts o = {TENANT, METRIC, BLK_LEVEL_MERGED, 0};
+        blk_writer *w = blk_writer_new(&ps_malloc, &o);
+        ps_err err;
+        if (first > 0)
+            assert_int_equal(blk_writer_add(w, 1, good, v, 4, &err), PS_OK);
+        assert_int_equal(blk_writer_add(w, 2, bad, v, 4, &err), PS_EINVAL);
+        assert_int_equal(blk_writer_samples(w), first * 4);
+        assert_int_equal(blk_writer_add(w, 3, good, v, 4, &err), PS_OK);
+        blk_writer_free(w);
+    }
+}
+
 int
 main(void)
 {
@@ -346,7 +401,8 @@ main(void)
         cmocka_unit_test(test_midnight_begins_the_day), cmocka_unit_test(test_cuts_have_two_ends),
         cmocka_unit_test(test_a_window_is_half_open),   cmocka_unit_test(test_times_of_the_header),
         cmocka_unit_test(test_counts_of_the_header),    cmocka_unit_test(test_times_of_a_writer),
-        cmocka_unit_test(test_decimals_of_any_size),
+        cmocka_unit_test(test_decimals_of_any_size),    cmocka_unit_test(test_decimals_among_others),
+        cmocka_unit_test(test_times_that_do_not_ascend),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
