@@ -122,20 +122,33 @@ try_frames(choice *c, blk_encoded e, const uint64_t *ints, size_t n, uint64_t pr
     consider(c, e);
 }
 
+enum { CODED_MIN_VALUES = 240 };
+
+/* Is it worth trying? The plan is a guess: what misses by little may yet be good enough. */
+static bool
+promises(const blk_coded_plan *plan, size_t less_than)
+{
+    return plan->bytes < less_than + less_than / 64;
+}
+
 /* The same integers coded, for sealed series that are long enough to pay for a table. They take about three times
  * as long to read: a fortieth must be won. */
 static void
-try_coded(choice *c, blk_encoded e, const uint64_t *ints, size_t n, uint64_t prev, const blk_raws *raws)
+try_coded(choice *c, blk_encoded e, const uint64_t *ints, size_t n, uint64_t prev, const blk_raws *raws,
+          blk_coded_plan *ret_plan)
 {
-    enum { CODED_MIN_VALUES = 240 };
     ps_buf *head = &c->s->head[c->slot], *body = &c->s->body[c->slot];
     bool smaller;
 
     if (c->failed || !c->hard || n < CODED_MIN_VALUES)
         return;
+    *ret_plan = blk_coded_planned(ints, n);
+    const size_t less_than = c->size - c->size / 40;
+    if (!promises(ret_plan, less_than))
+        return;
     ps_buf_clear(head);
     ps_buf_clear(body);
-    if (blk_coded_encode(c->alloc, &c->s->planes, ints, n, prev, raws, false, c->size - c->size / 40,
+    if (blk_coded_encode(c->alloc, &c->s->planes, ints, n, ret_plan->rule, prev, raws, false, less_than,
                          head, body, &smaller) != PS_OK)
         c->failed = true;
     else if (smaller)
@@ -144,14 +157,15 @@ try_coded(choice *c, blk_encoded e, const uint64_t *ints, size_t n, uint64_t pre
 
 /* Differences to the series before, coded. An eighth must be won: who wants this series alone reads others too. */
 static void
-try_relative(choice *c, blk_encoded e, const uint64_t *ints, size_t n, const blk_raws *raws)
+try_relative(choice *c, blk_encoded e, const uint64_t *ints, size_t n, const blk_raws *raws,
+             const blk_coded_plan *alone)
 {
-    enum { DEPTH = 3, MIN_VALUES = 240 };
+    enum { DEPTH = 3 };
     const struct blk_neighbour *before = &c->s->before;
     ps_buf *head = &c->s->head[c->slot], *body = &c->s->body[c->slot];
     bool smaller;
 
-    if (c->failed || !c->hard || !c->s->relative || n < MIN_VALUES || n > BLK_RELATIVE_VALUES ||
+    if (c->failed || !c->hard || !c->s->relative || n < CODED_MIN_VALUES || n > BLK_RELATIVE_VALUES ||
         before->n != n || before->k != e.k || before->shift != e.shift || before->depth >= DEPTH)
         return;
     const uint64_t *base = before->ints.ptr;
@@ -162,12 +176,14 @@ try_relative(choice *c, blk_encoded e, const uint64_t *ints, size_t n, const blk
     }
     for (size_t i = 0; i < n; i++)
         w[i] = ints[i] - base[i];
-    if (blk_coded_cost(w, n) >= blk_coded_cost(ints, n) / 16 * 15)
+    const blk_coded_plan plan = blk_coded_planned(w, n);
+    const size_t less_than = c->size - c->size / 8;
+    if (plan.cost >= alone->cost / 16 * 15 || !promises(&plan, less_than))
         return;
     ps_buf_clear(head);
     ps_buf_clear(body);
-    if (blk_coded_encode(c->alloc, &c->s->planes, w, n, 0, raws, true, c->size - c->size / 8, head,
-                         body, &smaller) != PS_OK)
+    if (blk_coded_encode(c->alloc, &c->s->planes, w, n, plan.rule, 0, raws, true, less_than, head, body,
+                         &smaller) != PS_OK)
         c->failed = true;
     else if (smaller)
         consider(c, e);
@@ -197,13 +213,16 @@ remember(choice *c, const uint64_t *ints, size_t n, const blk_encoded *e)
 static unsigned
 best_mode(const uint64_t *ints, size_t n)
 {
+    enum { SLICE = 48 };
+    static const uint8_t modes[] = {BLK_MODE_RAW, BLK_MODE_DELTA, BLK_MODE_DOD, BLK_MODE_RAW};
     unsigned best = BLK_MODE_RAW;
     uint64_t best_cost = UINT64_MAX;
 
-    for (unsigned mode = BLK_MODE_RAW; mode <= BLK_MODE_DOD; mode++) {
-        uint64_t cost = blk_frames_cost(ints, n, (blk_mode)mode, 0);
+    /* where only parts are looked at and are the same by all modes, a step somewhere else costs differences least */
+    for (unsigned i = n <= 2 * BLK_FRAME_VALUES ? 0 : 1, end = i + 3; i < end; i++) {
+        uint64_t cost = blk_frames_cost(ints, n, (blk_mode)modes[i], 0, SLICE);
         if (cost < best_cost) {
-            best = mode;
+            best = modes[i];
             best_cost = cost;
         }
     }
@@ -215,6 +234,7 @@ try_decimal(choice *c, const double *v, size_t n, uint64_t *ints, const uint32_t
             unsigned k)
 {
     blk_raws raws = {exc, n_exc, v};
+    blk_coded_plan plan = {0};
     blk_encoded e = {.k = (uint8_t)k, .shift = (uint8_t)blk_common_shift(ints, n)};
 
     if (e.shift > 0) {
@@ -226,9 +246,9 @@ try_decimal(choice *c, const double *v, size_t n, uint64_t *ints, const uint32_t
     e.codec = (uint8_t)(BLK_CODEC_DEC_RAW + best_mode(ints, n));
     try_frames(c, e, ints, n, e.last_int, &raws);
     e.codec = BLK_CODEC_DEC_CODED;
-    try_coded(c, e, ints, n, e.last_int, &raws);
+    try_coded(c, e, ints, n, e.last_int, &raws, &plan);
     e.codec = BLK_CODEC_DEC_RELATIVE;
-    try_relative(c, e, ints, n, &raws);
+    try_relative(c, e, ints, n, &raws, &plan);
     remember(c, ints, n, &e);
 }
 
@@ -237,6 +257,7 @@ static void
 try_bits(choice *c, const double *v, size_t n, uint64_t *ints)
 {
     blk_encoded e = {.last_is_raw = true};
+    blk_coded_plan plan;
     uint64_t any = 0;
 
     for (size_t i = 1; i < n; i++)
@@ -255,7 +276,7 @@ try_bits(choice *c, const double *v, size_t n, uint64_t *ints)
     e.codec = (uint8_t)(BLK_CODEC_BITS_RAW + best_mode(ints, n));
     try_frames(c, e, ints, n, ints[n - 1], NULL);
     e.codec = BLK_CODEC_BITS_CODED;
-    try_coded(c, e, ints, n, ints[n - 1], NULL);
+    try_coded(c, e, ints, n, ints[n - 1], NULL, &plan);
 }
 
 static ps_status

@@ -20,8 +20,8 @@
 #include "lib/block/internal.h"
 
 enum {
-    SYMBOLS = 40, /* the last one is the escape */
-    ESCAPE = SYMBOLS - 1,
+    SYMBOLS = BLK_CODED_SYMBOLS,
+    ESCAPE = BLK_CODED_ESCAPE,
     CODE_BITS = 10, /* longest code */
     TABLE = 1 << CODE_BITS,
     AT_ONCE = 5,      /* codes that a loaded word surely holds */
@@ -32,8 +32,8 @@ enum {
     PAD = 16
 };
 
-enum { GROUP_LOW = 0x3f, GROUP_ZERO = 63, GROUP_ESCAPES = 0x40, GROUP_RAWS = 0x80 };
-enum { RULE_AVERAGE = 0x07, RULE_SLOPE = 0x08, RULE_KNOWN = 0x0f };
+enum { GROUP_LOW = 0x3f, GROUP_ZERO = BLK_GROUP_ZERO, GROUP_ESCAPES = 0x40, GROUP_RAWS = 0x80 };
+enum { RULE_AVERAGE = BLK_RULE_AVERAGE, RULE_SLOPE = BLK_RULE_SLOPE, RULE_KNOWN = 0x0f };
 
 /* ---- prediction ---------------------------------------------------------------------------- */
 
@@ -73,13 +73,14 @@ escape_limit(unsigned low)
     return low == GROUP_ZERO ? UINT64_MAX : (uint64_t)ESCAPE << low;
 }
 
-/* Zigzags of the residuals of v[1..n). */
-static void
+/* Zigzags of the residuals of v[1..n). Returns a number that none of them is
+ * above. */
+static uint64_t
 residuals(const uint64_t *v, size_t n, unsigned rule, uint64_t trend, uint64_t limit, uint64_t *z)
 {
     const unsigned s = rule & RULE_AVERAGE;
     const bool slope = (rule & RULE_SLOPE) != 0;
-    uint64_t average = first_average(rule, v[0], trend);
+    uint64_t average = first_average(rule, v[0], trend), any = 0;
     bool escaped = false;
 
     for (size_t i = 1; i < n; i++) {
@@ -87,9 +88,11 @@ residuals(const uint64_t *v, size_t n, unsigned rule, uint64_t trend, uint64_t l
                          : s == 0 ? v[i - 1] /* exact where fixed point would cut the high bits */
                                   : rounded(average);
         z[i - 1] = blk_zigzag(v[i] - guess);
+        any |= z[i - 1];
         if (follows(z[i - 1], limit, &escaped))
             move_average(&average, slope ? v[i] - v[i - 1] : v[i], s);
     }
+    return any;
 }
 
 /* Zigzags of residuals in out[1..n) become values; out[0] is the start. */
@@ -122,16 +125,6 @@ restore(uint64_t *out, size_t n, unsigned rule, uint64_t trend, uint64_t limit)
 
 /* ---- writing: what to write ------------------------------------------------------------------ */
 
-/* log2(1 + z) in 256ths, linear between powers of two. */
-static inline unsigned
-log2_of(uint64_t z)
-{
-    uint64_t x = z == UINT64_MAX ? z : z + 1;
-    unsigned e = 63 - (unsigned)__builtin_clzll(x);
-
-    return e * 256 + (unsigned)((e >= 8 ? x >> (e - 8) : x << (8 - e)) & 255);
-}
-
 /* Where steps begin: the mean of the first few. */
 static uint64_t
 trend_of(const uint64_t *v, size_t n, unsigned rule)
@@ -147,54 +140,15 @@ trend_of(const uint64_t *v, size_t n, unsigned rule)
     return (uint64_t)(rise * (1 << TREND_BITS) / (int64_t)m);
 }
 
-/* How long residuals are in a few parts of v, in 256ths of a bit. */
-static uint64_t
-rule_cost(const uint64_t *v, size_t n, unsigned rule)
+/* log2(1 + z) in 256ths, linear between powers of two, and 1023 too high. */
+static inline uint64_t
+log2_of(uint64_t z)
 {
-    enum { PART = 192, PARTS = 4 };
-    uint64_t z[PART], cost = 0;
-
-    for (size_t part = 0; part < PARTS; part++) {
-        size_t at = n <= PART ? 0 : part * (n - PART) / (PARTS - 1), len = n < PART ? n : PART;
-        residuals(v + at, len, rule, trend_of(v + at, len, rule), UINT64_MAX, z);
-        for (size_t i = 0; i + 1 < len; i++)
-            cost += log2_of(z[i]);
-        if (n <= PART)
-            break;
-    }
-    return cost;
+    return ps_bits_of((double)(int64_t)(z < INT64_MAX ? z + 1 : INT64_MAX)) >> (52 - 8);
 }
 
-/* The rule that costs least. */
-static unsigned
-choose_rule(const uint64_t *v, size_t n)
-{
-    static const uint8_t rules[] = {0,          2,          3,          4,         RULE_SLOPE,
-                                    RULE_SLOPE | 2, RULE_SLOPE | 3, RULE_SLOPE | 4, RULE_SLOPE | 5};
-    uint64_t best_cost = UINT64_MAX;
-    unsigned best = 0;
-
-    for (size_t k = 0; k < PS_ARRAY_LEN(rules); k++) {
-        uint64_t cost = rule_cost(v, n, rules[k]);
-        if (cost < best_cost) {
-            best = rules[k];
-            best_cost = cost;
-        }
-    }
-    return best;
-}
-
-uint64_t
-blk_coded_cost(const uint64_t *v, size_t n)
-{
-    uint64_t level = rule_cost(v, n, 0), slope = rule_cost(v, n, RULE_SLOPE | 3);
-
-    return level < slope ? level : slope;
-}
-
-/* Low bits that leave a handful of symbols in the middle of what there is. */
-static unsigned
-choose_low(const uint64_t *z, size_t m)
+unsigned
+blk_coded_low(const uint64_t *z, size_t m)
 {
     enum { MIDDLE = 2 * 256 + 64 };
     uint64_t sum = 0, any = 0;
@@ -205,16 +159,8 @@ choose_low(const uint64_t *z, size_t m)
     }
     if (any == 0)
         return GROUP_ZERO;
-    unsigned mean = (unsigned)(sum / m), low = mean <= MIDDLE ? 0 : (mean - MIDDLE + 255) / 256;
+    unsigned mean = (unsigned)(sum / m) - 1023 * 256, low = mean <= MIDDLE ? 0 : (mean - MIDDLE + 255) / 256;
     return low > 56 ? 56 : low;
-}
-
-static inline unsigned
-symbol_of(uint64_t z, unsigned low)
-{
-    uint64_t q = z >> low;
-
-    return q < ESCAPE ? (unsigned)q : ESCAPE;
 }
 
 /* Code lengths by Huffman's way, no longer than CODE_BITS: rare symbols count as less rare until that holds.
@@ -352,7 +298,7 @@ put_group(ps_buf *body, uint64_t *z, size_t m, unsigned low, const group_raws *r
     if (low == GROUP_ZERO)
         return;
     for (size_t i = 0; i < m; i++) {
-        symbols[i] = (uint8_t)symbol_of(z[i], low);
+        symbols[i] = (uint8_t)blk_coded_symbol(z[i], low);
         n_escapes += symbols[i] == ESCAPE;
     }
     if (n_escapes > 0) {
@@ -414,16 +360,17 @@ make_residuals(const uint64_t *v, size_t n, unsigned rule, uint64_t *z, uint8_t 
         if (m == 0)
             continue;
         uint64_t trend = trend_of(v + at, m + 1, rule);
-        residuals(v + at, m + 1, rule, trend, UINT64_MAX, z + at + 1);
-        unsigned low = choose_low(z + at + 1, m);
+        uint64_t most = residuals(v + at, m + 1, rule, trend, UINT64_MAX, z + at + 1);
+        unsigned low = blk_coded_low(z + at + 1, m);
         lows[at / BLK_CODED_VALUES] = (uint8_t)low;
         bits += 8 * 6;
         if (low == GROUP_ZERO)
             continue;
-        residuals(v + at, m + 1, rule, trend, escape_limit(low), z + at + 1);
+        if (most >= escape_limit(low))
+            (void)residuals(v + at, m + 1, rule, trend, escape_limit(low), z + at + 1);
         any = true;
         for (size_t i = 1; i <= m; i++) {
-            unsigned symbol = symbol_of(z[at + i], low);
+            unsigned symbol = blk_coded_symbol(z[at + i], low);
             count[symbol]++;
             bits += low + (symbol == ESCAPE ? 8 * blk_varint_len(z[at + i]) : 0);
         }
@@ -432,11 +379,10 @@ make_residuals(const uint64_t *v, size_t n, unsigned rule, uint64_t *z, uint8_t 
 }
 
 ps_status
-blk_coded_encode(const ps_alloc *alloc, blk_scratch *scratch, const uint64_t *v, size_t n,
+blk_coded_encode(const ps_alloc *alloc, blk_scratch *scratch, const uint64_t *v, size_t n, unsigned rule,
                  uint64_t prev, const blk_raws *raws, bool even_zeros, size_t less_than, ps_buf *head,
                  ps_buf *body, bool *ret_smaller)
 {
-    const unsigned rule = choose_rule(v, n);
     const size_t n_groups = (n + BLK_CODED_VALUES - 1) / BLK_CODED_VALUES;
     uint64_t *z = blk_scratch_get(alloc, scratch, n + n_groups, sizeof *z);
     uint32_t count[SYMBOLS] = {0}, spent[SYMBOLS];

@@ -311,19 +311,28 @@ blk_frames_encode(const uint64_t *v, size_t n, blk_mode mode, unsigned shift, ui
 }
 
 uint64_t
-blk_frames_cost(const uint64_t *v, size_t n, blk_mode mode, unsigned shift)
+blk_frames_cost(const uint64_t *v, size_t n, blk_mode mode, unsigned shift, unsigned slice)
 {
+    enum { SLICES = 3 };
     uint64_t res[BLK_FRAME_VALUES], bits = 0;
-    const size_t frames = blk_frame_count(n), stride = frames <= 3 ? 1 : (frames + 1) / 3;
+    const bool all = n <= 2 * BLK_FRAME_VALUES;
+    size_t at = 0, len;
 
-    for (size_t k = frames <= 3 ? 0 : stride / 2; k < frames; k += stride) {
-        size_t at = k * BLK_FRAME_VALUES;
-        unsigned len = n - at < BLK_FRAME_VALUES ? (unsigned)(n - at) : BLK_FRAME_VALUES;
-        unsigned m = make_residuals(v + at, len, mode, shift, res);
+    for (size_t k = 0; k < (all ? blk_frame_count(n) : SLICES); k++) {
+        if (all) {
+            at = k * BLK_FRAME_VALUES;
+            len = n - at < BLK_FRAME_VALUES ? n - at : BLK_FRAME_VALUES;
+        } else {
+            len = slice;
+            at = k * (n - len) / (SLICES - 1);
+        }
+        unsigned m = make_residuals(v + at, (unsigned)len, mode, shift, res), header;
         frame_plan plan = plan_frame(res, m, mode == BLK_MODE_XOR);
-        bits += plan.cost + 8 * blk_varint_len(blk_zigzag(plan.ref));
+        header = 8 * blk_varint_len(blk_zigzag(plan.ref));
         if (mode == BLK_MODE_DOD && len > 1)
-            bits += 8 * blk_varint_len(blk_zigzag(v[at + 1] - v[at]));
+            header += 8 * blk_varint_len(blk_zigzag(v[at + 1] - v[at]));
+        /* a part of a frame has its part of a header */
+        bits += plan.cost + (all ? header : header * (unsigned)len / BLK_FRAME_VALUES);
     }
     return bits;
 }

@@ -7,7 +7,7 @@
  *   frames.c                  128 integers: absolute first value + packed residuals + patches
  *   decimal.c                 doubles <-> integers (decimal, ordered bits), exceptions
  *   icol.c  times.c           integer columns of flush blocks; time columns of columns blocks
- *   codec.c  codec_zstd.c  coded.c  value codecs of columns blocks, one table by stored id
+ *   codec.c  codec_zstd.c  coded.c  coded_plan.c  value codecs of columns blocks, one table by stored id
  *   header.c                  the header both formats begin with
  *   layout.c  starts.c        histograms, start timestamps (histograms.h)
  *   flush_write.c flush_read.c flush_values.c columns_write.c columns_read.c
@@ -227,8 +227,9 @@ void blk_frames_encode(const uint64_t *v, size_t n, blk_mode mode, unsigned shif
                        const blk_raws *raws, ps_buf *head, ps_buf *body);
 /* Parses one header and moves the chain on; false if it is damaged. */
 bool blk_frame_parse(blk_in *head, uint32_t n, blk_mode mode, blk_chain *chain, blk_frame *ret);
-/* Bits that the frames of v would take, judged by a few of them. For choosing a mode. */
-uint64_t blk_frames_cost(const uint64_t *v, size_t n, blk_mode mode, unsigned shift);
+/* Bits that three slices of v would take, of so many values each, at most a frame's; all of v if it is two frames at most.
+ * For choosing a mode. */
+uint64_t blk_frames_cost(const uint64_t *v, size_t n, blk_mode mode, unsigned shift, unsigned slice);
 /* Integers of a frame. payload has `avail` >= payload_len bytes. False if damaged. */
 bool blk_frame_decode(const blk_frame *f, blk_mode mode, unsigned shift, const uint8_t *payload,
                       size_t avail, uint64_t *out);
@@ -398,14 +399,34 @@ typedef struct blk_encoded { /* borrowed from the scratch until its next use */
 /* ---- coded.c: entropy-coded residuals, for codec.c ------------------------------------------- */
 
 enum { BLK_CODED_VALUES = 512 }; /* of a group, which decodes alone */
+enum { BLK_CODED_SYMBOLS = 40, BLK_CODED_ESCAPE = BLK_CODED_SYMBOLS - 1 };
+enum { BLK_GROUP_ZERO = 63 }; /* in the place of a group's low bits */
+enum { BLK_RULE_AVERAGE = 0x07, BLK_RULE_SLOPE = 0x08 };
+
+static inline unsigned
+blk_coded_symbol(uint64_t z, unsigned low)
+{
+    uint64_t q = z >> low;
+
+    return q < BLK_CODED_ESCAPE ? (unsigned)q : BLK_CODED_ESCAPE;
+}
+
+/* Low bits that leave a handful of symbols in the middle of these residuals; BLK_GROUP_ZERO if all are 0. */
+unsigned blk_coded_low(const uint64_t *z, size_t m);
+
+typedef struct blk_coded_plan { /* judged by a few parts of the series */
+    uint32_t cost;              /* how long residuals are; says something beside the same of as many others */
+    size_t bytes;               /* about what the groups take, rather too little than too much */
+    uint8_t rule;
+} blk_coded_plan;
+/* What predicts v[0..n) best. */
+blk_coded_plan blk_coded_planned(const uint64_t *v, size_t n);
 /* Appends to head and body what v[0..n) takes and says whether it is less than less_than bytes; if not, what was
  * appended is worth nothing. prev is what the first start is written relative to. Where no residual is there to code it
  * says that it is not less, unless even_zeros: frames of those are small, too, and read faster. */
 ps_status blk_coded_encode(const ps_alloc *alloc, blk_scratch *scratch, const uint64_t *v, size_t n,
-                           uint64_t prev, const blk_raws *raws, bool even_zeros, size_t less_than,
-                           ps_buf *head, ps_buf *body, bool *ret_smaller) PS_MUST_CHECK;
-/* About how long the residuals of v are, judged by a few parts of it; says something beside the same of others. */
-uint64_t blk_coded_cost(const uint64_t *v, size_t n);
+                           unsigned rule, uint64_t prev, const blk_raws *raws, bool even_zeros,
+                           size_t less_than, ps_buf *head, ps_buf *body, bool *ret_smaller) PS_MUST_CHECK;
 typedef struct blk_coded_out { /* what decoding gives; NULL: not wanted */
     const uint64_t *base;      /* added to all integers; may be the same as ints */
     uint64_t *ints;

@@ -54,7 +54,7 @@ encode_best(const uint64_t *dist, size_t n, ps_buf *frames, ps_buf *payload)
     uint64_t best_cost = UINT64_MAX;
 
     for (blk_mode mode = BLK_MODE_RAW; mode <= BLK_MODE_DOD; mode++) {
-        uint64_t cost = blk_frames_cost(dist, n, mode, 0);
+        uint64_t cost = blk_frames_cost(dist, n, mode, 0, 64);
         if (cost < best_cost) {
             best = mode;
             best_cost = cost;

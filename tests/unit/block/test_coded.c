@@ -169,8 +169,8 @@ test_any_integers(void **unused)
         }
         ps_buf_init(&head, &ps_malloc);
         ps_buf_init(&body, &ps_malloc);
-        assert_int_equal(blk_coded_encode(&ps_malloc, &scratch, v, n, 99, NULL, false, SIZE_MAX, &head,
-                                          &body, &smaller),
+        assert_int_equal(blk_coded_encode(&ps_malloc, &scratch, v, n, blk_coded_planned(v, n).rule, 99,
+                                          NULL, false, SIZE_MAX, &head, &body, &smaller),
                          PS_OK);
         if (smaller) { /* not if there is nothing to code */
             blk_vcol c = {.codec = BLK_CODEC_BITS_CODED,
@@ -204,6 +204,54 @@ test_smaller_than_frames(void **unused)
     assert_int_equal(blk_codec_encode(&ps_malloc, &s.scratch, v, N, false, &frames), PS_OK);
     assert_true(size * 100 < (frames.frames.len + frames.body.len) * 92);
     done(&s);
+}
+
+/* Residuals of a rule are the shorter, the better it suits: whose plan is it, and does it know how long they are? */
+static void
+test_plans(void **unused)
+{
+    enum { MOST = 5000, WANDERING, NOISY, CLIMBING, STEADY, CASES };
+    uint64_t state = 25, v[MOST];
+    unsigned averaging = 0, rounds = 0;
+
+    (void)unused;
+    for (unsigned round = 0; round < 120; round++) {
+        const unsigned made = WANDERING + round % (CASES - WANDERING);
+        const size_t n = 240 + gen_below(&state, MOST - 240);
+        blk_scratch scratch = {0};
+        ps_buf head, body;
+        bool smaller;
+        uint64_t at = 1000000;
+        for (size_t i = 0; i < n; i++) {
+            uint64_t r = gen_below(&state, 200) + gen_below(&state, 200);
+            at += made == WANDERING ? r - 200 : made == CLIMBING ? 70000 + r : made == STEADY ? 123456 : 0;
+            v[i] = made == NOISY ? at + r : made == STEADY ? at + (r == 7) : at;
+        }
+        const blk_coded_plan plan = blk_coded_planned(v, n);
+        ps_buf_init(&head, &ps_malloc);
+        ps_buf_init(&body, &ps_malloc);
+        assert_int_equal(blk_coded_encode(&ps_malloc, &scratch, v, n, plan.rule, 0, NULL, true, SIZE_MAX,
+                                          &head, &body, &smaller),
+                         PS_OK);
+        if (made == CLIMBING || made == STEADY)
+            assert_true(plan.rule & BLK_RULE_SLOPE);
+        if (made == NOISY || made == CLIMBING) { /* around a level, around a slope: the mean tells more than the last */
+            averaging += (plan.rule & BLK_RULE_AVERAGE) > 0;
+            rounds++;
+        }
+        if (made == WANDERING) /* the last one says all */
+            assert_true((plan.rule & BLK_RULE_SLOPE) || plan.rule == 0);
+        if (made != STEADY) { /* that is a few bytes only */
+            assert_true(plan.bytes * 100 > (head.len + body.len) * 90);
+            assert_true(plan.bytes * 100 < (head.len + body.len) * 105);
+        }
+        ps_buf_done(&head);
+        ps_buf_done(&body);
+        blk_scratch_done(&ps_malloc, &scratch);
+    }
+    assert_int_equal(averaging, rounds);
+    assert_int_equal(blk_coded_planned(v, 1).bytes, 0); /* too few to say anything */
+    assert_int_equal(blk_coded_planned(v, 2).bytes, 0);
 }
 
 /* Every byte changed in several ways: an answer or a refusal, and refusals where the form is broken. */
@@ -287,7 +335,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_back_to_the_bit),   cmocka_unit_test(test_any_integers),
         cmocka_unit_test(test_smaller_than_frames), cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_tables),
+        cmocka_unit_test(test_tables),            cmocka_unit_test(test_plans),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
