@@ -1,9 +1,13 @@
-"""Planning takes less than 2 ms with a partition for each of 400 days."""
+"""Planning takes less than 2 ms with a partition for each of 400 days; on a slower machine, in proportion."""
 import pytest
 
 from conftest import START
 
 LIMIT_MS = 2.0
+YARDSTICK = ("SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a"
+             " ON a.attrelid = c.oid JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_index i ON i.indrelid = c.oid"
+             " WHERE n.nspname = 'pg_catalog'")
+YARDSTICK_MS = 0.167  # planned in so long where the limit was set
 QUERIES = [
     "SELECT avg(value) FROM cpu",
     f"SELECT time, value FROM cpu WHERE time >= {START}",
@@ -28,7 +32,10 @@ def year(fleet):
 @pytest.mark.parametrize("query", QUERIES)
 def test_planning(year, query):
     """The best of many: others use this machine, too."""
-    assert min(year.explain(query)["Planning Time"] for _ in range(30)) < LIMIT_MS
+    def planning(text):
+        return min(year.explain(text)["Planning Time"] for _ in range(30))
+
+    assert planning(query) < LIMIT_MS * max(1, planning(YARDSTICK) / YARDSTICK_MS)
 
 
 def test_a_range_without_ends_begins_where_the_metric_does(year):
