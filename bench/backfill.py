@@ -39,7 +39,7 @@ class Server:
     def __init__(self, programs):
         self.folder = tempfile.mkdtemp(prefix="promscale-bench-")
         os.chmod(self.folder, 0o755)
-        self.url = f"http://127.0.0.1:{random.randint(20000, 50000)}"
+        self.url = f"http://127.0.0.1:{ingest.free_port()}"
         program, data = ingest.ROOT + "/build/promscale", self.folder + "/data"
         with open(self.folder + "/connector.log", "w", encoding="utf-8") as log:
             self.connector = subprocess.Popen([program, "--data-dir", data, "--web.listen-address", self.url[7:],

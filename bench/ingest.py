@@ -15,6 +15,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,18 @@ import psycopg2
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def free_port():
+    """One that nobody listens on, below those that the kernel gives to clients."""
+    while True:
+        port = random.randint(20000, 32000)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def processes():
@@ -285,7 +298,7 @@ def main():
 
     folder = tempfile.mkdtemp(prefix="promscale-bench-")
     os.chmod(folder, 0o755)
-    port = random.randint(20000, 50000)
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     log = open(folder + "/connector.log", "w")
     connector = subprocess.Popen(

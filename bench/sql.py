@@ -28,7 +28,7 @@ import psycopg2
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import sql_load  # noqa: E402
-from ingest import ROOT, wait_ready  # noqa: E402
+from ingest import ROOT, free_port, wait_ready  # noqa: E402
 from sql_queries import HEAP_TABLES, queries  # noqa: E402
 
 METRIC, OTHER, WIDE = "node_cpu_seconds_total", "node_cpu_guest_seconds_total", "kube_pod_restarts_total"
@@ -353,7 +353,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and what was started ends, too
     folder = tempfile.mkdtemp(prefix="promscale-bench-")
     os.chmod(folder, 0o755)
-    port = random.randint(20000, 50000)
+    port = free_port()
     log = open(folder + "/connector.log", "w", encoding="utf-8")
     connector = subprocess.Popen(
         [ROOT + "/build/promscale", "--data-dir", folder + "/data", "--web.listen-address", f"127.0.0.1:{port}",

@@ -192,7 +192,7 @@ def wait_ready(url, proc, log):
 
 def free_port():
     for _ in range(100):
-        port = random.randrange(20000, 60000)
+        port = random.randrange(20000, 32000)
         with socket.socket() as s:
             try:
                 s.bind(("127.0.0.1", port))

