@@ -219,5 +219,6 @@ def test_many_metrics_can_be_dumped(lab):
     now = int(time.time() * 1000)
     p.write([({"__name__": f"metric_{i}", "n": "1"}, [(now, float(i))]) for i in range(3500)])
     p.sql("CALL prom_api.execute_maintenance(force => true)")
-    assert p.sql("SELECT count(*) FROM pg_views WHERE schemaname = 'prom_metric'") == [(3500,)]
+    wait_until("not all views are made", lambda: p.sql("SELECT count(*) FROM pg_views WHERE schemaname = 'prom_metric'")
+               == [(3500,)], 60)  # the worker may be at some of them
     run("pg_dump", "-d", p.dsn(), "-Fc", "-f", lab.folder / "dump")

@@ -157,8 +157,8 @@ def test_maintenance_without_the_worker(lab):
     assert cluster.sql("SHOW shared_preload_libraries") == [("",)]
     now = int(time.time() * 1000)
     p.write([({"__name__": "cared_for", "n": str(i)}, [(now, i)]) for i in range(500)])
-    assert p.sql("SELECT count(*) > 0 FROM _prom_data.fresh") == [(True,)]
-    wait_until("fresh blocks are not folded", lambda: p.sql("SELECT count(*) FROM _prom_data.fresh") == [(0,)], 60)
+    wait_until("fresh blocks are not folded", lambda: p.sql("SELECT (SELECT count(*) FROM _prom_data.fresh),"
+                                                            " (SELECT sum(n_samples) FROM _prom_data.merged)") == [(0, 500)], 60)
     wait_until("no view", lambda: p.sql("SELECT to_regclass('prom_metric.cared_for')") != [(None,)], 60)
     assert p.sql("SELECT count(*), sum(value) FROM prom_metric.cared_for") == [(500, 124750.0)]
     wait_until("fresh is not vacuumed", lambda: p.sql("SELECT vacuum_count > 0 FROM pg_stat_all_tables"
