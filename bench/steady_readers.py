@@ -162,6 +162,9 @@ def tell(rows):
             of = [r[key] for r in part if key in r]
             cells.append(f"{form.format(statistics.median(of))} ({form.format(max(of))})" if of else "-")
         print(f"  {name:26}" + "".join(f"{c:>20}" for c in cells), flush=True)
+    wal = [sum(r["WAL B"] * r["samples"] for r in part) / max(sum(r["samples"] for r in part), 1)
+           for part in by.values()]
+    print(f"  {'WAL B, over all lines':26}" + "".join(f"{w:>20.2f}" for w in wal))
     beside, after = by["beside"], by["after"]
     minutes = sum(r["seconds"] for r in beside) / 60
     for name, key in (("fresh", "fresh MB"), ("merged", "merged")):
