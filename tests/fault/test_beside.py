@@ -47,6 +47,30 @@ def test_canceled_at_a_point(world, point):
     examine_all(world)
 
 
+@pytest.mark.parametrize("point", [p for p in HALVES if "commit" not in p])
+def test_timed_out_at_a_point(world, point):
+    """By statement_timeout, as long as it takes to get there; whatever it interrupts before that is undone, too. (What runs
+    at the commit, no time-out of PostgreSQL's ends.)"""
+    statement, where = POINTS[point]
+    set_up(world, statement)
+    arm(world, where)
+    holder = world.close_gate()
+    was_there = False
+    for seconds in (1, 4, 16, 64):
+        call = world.call(f"SET statement_timeout = '{seconds}s'", statement)
+        eventually("it ends", lambda: world.stopped(call.pid) or not call.is_alive(), seconds + 60)
+        was_there = call.is_alive()
+        assert isinstance(call.result().error, psycopg2.errors.QueryCanceled)
+        assert "statement timeout" in str(call.error)
+        if was_there:
+            break
+    assert was_there
+    holder.close()
+    world.disarm()
+    examine(world.sql, world.ledger)
+    examine_all(world)
+
+
 @pytest.mark.parametrize("setting,code", [("statement_timeout", "57014"), ("lock_timeout", "55P03")])
 @pytest.mark.parametrize("statement", [FOLD, SEAL])
 def test_time_outs(world, setting, code, statement):

@@ -7,7 +7,7 @@ import pytest
 from cluster import Connection
 from examine import check_samples, examine, examine_all, seen
 from test_beside import erase, forget_wide
-from world import Database, World, eventually
+from world import HOUR, Database, World, eventually
 
 PRIMARY = "wal_level = replica\nmax_wal_senders = 5\nfull_page_writes = on\n"
 
@@ -134,6 +134,63 @@ def test_a_long_reader_on_the_standby(make_pair, feedback):
         assert ask("COMMIT") is None
     conn.close()
     caught_up(world, standby)
+    conn = standby.connect(world.name)
+    check_samples(seen(asks(conn)), world.ledger)
+    conn.close()
+    examine_all(world)
+
+
+def canceled(standby, conn, ask):
+    """The next question of a session is refused, since replay could not wait for it."""
+    try:
+        seen(ask)
+    except psycopg2.errors.SerializationFailure as e:
+        return "conflict with recovery" in str(e)
+    except psycopg2.OperationalError as e:  # while it was idle: see above
+        return "conflict with recovery" in standby.log() and ("conflict with recovery" in str(e) or conn.closed)
+    return False
+
+
+@pytest.mark.parametrize("feedback", [True, False])
+def test_long_readers_on_the_standby_beside_retention(make_pair, feedback):
+    """A drop takes a lock that is replayed: who has read of the day and holds on to it is canceled after a while, with
+    feedback, too, and so is, without it, whose snapshot sees rows that VACUUM has removed. Who has not, and with feedback,
+    goes on and finds the day gone, all else as it was. The primary waits for none of them."""
+    world, standby = make_pair(hot_standby_feedback="on" if feedback else "off", max_standby_streaming_delay="500ms",
+                               wal_receiver_status_interval="1s")
+    world.fill()
+    world.force()
+    caught_up(world, standby)
+    before = dict(world.ledger)
+    reader, other = standby.connect(world.name), standby.connect(world.name)
+    ask, ask_other = asks(reader), asks(other)
+    ask("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    assert seen(ask) == before
+    ask_other("BEGIN ISOLATION LEVEL REPEATABLE READ")
+    ask_other("SELECT 1")  # a snapshot, and no lock on a day
+    if feedback:
+        eventually("the primary knows of the readers",
+                   lambda: world.one("SELECT count(backend_xmin) FROM pg_stat_replication"))
+    world.sql("SELECT _prom_catalog.set_setting('retention_grace', '0'), prom_api.set_default_retention_period('36 hours')")
+    days = world.one("SELECT count(*) FROM _prom_catalog.partitions()")
+    world.force()
+    assert world.one("SELECT count(*) FROM _prom_catalog.partitions()") < days
+    world.ledger = {k: v for k, v in before.items() if k[1] >= world.now - 30 * HOUR}
+    assert 0 < len(world.ledger) < len(before)
+    check_samples(seen(world.sql), world.ledger)
+    caught_up(world, standby)
+    assert canceled(standby, reader, ask)
+    assert "conflict with recovery" in standby.log()
+    if feedback:
+        check_samples(seen(ask_other), world.ledger, before)
+        assert ask_other("COMMIT") is None
+    else:
+        try:
+            check_samples(seen(ask_other), world.ledger, before)
+        except psycopg2.Error:
+            assert canceled(standby, other, ask_other) or other.closed
+    reader.close()
+    other.close()
     conn = standby.connect(world.name)
     check_samples(seen(asks(conn)), world.ledger)
     conn.close()
