@@ -43,6 +43,14 @@ typedef struct write_set { /* a label set that the statement has named */
     int64 id; /* of the series; 0: not known yet */
 } write_set;
 
+typedef struct write_old { /* a row that will not stay for long */
+    bool alike;            /* all series of the metric are kept as long: asked once at the end */
+    bool asked;            /* they are not: with each flush */
+    char *period;          /* NULL: there is none */
+    char rule;             /* whose period that is: s selector, t tenant, m metric or default */
+    TimestampTz time;
+} write_old;
+
 typedef struct write_stmt write_stmt;
 struct write_stmt {
     write_stmt *next;
@@ -73,6 +81,7 @@ struct write_stmt {
     uint64 seed;
 
     blk_dup_stats dups;
+    write_old old;
 
     bool overwrite;
     int64 *own_ids; /* of the rows that the last flush has stored, where it overwrites */
@@ -122,7 +131,12 @@ void write_overwrite_finish(const write_stmt *s, const blk_point *points, size_t
 
 /* ---- write_notice.c ---------------------------------------------------------------------- */
 
+/* Where rules differ by series: looks for rows that are too old. Points: sorted by (day, series, time),
+ * their series known. Inside SPI_connect. */
+void write_note_old(write_stmt *s, const blk_point *points, size_t n);
+
+/* After the last flush. */
 void write_tell_duplicates(const write_stmt *s);
-void write_tell_retention(const write_stmt *s);
+void write_tell_retention(write_stmt *s);
 
 #endif

@@ -299,6 +299,7 @@ write_flush(write_stmt *s)
     store(s, s->points, n);
     if (s->overwrite)
         write_overwrite_finish(s, s->points, n);
+    write_note_old(s, s->points, n);
     SPI_finish();
     s->n_points = 0;
     MemoryContextSwitchTo(old);

@@ -149,6 +149,24 @@ def test_retention_is_told(db):
     db.sql("SELECT set_metric_retention_period('m', '1 day')")
     db.sql(insert, ("2 days",))
     assert "older than 1 day " in db.conn.notices[-1]
+    # tenants and selectors, as maintenance goes by them
+    db.sql("SELECT reset_metric_retention_period('m'), prom_api.set_tenant_retention('', '3 days')")
+    db.sql(insert, ("4 days",))
+    assert "older than 3 days " in db.conn.notices[-1] and "without a tenant" in db.conn.notices[-1]
+    db.sql("SELECT set_metric_retention_period('m', '10 days')")
+    n = len(db.conn.notices)
+    db.sql(insert, ("5 days",))
+    assert len(db.conn.notices) == n
+    db.sql("SELECT prom_api.set_retention('{env=\"dev\"}', '2 days'), prom_api.set_retention('{env=\"prod\"}', '400 days')")
+    both = ("INSERT INTO prom_data.m (time, value, labels) VALUES (now(), 1, '{\"env\": \"dev\"}'),"
+            " (now() - interval '3 days', 1, %s), (now() - interval '30 days', 1, '{\"env\": \"prod\"}')")
+    db.sql(both, ('{"env": "test"}',))
+    assert len(db.conn.notices) == n
+    db.sql(both, ('{"env": "dev"}',))
+    assert len(db.conn.notices) == n + 1
+    assert "older than 2 days " in db.conn.notices[-1] and "set_retention()" in db.conn.notices[-1]
+    db.sql("SELECT reset_retention(s) FROM unnest(ARRAY['{env=\"dev\"}', '{env=\"prod\"}']) s,"
+           " set_metric_retention_period('m', '1 day'), reset_tenant_retention('')")
     db.sql("SELECT _prom_catalog.set_setting('retention_grace', '0')")  # the old period counts no longer
     db.maintain()
     assert db.one("SELECT max(now() - time) < interval '2 days' FROM m")
