@@ -48,8 +48,23 @@ def timed(call):
     return time.monotonic() - started, result
 
 
+def cpu(db):
+    """Seconds of CPU that the session's process has used: what a busy machine leaves as it is."""
+    stat = pathlib.Path(f"/proc/{db.conn.info.backend_pid}/schedstat")
+    return int(stat.read_text(encoding="ascii").split()[0]) / 1e9 if stat.exists() else 0.0
+
+
 def best(db, text, args=None, tries=5):
     return min(timed(lambda: db.sql(text, args))[0] for _ in range(tries))
+
+
+def best_of(db, report, name, text, args=None, tries=5):
+    """The same as a line of the report, with CPU."""
+    runs = []
+    for _ in range(tries):
+        before = cpu(db)
+        runs.append((timed(lambda: db.sql(text, args))[0], cpu(db) - before))
+    report.line(name, min(r[0] for r in runs), "s", f"  cpu {min(r[1] for r in runs) * 1000:.1f} ms")
 
 
 def labels_of(i, metrics):
@@ -59,23 +74,32 @@ def labels_of(i, metrics):
 
 
 def resolve(db, report, metrics, series):
-    taken = 0.0
+    taken, before = 0.0, cpu(db)
     cur = db.conn.cursor()
     for at in range(0, series, BATCH):
         batch = [labels_of(i, metrics) for i in range(at, min(at + BATCH, series))]
         arguments = [0, *map(array, batch_of(batch))]
         taken += timed(lambda a=arguments: cur.execute(RESOLVE, a))[0]
-    report.line("new series", series / taken, "/s")
+    used = cpu(db) - before
+    report.line("new series", series / taken, "/s", f"  cpu {used / series * 1e6:.0f} us each")
     size = db.one("SELECT sum(pg_total_relation_size(t::regclass))::float8 FROM unnest(ARRAY["
                   "'_prom_catalog.series', '_prom_catalog.label', '_prom_catalog.series_feed']) t")
     report.line("catalog, bytes per series", size / series, "bytes")
 
 
+def sizes_of(db):
+    """Rows, bytes of the table with TOAST, and of its indexes, of each system catalog."""
+    return {name: sizes for name, *sizes in db.sql(
+        "SELECT relname::text, reltuples::float8, (pg_total_relation_size(oid) - pg_indexes_size(oid))::float8,"
+        " pg_indexes_size(oid)::float8 FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind = 'r'")}
+
+
 def views(db, report, metrics):
     catalogs = ("SELECT sum(pg_total_relation_size(oid))::float8 FROM pg_class"
                 " WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind = 'r'")
-    before, bytes_before = db.one("SELECT count(*) FROM pg_class"), db.one(catalogs)
-    longest = 0.0
+    db.sql("ANALYZE")
+    before, bytes_before, sizes_before = db.one("SELECT count(*) FROM pg_class"), db.one(catalogs), sizes_of(db)
+    longest, cpu_before = 0.0, cpu(db)
     started = time.monotonic()
     while True:
         one, left = timed(lambda: db.one("SELECT _prom_catalog.make_metric_views(100)"))
@@ -83,30 +107,28 @@ def views(db, report, metrics):
         if left == 0:
             break
     taken = time.monotonic() - started
-    report.line("views of one metric", taken / metrics * 1000, "ms", f"  all {metrics} in {taken:.0f} s;"
-                f" longest transaction {longest:.2f} s")
+    report.line("views of one metric", taken / metrics * 1000, "ms", f"  cpu {(cpu(db) - cpu_before) / metrics * 1000:.1f} ms;"
+                f" all {metrics} in {taken:.0f} s; longest transaction {longest:.2f} s")
     db.sql("ANALYZE")
     report.line("relations per metric", (db.one("SELECT count(*) FROM pg_class") - before) / metrics, "")
     report.line("system catalogs per metric", (db.one(catalogs) - bytes_before) / metrics, "bytes")
-    for name, rows, heap, indexes in db.sql(
-            "SELECT relname, reltuples / %s, (pg_total_relation_size(oid) - pg_indexes_size(oid)) / %s, pg_indexes_size(oid) / %s"
-            " FROM pg_class WHERE relnamespace = 'pg_catalog'::regnamespace AND relkind = 'r'"
-            " AND pg_total_relation_size(oid) > 300 * %s ORDER BY pg_total_relation_size(oid) DESC", (metrics,) * 4):
-        report.line(f"  {name}", heap + indexes, "bytes", f"  {rows:.1f} rows, table {heap}, indexes {indexes}")
+    for name, (rows, table, indexes) in sorted(sizes_of(db).items(), key=lambda kv: -sum(kv[1][1:])):
+        rows, table, indexes = (max(0.0, v - b) / metrics for v, b in zip((rows, table, indexes), sizes_before[name]))
+        if table + indexes > 100:
+            report.line(f"  {name}", table + indexes, "bytes", f"  {rows:.1f} rows, table {table:.0f}, indexes {indexes:.0f}")
 
 
 def queries(db, report):
     name = "metric_7_total"
     db.sql("SELECT * FROM prom_info.metric WHERE metric_name = %s", (name,))
-    report.line("prom_info, one metric", best(db, "SELECT * FROM prom_info.metric WHERE metric_name = %s", (name,)), "s")
-    report.line("prom_info, all", best(db, "SELECT count(*), sum(num_series), sum(num_samples) FROM prom_info.metric",
-                                       tries=3), "s")
+    best_of(db, report, "prom_info, one metric", "SELECT * FROM prom_info.metric WHERE metric_name = %s", (name,))
+    best_of(db, report, "prom_info, all", "SELECT count(*), sum(num_series), sum(num_samples) FROM prom_info.metric", tries=3)
     for view in db.column("SELECT viewname FROM pg_views WHERE schemaname = 'prom_info' AND viewname <> 'metric' ORDER BY 1"):
         report.line(f"prom_info.{view}, all", best(db, f"SELECT count(x) FROM prom_info.{view} x", tries=2), "s")
     text = f"EXPLAIN SELECT avg(value) FROM prom_metric.{name} WHERE time > now() - interval '1 h' AND labels ? ('job' == 'job-1')"
     fresh = Database(db.server, db.name)
-    report.line("planning, first in a session", timed(lambda: fresh.sql(text))[0], "s")
-    report.line("planning, later", best(fresh, text), "s")
+    best_of(fresh, report, "planning, first in a session", text, tries=1)
+    best_of(fresh, report, "planning, later", text)
     fresh.close()
 
 
@@ -131,21 +153,25 @@ def upgrade(db, report, metrics):
         locks = db.one("SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND NOT fastpath")
         db.sql("COMMIT")
         return locks
+    before = cpu(db)
     with next_version():
         taken, locks = timed(update)
-    report.line("upgrade", taken, "s", f"  {locks} locks")
+    report.line("upgrade", taken, "s", f"  cpu {(cpu(db) - before) * 1000:.0f} ms; {locks} locks")
     some = min(metrics, 500)
+    before = cpu(db)
     taken, left = timed(lambda: [db.one("SELECT _prom_catalog.make_metric_views(100)") for _ in range(some // 100)][-1])
-    report.line("views of one metric, again", taken / max(metrics - left, 1) * 1000, "ms")
+    done = max(metrics - left, 1)
+    report.line("views of one metric, again", taken / done * 1000, "ms", f"  cpu {(cpu(db) - before) / done * 1000:.1f} ms")
     report.line("upgrade, locks", locks, "")
     db.sql("UPDATE _prom_catalog.metric SET views_positions = positions")
 
 
 def drop(db, report, metrics):
     some = min(metrics // 10, 50)
+    before = cpu(db)
     taken, _ = timed(lambda: [db.sql("SELECT prom_api.drop_metric(%s)", (f"metric_{metrics - 1 - i}_total",))
                               for i in range(some)])
-    report.line("drop_metric", taken / some * 1000, "ms")
+    report.line("drop_metric", taken / some * 1000, "ms", f"  cpu {(cpu(db) - before) / some * 1000:.1f} ms")
 
 
 def dump(db, report, restore):

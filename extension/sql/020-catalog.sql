@@ -37,6 +37,7 @@ CREATE TABLE _prom_catalog.metric (
     histograms       bool NOT NULL DEFAULT false, -- some of its samples are histograms
     views_error      text                         -- why the views could not be made; NULL: no trouble
 );
+CREATE INDEX metric_name_idx ON _prom_catalog.metric USING hash (metric_name); -- a name may be longer than a btree's entries
 CREATE INDEX metric_views_behind_idx ON _prom_catalog.metric (id) WHERE views_positions < positions;
 
 CREATE SEQUENCE _prom_catalog.label_key_id_seq AS int4;

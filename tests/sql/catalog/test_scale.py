@@ -23,4 +23,5 @@ def test_no_cliff(bench):
     assert more["new series"] > few["new series"] / 10  # a second
     assert more["views of one metric"] < 4 * few["views of one metric"] + 20
     assert more["prom_info, one metric"] < 4 * few["prom_info, one metric"] + 0.1
+    assert more["upgrade, locks"] < few["upgrade, locks"] + 50
     assert more["prom_info, all"] < 10 and more["planning, later"] < 4 * few["planning, later"] + 0.1

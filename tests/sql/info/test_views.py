@@ -56,6 +56,16 @@ def test_views_are_the_readers_own(shared_db):
     assert all("security_invoker=true" in options and comment for _, options, comment in views)
 
 
+def test_one_metric_is_found_by_its_name(db):
+    """Of any length, among however many."""
+    long = "x" * 60_000
+    db.resolve([series(f"m{i}") for i in range(3000)] + [series(long)])
+    db.sql("ANALYZE _prom_catalog.metric")
+    plan = "\n".join(db.column("EXPLAIN SELECT * FROM prom_info.metric WHERE metric_name = 'm77'"))
+    assert "metric_name_idx" in plan and "Seq Scan on metric" not in plan
+    assert db.column("SELECT metric_name FROM prom_info.metric WHERE metric_name = %s", (long,)) == [long]
+
+
 def test_exemplars(db):
     r = db.resolve([series("m", node="a"), series("m", node="b")])
     db.views()
