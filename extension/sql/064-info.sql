@@ -158,8 +158,7 @@ SELECT CASE WHEN c.reltuples >= 200000 AND NOT row_security_active(c.oid)
 FROM pg_class c WHERE c.oid = '_prom_catalog.series'::regclass;
 COMMENT ON VIEW prom_info.system_stats IS 'how many series, metrics and labels there are';
 
--- pg_dump locks the views of all metrics until it ends, beside some 200 relations and two for each day; a restore in one
--- transaction does as much. PostgreSQL sizes its table of locks by these settings, and has a little more room than that.
+-- pg_dump locks the views of all metrics until it ends, beside some 200 relations and two for each day. PostgreSQL sizes its table of locks by these settings, and has a little more room than that.
 CREATE VIEW prom_info.dump_locks WITH (security_invoker = true) AS
 SELECT n.needed, n.needed <= b.backends * l.per_transaction AS enough,
        b.backends * l.per_transaction AS available,
