@@ -10,14 +10,15 @@ GONE, LIVE, NEW = 9000, 60, 20
 NOW = 1_700_000_000  # s
 DAY, HOUR = 86400, 3600
 EVERYTHING = GONE + LIVE + NEW
+SMALLER = 800  # gone ones of a metric that is not that large
 
 
 def at(s):
     return f"to_timestamp({s})"
 
 
-def insert(db, pods, times):
-    db.sql("INSERT INTO prom_data.churn (time, value, labels) SELECT to_timestamp(t), i + mod(t, 1000), jsonb_build_object('pod',"
+def insert(db, pods, times, metric="churn"):
+    db.sql(f"INSERT INTO prom_data.{metric} (time, value, labels) SELECT to_timestamp(t), i + mod(t, 1000), jsonb_build_object('pod',"
            f" 'pod-' || i, 'node', 'n' || mod(i, 7)) FROM {pods} i, unnest(%s::int8[]) t", (times,))
 
 
@@ -25,11 +26,13 @@ def insert(db, pods, times):
 def churn(server):
     db = Database(server, server.new_database())
     db.sql("SELECT prom_api.set_default_retention_period('100 years')")
-    db.sql("SELECT prom_api.create_metric('churn')")
+    db.sql("SELECT prom_api.create_metric('churn'), prom_api.create_metric('smaller')")
     insert(db, f"generate_series(1, {GONE})", [NOW - 3 * DAY, NOW - 3 * DAY + 8 * HOUR])
     insert(db, "generate_series(1, 50)", [NOW - 20 * DAY])
+    insert(db, f"generate_series(1, {SMALLER})", [NOW - 3 * DAY], "smaller")
     db.sql("CALL prom_api.execute_maintenance(force => true)")
     insert(db, f"generate_series({GONE + 1}, {GONE + LIVE})", [NOW - 2000, NOW - 900])
+    insert(db, f"generate_series({SMALLER + 1}, {SMALLER + LIVE})", [NOW - 900], "smaller")
     while db.one("SELECT did FROM _prom_ext.merge_step()"):
         pass
     # in no set yet: new ones, and one that wakes up
@@ -83,6 +86,13 @@ def test_those_that_live_are_read(churn, query):
     rows, fetched = read(churn, text)
     assert rows and rows == without_sets(churn, text)
     assert fetched < EVERYTHING / 2
+
+
+def test_those_of_a_smaller_metric(churn):
+    text = f"SELECT jsonb(labels), value FROM promql('smaller', {at(NOW - 800)})"
+    rows, fetched = read(churn, text)
+    assert len(rows) == LIVE and rows == without_sets(churn, text)
+    assert fetched < SMALLER
 
 
 def test_of_any_time(churn):
