@@ -136,6 +136,18 @@ idx_slot_alive(const idx_slot *s)
     return s->pos != IDX_NONE;
 }
 
+/* IDX_NONE: nobody has heard of it. */
+uint32_t idx_slot_find(const idx *x, int64_t id);
+/* Are so few ids wanted that each is looked up, instead of going through so many candidates? */
+static inline bool
+idx_few_within(const mdl_ids *within, uint64_t n_candidates)
+{
+    return within != NULL && within->count < n_candidates / 4;
+}
+/* Calls fn for each slot of those ids that is alive and the tenant's, until it fails; in no order. */
+typedef ps_status (*idx_slot_fn)(void *self, uint32_t slot);
+ps_status idx_each_within(const idx *x, const mdl_ids *within, uint32_t tenant, idx_slot_fn fn,
+                          void *self) PS_MUST_CHECK;
 int idx_slot_cmp(const idx *x, uint32_t a, uint32_t b);
 ps_status idx_series_settle(idx *x, ps_err *err) PS_MUST_CHECK;
 

@@ -5,7 +5,8 @@
  * matcher does not match the empty value, so the label must be there) or must have none (it matches
  * the empty value: the set holds what it does not match). The test with the fewest series behind it
  * gives the candidates, the others are asked of each candidate's own labels. Where no test requires
- * anything, all series of the tenant are candidates.
+ * anything, all series of the tenant are candidates. If only series of a set count, and it is a good deal smaller
+ * than that, those of the set are the candidates: of a metric with a long past few live.
  *
  * Candidates that are all series of one metric (a metric's name, usually) come from the metric's own
  * list, in order. Others are sorted by metric and position in it; then the metrics' runs, which rarely
@@ -300,10 +301,18 @@ make_tests(selection *s, bool *ret_none)
 }
 
 static ps_status
+consider_wanted(void *self, uint32_t slot)
+{
+    return consider(self, slot, NULL);
+}
+
+static ps_status
 find_slots(selection *s)
 {
     const idx *x = s->x;
     const test *best = best_test(s);
+    if (idx_few_within(s->q->within, best == NULL ? x->n_slots : best->series))
+        return idx_each_within(x, s->q->within, s->tenant, consider_wanted, s);
     if (best == NULL) {
         const idx_tenant *t = &x->tenants[s->tenant];
         s->sorted = t->n_metrics == 1;

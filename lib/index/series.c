@@ -20,8 +20,8 @@ slot_place(const idx *x, int64_t id)
     return at;
 }
 
-static uint32_t
-slot_find(const idx *x, int64_t id)
+uint32_t
+idx_slot_find(const idx *x, int64_t id)
 {
     uint32_t found = x->cap_slot_table == 0 ? 0 : x->slot_table[slot_place(x, id)];
     return found == 0 ? IDX_NONE : found - 1;
@@ -30,7 +30,35 @@ slot_find(const idx *x, int64_t id)
 bool
 idx_knows(const idx *x, int64_t series_id)
 {
-    return slot_find(x, series_id) != IDX_NONE;
+    return idx_slot_find(x, series_id) != IDX_NONE;
+}
+
+typedef struct each {
+    const idx *x;
+    uint32_t tenant;
+    idx_slot_fn fn;
+    void *self;
+    ps_status status;
+} each;
+
+static void
+each_id(void *self, int64_t id)
+{
+    each *e = self;
+    uint32_t slot = e->status == PS_OK ? idx_slot_find(e->x, id) : IDX_NONE;
+    if (slot == IDX_NONE || !idx_slot_alive(&e->x->slots[slot]) ||
+        e->x->metrics[e->x->slots[slot].metric].tenant != e->tenant)
+        return;
+    e->status = e->fn(e->self, slot);
+}
+
+ps_status
+idx_each_within(const idx *x, const mdl_ids *within, uint32_t tenant, idx_slot_fn fn, void *self)
+{
+    static const mdl_ids none = {0};
+    each e = {x, tenant, fn, self, PS_OK};
+    mdl_ids_missing(within, &none, each_id, &e);
+    return e.status;
 }
 
 static ps_status
@@ -222,7 +250,7 @@ ps_status
 idx_delete(idx *x, int64_t series_id, ps_err *err)
 {
     PS_TRY(idx_check_usable(x, err));
-    uint32_t slot = slot_find(x, series_id);
+    uint32_t slot = idx_slot_find(x, series_id);
     if (slot == IDX_NONE) {
         x->n_dead++;
         return idx_changed(x, slot_new(x, series_id, &slot, err));

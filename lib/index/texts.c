@@ -6,7 +6,7 @@
  * visit all series: each pair's list is followed for some steps, which usually is enough to find a series
  * that counts. Where many have died there are pairs left that nothing was found of. Their lists are followed to
  * their ends if these are a part of all series together; otherwise all series are gone through from the newest, until
- * nothing is left to be found.
+ * nothing is left to be found, or those that count if it is known which and they are fewer.
  */
 #include "lib/index/internal.h"
 
@@ -129,10 +129,28 @@ find_in(marks *m, wanted *w, const uint32_t *pairs)
     }
 }
 
+typedef struct finding {
+    marks *m;
+    const idx_query *q;
+    wanted *w;
+} finding;
+
+static ps_status
+find_in_slot(void *self, uint32_t slot)
+{
+    finding *f = self;
+    if (f->w->n > 0)
+        find_in(f->m, f->w, f->m->x->slots[slot].pairs);
+    return poll_now_and_then(f->m, f->q);
+}
+
 static ps_status
 find_wanted(marks *m, const idx_query *q, uint32_t tenant, wanted *w)
 {
     const idx *x = m->x;
+    finding f = {m, q, w};
+    if (w->n > 0 && idx_few_within(q->within, x->n_slots))
+        return idx_each_within(x, q->within, tenant, find_in_slot, &f);
     for (size_t slot = x->n_slots; slot-- > 0 && w->n > 0;) {
         PS_TRY(poll_now_and_then(m, q));
         if (counts(x, q, (uint32_t)slot) && x->metrics[x->slots[slot].metric].tenant == tenant)
@@ -174,8 +192,8 @@ all_values(marks *m, const idx_query *q, uint32_t tenant, const idx_name *name)
             behind += m->x->pairs[name->values[i]].slots.n;
         }
     }
-    return behind < m->x->n_slots / PART ? follow_wanted(m, q, name, &w)
-                                         : find_wanted(m, q, tenant, &w);
+    uint64_t others = idx_few_within(q->within, m->x->n_slots) ? q->within->count : m->x->n_slots;
+    return behind < others / PART ? follow_wanted(m, q, name, &w) : find_wanted(m, q, tenant, &w);
 }
 
 static ps_status

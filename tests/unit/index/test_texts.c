@@ -17,6 +17,7 @@ make_world(world *w, test_random *r)
 {
     char value[ORACLE_TEXT];
     ps_err err;
+    uint64_t one_of = test_random_below(r, 2) == 0 ? 3 : 15; /* few are looked up by id */
     assert_int_equal(idx_new(&ps_malloc, 0, 7, &w->x, &err), PS_OK);
     mdl_ids_init(&w->within, &ps_malloc);
     for (int i = 0; i < N; i++) {
@@ -39,9 +40,10 @@ make_world(world *w, test_random *r)
                          PS_OK);
         if (s->deleted)
             assert_int_equal(idx_delete(w->x, s->id, &err), PS_OK);
-        if (test_random_below(r, 3) == 0)
+        if (test_random_below(r, one_of) == 0)
             assert_int_equal(mdl_ids_add(&w->within, s->id, s->id), PS_OK);
     }
+    assert_int_equal(mdl_ids_add(&w->within, 1, 2), PS_OK); /* that nobody has heard of */
     assert_int_equal(idx_settle(w->x, &err), PS_OK);
 }
 
@@ -248,7 +250,7 @@ count_polls(void *self)
     return false;
 }
 
-/* A few of many pods have died: it is their series that are looked at, and not all. */
+/* A few of many pods have died, or all but a few: it is their series that are looked at, and not all. */
 static void
 test_few_have_died(void **state)
 {
@@ -280,6 +282,16 @@ test_few_have_died(void **state)
     assert_int_equal(idx_values(x, PS_STR("pod"), &q, 1, &arena, &texts, &err), PS_OK);
     assert_int_equal(texts.n, PODS - DEAD + 1);
     assert_true(polls <= 2); /* one for each 4096 series */
+
+    idx_found found;
+    mdl_ids_done(&within);
+    assert_int_equal(mdl_ids_add(&within, 5000, 5299), PS_OK);
+    polls = 0;
+    assert_int_equal(idx_select(x, &q, &arena, &found, &err), PS_OK);
+    assert_int_equal(found.n, 300);
+    assert_int_equal(idx_values(x, PS_STR("pod"), &q, 1, &arena, &texts, &err), PS_OK);
+    assert_int_equal(texts.n, 4);
+    assert_true(polls <= 4); /* of the first of each pod */
     ps_arena_done(&arena);
     mdl_ids_done(&within);
     idx_free(x);
@@ -306,8 +318,9 @@ test_stops_and_memory(void **state)
                           {PS_STR("a"), PS_STR("b")},
                           {PS_STR("i"), {number, 0}}};
     idx_query q = {.should_stop = stop_at_once};
-    mdl_ids none;
-    mdl_ids_init(&none, &ps_malloc);
+    mdl_ids others;
+    mdl_ids_init(&others, &ps_malloc);
+    assert_int_equal(mdl_ids_add(&others, 20000, 30000), PS_OK);
     assert_int_equal(idx_new(&ps_malloc, 0, 7, &x, &err), PS_OK);
     for (int i = 1; i <= 10000; i++) {
         labels[2].value.len = (size_t)snprintf(number, sizeof(number), "%d", i);
@@ -316,11 +329,12 @@ test_stops_and_memory(void **state)
     ps_arena_init(&arena, &ps_malloc, 0);
     assert_int_equal(idx_names(x, &q, 1, &arena, &texts, &err), PS_EINTERNAL); /* not settled */
     assert_int_equal(idx_settle(x, &err), PS_OK);
-    q.within = &none; /* so that all of them are looked at */
+    q.within = &others; /* so that all of them are looked at */
     assert_int_equal(idx_names(x, &q, 1, &arena, &texts, &err), PS_ECANCELED);
     assert_int_equal(idx_values(x, PS_STR("a"), &q, 1, &arena, &texts, &err), PS_ECANCELED);
     assert_int_equal(idx_metrics(x, &q, 1, &arena, &metrics, &err), PS_ECANCELED);
     ps_arena_done(&arena);
+    mdl_ids_done(&others);
     q = (idx_query){0};
     for (size_t budget = 1; budget < 3000; budget += 200) {
         ps_arena_init(&arena, &ps_malloc, budget);
