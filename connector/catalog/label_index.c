@@ -38,6 +38,8 @@ view_new(const label_index *ix, label_extent extent, ps_err *err)
     v->max_bytes = max_bytes;
     ps_arena_init(&v->names, &ps_malloc, 0);
     mdl_ids_init(&v->seen, &ps_malloc);
+    for (size_t i = 0; i < LABEL_GUESSES; i++)
+        mdl_ids_init(&v->guesses[i].ids, &ps_malloc);
     pthread_rwlock_init(&v->seen_lock, NULL);
     pthread_rwlockattr_t attr;
     pthread_rwlockattr_init(&attr);
@@ -63,6 +65,8 @@ label_view_release(label_view *v)
     free(v->metrics);
     ps_arena_done(&v->names);
     mdl_ids_done(&v->seen);
+    for (size_t i = 0; i < LABEL_GUESSES; i++)
+        mdl_ids_done(&v->guesses[i].ids);
     pthread_rwlock_destroy(&v->seen_lock);
     ps_buf_done(&v->cursor);
     pthread_mutex_destroy(&v->cursor_lock);

@@ -96,6 +96,15 @@ ps_status label_view_named(label_view *v, const label_query *q, size_t n, size_t
 /* Which of the ids it does not know; the caller frees an array of *ret_cap, even after PS_ENOMEM. */
 ps_status label_view_unknown(label_view *v, mdl_ids *ids, const ps_alloc *alloc, int64_t **ret,
                              size_t *ret_n, size_t *ret_cap) PS_MUST_CHECK;
+/*
+ * Who lived of a metric, as the database said last time: a guess. Of a metric of which somebody has looked up the
+ * past the view holds many more, and a selection within the guess looks at few. Whoever made one has to select
+ * again if the database names ids that it did not have. False: there is none. *ret is empty, and is added to.
+ */
+bool label_view_guess(label_view *v, int32_t tenant_id, int32_t metric_id, int64_t from_ms,
+                      int64_t to_ms, mdl_ids *ret);
+void label_view_keep_guess(label_view *v, int32_t tenant_id, int32_t metric_id, int64_t from_ms,
+                           int64_t to_ms, const mdl_ids *ids);
 /* Rises whenever the view takes in series that somebody asked for. Whoever selected before, and finds it risen
  * when all ids are known, has to select again. */
 uint64_t label_view_taught(const label_view *v);

@@ -4,6 +4,8 @@
  *
  * An id that was found in the index once is in there for good. So those of the last answers are remembered as
  * a set, and usually a request compares two sets of bits and looks up no id at all.
+ *
+ * So are the last answers themselves for metrics of which far more series are held than live.
  */
 #include "connector/catalog/label_view.h"
 
@@ -260,4 +262,74 @@ label_view_unknown(label_view *v, mdl_ids *ids, const ps_alloc *alloc, int64_t *
     *ret_n = m.n;
     *ret_cap = m.cap;
     return m.failed ? PS_ENOMEM : PS_OK;
+}
+
+/* ---- guesses -------------------------------------------------------------------------------------- */
+
+static label_guess *
+guess_of(label_view *v, int32_t tenant_id, int32_t metric_id)
+{
+    return &v->guesses[((uint32_t)metric_id ^ (uint32_t)tenant_id * 31) % LABEL_GUESSES];
+}
+
+static void
+add_id(void *self, int64_t id)
+{
+    adding *a = self;
+    a->failed = a->failed || mdl_ids_add(a->to, id, id) != PS_OK;
+}
+
+static bool
+copy_ids(mdl_ids *to, const mdl_ids *from)
+{
+    static const mdl_ids none = {0};
+    adding a = {.to = to};
+    mdl_ids_missing(from, &none, add_id, &a);
+    return !a.failed;
+}
+
+bool
+label_view_guess(label_view *v, int32_t tenant_id, int32_t metric_id, int64_t from_ms,
+                 int64_t to_ms, mdl_ids *ret)
+{
+    const label_guess *g = guess_of(v, tenant_id, metric_id);
+    pthread_rwlock_rdlock(&v->seen_lock);
+    bool found = g->metric_id == metric_id && g->tenant_id == tenant_id &&
+                 g->from_ms == mdl_window_start_ms(from_ms) &&
+                 g->to_ms == mdl_window_start_ms(to_ms) && copy_ids(ret, &g->ids);
+    pthread_rwlock_unlock(&v->seen_lock);
+    return found;
+}
+
+/* Under the lock. */
+static void
+drop_guess(label_view *v, label_guess *g)
+{
+    v->guess_bytes -= mdl_ids_bytes(&g->ids);
+    mdl_ids_done(&g->ids);
+    g->metric_id = 0;
+}
+
+void
+label_view_keep_guess(label_view *v, int32_t tenant_id, int32_t metric_id, int64_t from_ms,
+                      int64_t to_ms, const mdl_ids *ids)
+{
+    const size_t most = v->max_bytes / 16;
+    label_guess made = {.tenant_id = tenant_id,
+                        .metric_id = metric_id,
+                        .from_ms = mdl_window_start_ms(from_ms),
+                        .to_ms = mdl_window_start_ms(to_ms)};
+    mdl_ids_init(&made.ids, &ps_malloc);
+    if (mdl_ids_bytes(ids) > most || !copy_ids(&made.ids, ids)) {
+        mdl_ids_done(&made.ids);
+        return;
+    }
+    label_guess *g = guess_of(v, tenant_id, metric_id);
+    pthread_rwlock_wrlock(&v->seen_lock);
+    drop_guess(v, g);
+    *g = made;
+    v->guess_bytes += mdl_ids_bytes(&made.ids);
+    for (size_t i = 0; v->guess_bytes > most && i < LABEL_GUESSES; i++)
+        drop_guess(v, &v->guesses[i]);
+    pthread_rwlock_unlock(&v->seen_lock);
 }

@@ -28,6 +28,14 @@ typedef struct label_tenant {
     size_t name_len;
 } label_tenant;
 
+/* The answer to a question who lived, of one metric of which many more are held. */
+enum { LABEL_GUESSES = 64 };
+typedef struct label_guess {
+    int32_t tenant_id, metric_id; /* 0: none */
+    int64_t from_ms, to_ms;       /* windows */
+    mdl_ids ids;
+} label_guess;
+
 struct label_view {
     atomic_int refs;
     char identity[LABEL_IDENTITY_BYTES];
@@ -46,8 +54,10 @@ struct label_view {
     uint64_t loaded_series;
     size_t max_bytes;
     atomic_ullong taught; /* times that series were taken in which somebody had asked for */
-    pthread_rwlock_t seen_lock; /* guards seen */
+    pthread_rwlock_t seen_lock; /* guards what follows */
     mdl_ids seen;               /* ids that are known to be in the index; may be emptied at any time */
+    label_guess guesses[LABEL_GUESSES]; /* by metric; so may these */
+    size_t guess_bytes;
     pthread_mutex_t cursor_lock; /* guards the cursor, which is moved after what it stands for */
     ps_buf cursor;
 };

@@ -13,6 +13,7 @@
 
 /* More metrics than this are not named: all of them are asked for then. Fewer unknown series than that are
  * read without asking which could match; a matcher with more values is no help. */
+enum { MANY_HELD = 50 }; /* from which on selections are made within a guess, if few live */
 enum { MAX_METRICS = 1000, NARROW_FROM = 500, MAX_NARROW = 4, MAX_VALUES = 100 };
 
 /* ---- asking --------------------------------------------------------------------------------------- */
@@ -24,12 +25,21 @@ compare_metrics(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-void
-read_alive_done(read_alive *a)
+static void
+forget_answer(read_alive *a)
 {
     if (a->ready)
         mdl_ids_done(&a->ids);
     a->ready = false;
+}
+
+void
+read_alive_done(read_alive *a)
+{
+    forget_answer(a);
+    if (a->guessed)
+        mdl_ids_done(&a->guess);
+    a->guessed = false;
 }
 
 ps_status
@@ -98,7 +108,7 @@ take(read_source *src, read_alive *a, const PGresult *res, const PGconn *conn, p
         return pg_fail_result(res, conn, err);
     if (PQntuples(res) != 1 || PQnfields(res) != 1 || PQgetisnull(res, 0, 0))
         return ps_fail(err, PS_ECORRUPT, "the database answered no set of series");
-    read_alive_done(a);
+    forget_answer(a);
     mdl_ids_init(&a->ids, &src->alloc);
     a->ready = true;
     return mdl_ids_read(&a->ids,
@@ -119,6 +129,41 @@ read_alive_receive(read_source *src, read_alive *a, PGconn *conn, ps_err *err)
     PS_TRY(pg_next_result(conn, &wait, &end, err));
     PQclear(end);
     return PS_OK;
+}
+
+/* ---- guessing -------------------------------------------------------------------------------------- */
+
+void
+read_alive_guess(read_source *src, read_alive *a)
+{
+    if (!a->asks || a->metrics.all || a->metrics.n != 1 || a->guessed)
+        return;
+    mdl_ids_init(&a->guess, &src->alloc);
+    a->guessed = label_view_guess(src->view, a->tenant_id, a->metrics.items[0], a->from_ms,
+                                  a->to_ms, &a->guess);
+    if (!a->guessed)
+        mdl_ids_done(&a->guess);
+}
+
+static void
+note_any(void *self, int64_t id)
+{
+    (void)id;
+    *(bool *)self = true;
+}
+
+void
+read_alive_compare(read_source *src, read_alive *a, size_t held, size_t lived, bool *ret_short)
+{
+    bool missed = false;
+    if (a->guessed)
+        mdl_ids_missing(&a->ids, &a->guess, note_any, &missed);
+    *ret_short = *ret_short || missed;
+    if (a->metrics.all || a->metrics.n != 1)
+        return;
+    if (missed || (!a->guessed && held > MANY_HELD && held / 4 > lived))
+        label_view_keep_guess(src->view, a->tenant_id, a->metrics.items[0], a->from_ms, a->to_ms,
+                              &a->ids);
 }
 
 /* ---- fewer of the unknown ones ----------------------------------------------------------------------- */

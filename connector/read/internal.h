@@ -77,6 +77,8 @@ typedef struct read_alive { /* which series lived between two times: a question 
     idx_metric_ids metrics;
     int64_t from_ms, to_ms;
     mdl_ids ids;
+    bool guessed; /* guess is an earlier answer, which selections are made within until there is one */
+    mdl_ids guess;
 } read_alive;
 
 typedef struct read_estimate read_estimate;
@@ -132,6 +134,7 @@ struct read_source {
     label_view *view;
     size_t n_asked;  /* series that were read into it for this source */
     uint64_t taught; /* label_view_taught() before the lists were selected */
+    bool guessed_short; /* series lived that they were not selected from */
     bool estimating; /* rows are asked for without data */
     read_list *lists;
     size_t n_lists;
@@ -188,6 +191,11 @@ ps_status read_alive_receive(read_source *src, read_alive *a, PGconn *conn,
 ps_status read_alive_learn(read_source *src, read_alive *a, const label_query *q, size_t n,
                            PGconn *conn, bool *ret_learnt, ps_err *err) PS_MUST_CHECK;
 void read_alive_done(read_alive *a);
+/* An earlier answer for a selection that comes before this one, if there is any. */
+void read_alive_guess(read_source *src, read_alive *a);
+/* There is an answer: of `held` series that were selected `lived` did. *ret_short: the guess did not have all that
+ * it names. */
+void read_alive_compare(read_source *src, read_alive *a, size_t held, size_t lived, bool *ret_short);
 /* select.c: the same of lists. Selections are made within an answer that is there, until it is forgotten. */
 void read_lists_forget(read_source *src);
 ps_status read_lists_ask(read_source *src, ps_err *err) PS_MUST_CHECK;

@@ -9,7 +9,8 @@
  *
  * An index that does not hold all series is asked no less than the database: which ids lived in the
  * selection's time comes along with the feed (alive.c), and those that the index does not know are learnt
- * like new ones.
+ * like new ones. What the database answered to the same question before serves for a guess where the index holds
+ * many more of the metric; an id that the guess does not have is like one that the index does not know.
  *
  * An index that is of no use any more (fail-over, another database, trimmed feed) is loaded anew while
  * the query waits, and it begins from the start.
@@ -47,13 +48,19 @@ should_stop(void *self)
     return read_should_stop(self);
 }
 
+static const mdl_ids *
+within(const read_alive *a)
+{
+    return a->ready ? &a->ids : a->guessed ? &a->guess : NULL;
+}
+
 static label_query
 query_of(read_source *src, read_list *list)
 {
     return (label_query){.tenant = {src->tenant, src->tenant_len},
                          .matchers = list->matchers,
                          .n_matchers = list->selection.n_matchers,
-                         .within = list->alive.ready ? &list->alive.ids : NULL,
+                         .within = within(&list->alive),
                          .should_stop = should_stop,
                          .self = src,
                          .ret_tenant_id = &list->tenant_id};
@@ -114,6 +121,9 @@ ask_and_select_all(read_source *src, ps_err *err)
 {
     PS_TRY(read_lists_ask(src, err));
     src->taught = label_view_taught(src->view);
+    src->guessed_short = false;
+    for (size_t i = 0; i < src->n_lists; i++)
+        read_alive_guess(src, &src->lists[i].alive);
     return select_all(src, err);
 }
 
@@ -217,6 +227,7 @@ keep_alive(read_source *src, read_list *list, ps_err *err)
     size_t n = 0;
     for (size_t i = 0; i < list->found.n; i++)
         n += mdl_ids_has(&list->alive.ids, list->found.items[i].series_id);
+    read_alive_compare(src, &list->alive, list->found.n, n, &src->guessed_short);
     if (n == 0)
         return PS_OK; /* it makes no difference */
     n = 0;
@@ -328,7 +339,7 @@ run_rounds(read_source *src, read_conn *c, ps_str cursor, ps_err *err)
     PS_TRY(status);
     PS_TRY(read_lists_learn(src, c->pg, &learnt, err));
     /* others may have learnt in the meantime what we did not know when we selected */
-    if (any || learnt || label_view_taught(src->view) != src->taught)
+    if (any || learnt || src->guessed_short || label_view_taught(src->view) != src->taught)
         PS_TRY(check_again(src, &same, err));
     return same ? PS_OK : second_round(src, c->pg, cursor, err);
 }

@@ -407,6 +407,31 @@ test_somebody_else_learns(void **state)
     end(&w);
 }
 
+/* Somebody has looked up a metric's past. Who asks for the present is answered out of those that lived last time; one that
+ * has woken up since, and is held, is not missed. */
+static void
+test_the_past_is_held(void **state)
+{
+    (void)state;
+    world w;
+    make_history();
+    begin(&w, SMALL_BYTES);
+    compare_samples(&w, 4, 0, now_ms - 60 * DAY, now_ms);
+    compare_samples(&w, 4, 0, now_ms - 10, now_ms);
+    compare_samples(&w, 4, 0, now_ms - 10, now_ms);
+    for (int i = 0; i < 3; i++) {
+        double rounds = counted(&w, "promscale_query_selections_repeated_total");
+        put(4, 40 + i, 40 + i, now_ms);
+        compare_samples(&w, 4, 0, now_ms - 10, now_ms);
+        assert_int_equal(counted(&w, "promscale_query_selections_repeated_total") - rounds, 1);
+        compare_samples(&w, 4, 0, now_ms - 10, now_ms);
+        compare_samples(&w, 4, 40 + i, now_ms - 10, now_ms);
+        assert_int_equal(counted(&w, "promscale_query_selections_repeated_total") - rounds, 1);
+    }
+    compare_samples(&w, 4, 0, now_ms - 60 * DAY, now_ms);
+    end(&w);
+}
+
 /* What reading would take: of series that live then, however many of the dead ones are known. */
 static void
 test_estimates(void **state)
@@ -668,6 +693,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wakes_up),
         cmocka_unit_test(test_somebody_else_learns),
+        cmocka_unit_test(test_the_past_is_held),
         cmocka_unit_test(test_estimates),
         cmocka_unit_test(test_too_many),
         cmocka_unit_test(test_too_many_together),
