@@ -39,7 +39,7 @@ static inline int
 rc_connect_port(int port)
 {
     struct sockaddr_in sa = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    struct timeval limit = {.tv_sec = 20};
+    struct timeval limit = {.tv_sec = 60};
     int fd = socket(AF_INET, SOCK_STREAM, 0);
 
     assert_true(fd >= 0);
@@ -237,7 +237,7 @@ rc_held(rc_server *s)
 static inline void
 rc_wait_held(rc_server *s, size_t n)
 {
-    for (int i = 0; i < 1000 && rc_held(s) < n; i++)
+    for (int i = 0; i < 12000 && rc_held(s) < n; i++)
         rc_sleep_ms(5);
     assert_int_equal(rc_held(s), n);
 }

@@ -32,7 +32,7 @@ test_slow_heads(void **state)
     rc_server s;
     (void)state;
 
-    rc_start(&s, (http_server_config){.head_timeout_ms = 400, .idle_timeout_ms = 5000});
+    rc_start(&s, (http_server_config){.head_timeout_ms = 1000, .idle_timeout_ms = 10000});
     int fd = rc_connect(&s);
     int64_t took = dribble(fd, "GET /show HTTP/1.1\r\nHost: x\r\nX: ");
     assert_in_range(took, 300, 7000);
@@ -44,7 +44,7 @@ test_slow_heads(void **state)
     /* On a connection that has served: idle it may be for long, a head must still be quick. */
     fd = rc_connect(&s);
     rc_expect(fd, show, 200);
-    rc_sleep_ms(800);
+    rc_sleep_ms(1500);
     rc_expect(fd, show, 200);
     took = dribble(fd, "GET /show HTTP/1.1\r\nHost: x\r\nX: ");
     assert_in_range(took, 300, 7000);
@@ -109,7 +109,7 @@ test_reader_that_does_not_read(void **state)
             !rc_send(fd, body, sizeof(body)))
             break;
     }
-    for (int i = 0; i < 400 && rc_metric(&s, "promscale_http_connections ") > 0; i++)
+    for (int i = 0; i < 6000 && rc_metric(&s, "promscale_http_connections ") > 0; i++)
         rc_sleep_ms(10);
     assert_true(rc_metric(&s, "promscale_http_connections ") == 0);
     assert_true(rc_metric(&s, "promscale_http_timeouts_total{phase=\"answer\"} ") +
@@ -139,7 +139,7 @@ test_client_leaves_in_the_middle_of_a_body(void **state)
             rc_sleep_ms(10);
     }
     rc_sleep_ms(200); /* the last ones may not even be accepted yet */
-    for (int i = 0; i < 300 && rc_metric(&s, "promscale_http_connections ") > 0; i++)
+    for (int i = 0; i < 6000 && rc_metric(&s, "promscale_http_connections ") > 0; i++)
         rc_sleep_ms(10);
     assert_true(rc_metric(&s, "promscale_http_connections ") == 0); /* long before any deadline */
     int fd = rc_connect(&s);
@@ -165,12 +165,12 @@ test_client_leaves_while_it_waits(void **state)
     rc_wait_held(&s, 1);
     assert_false(http_client_gone(s.held[0]));
     close(fd);
-    for (int i = 0; i < 300 && !http_client_gone(s.held[0]); i++)
+    for (int i = 0; i < 6000 && !http_client_gone(s.held[0]); i++)
         rc_sleep_ms(10);
     assert_true(http_client_gone(s.held[0]));
     assert_true(rc_metric(&s, "promscale_http_clients_gone_total ") == 1);
     rc_release(&s); /* into the void, without a fuss */
-    for (int i = 0; i < 300 && rc_metric(&s, "promscale_http_connections ") > 0; i++)
+    for (int i = 0; i < 6000 && rc_metric(&s, "promscale_http_connections ") > 0; i++)
         rc_sleep_ms(10);
     assert_true(rc_metric(&s, "promscale_http_connections ") == 0);
     assert_true(rc_metric(&s, "promscale_http_requests_in_flight ") == 0);
@@ -215,7 +215,7 @@ test_two_hundred_connections(void **state)
         assert_int_equal(pthread_create(&t[i], NULL, busy_client, &s), 0);
     for (int i = 0; i < CLIENTS; i++)
         pthread_join(t[i], NULL);
-    for (int i = 0; i < 200 && rc_metric(&s, "promscale_http_connections ") > 0; i++)
+    for (int i = 0; i < 6000 && rc_metric(&s, "promscale_http_connections ") > 0; i++)
         rc_sleep_ms(10);
     assert_true(rc_metric(&s, "promscale_http_requests_total{path=\"/later\",code=\"200\"} ") ==
                 CLIENTS * EACH);
@@ -360,7 +360,7 @@ test_quiesce(void **state)
     assert_true(rc_send_c(half, "GET /show HTTP/1.1\r\n"));
     assert_true(rc_send_c(post, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab"));
     rc_wait_held(&s, 1);
-    for (int i = 0; i < 100 && http_server_open_requests(s.http) < 2; i++)
+    for (int i = 0; i < 6000 && http_server_open_requests(s.http) < 2; i++)
         rc_sleep_ms(5);
     assert_int_equal(http_server_open_requests(s.http), 2);
     http_server_quiesce(s.http);
@@ -506,8 +506,8 @@ test_stop_beside_garbage(void **state)
             assert_int_equal(pthread_create(&t[i], NULL, babbling_client, &s), 0);
         rc_sleep_ms(10 + round);
         int64_t begun = rc_now_ms();
-        http_server_stop(s.http, 2000);
-        assert_true(rc_now_ms() - begun < 900); /* nobody had to be waited for */
+        http_server_stop(s.http, 10000);
+        assert_true(rc_now_ms() - begun < 8000); /* nobody had to be waited for */
         atomic_store(&stop_clients, 1);
         for (int i = 0; i < 4; i++)
             pthread_join(t[i], NULL);

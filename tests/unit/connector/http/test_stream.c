@@ -147,9 +147,9 @@ a_client_that_leaves_ends_the_maker(void **state)
         int64_t left = rc_now_ms();
         rc_wait_streams(&s, i + 1);
         assert_int_equal(s.stream, PS_ECANCELED);
-        assert_true(s.stream_ended_ms - left < 3500);
+        assert_true(s.stream_ended_ms - left < 9000);
     }
-    for (int i = 0; i < 200 && http_server_open_requests(s.http) > 0; i++)
+    for (int i = 0; i < 6000 && http_server_open_requests(s.http) > 0; i++)
         rc_sleep_ms(10);
     assert_int_equal(http_server_open_requests(s.http), 0);
     rc_stop(&s);
@@ -160,13 +160,13 @@ a_client_that_takes_nothing_is_left(void **state)
 {
     rc_server s;
     (void)state;
-    rc_start(&s, (http_server_config){.body_timeout_ms = 500});
+    rc_start(&s, (http_server_config){.body_timeout_ms = 2000});
     int fd = begin(&s, "n=100000000&piece=100000");
     rc_wait_streams(&s, 1);
     assert_int_equal(s.stream, PS_ECANCELED);
     close(fd);
     /* ... but not one that is slow: each piece that it takes gives it time. */
-    fd = begin(&s, "n=3000&piece=1000&ms=400");
+    fd = begin(&s, "n=3000&piece=1000&ms=900");
     bool complete;
     assert_int_equal(read_stream(fd, &complete), 3000);
     assert_true(complete);
@@ -202,7 +202,7 @@ the_server_can_be_stopped(void **state)
     rc_sleep_ms(300);
     int64_t begun = rc_now_ms();
     http_server_stop(s.http, 100);
-    assert_true(rc_now_ms() - begun < 5000);
+    assert_true(rc_now_ms() - begun < 8000);
     rc_wait_streams(&s, 3);
     for (int i = 0; i < 3; i++)
         close(fds[i]);

@@ -146,10 +146,10 @@ test_rate_limit(void **state)
 
     sink_open(&k, "logfmt", "info");
     for (int i = 0; i < 5; i++)
-        log_limited(k.lg, LOG_WARN, 60, "often", NULL, 0);
-    log_limited(k.lg, LOG_WARN, 60, "another", NULL, 0);
-    usleep(80000);
-    log_limited(k.lg, LOG_WARN, 60, "often", NULL, 0);
+        log_limited(k.lg, LOG_WARN, 1000, "often", NULL, 0);
+    log_limited(k.lg, LOG_WARN, 1000, "another", NULL, 0);
+    usleep(1100000);
+    log_limited(k.lg, LOG_WARN, 1000, "often", NULL, 0);
     const char *text = sink_read(&k), *first = strstr(text, "msg=often\n");
     assert_non_null(first);
     assert_null(strstr(first + 1, "msg=often\n"));

@@ -186,7 +186,7 @@ test_what_is_final_and_what_is_not(void **state)
     /* A good request while the database is away: never lost, never 4xx, never 429. */
     int64_t begun = rc_now_ms();
     expect_post("", one_sample(&body, "m"), 503, "");
-    assert_true(rc_now_ms() - begun < 5000);
+    assert_true(rc_now_ms() - begun < 20000);
     rc_answer a = post("/write", "", ps_buf_str(&body));
     assert_int_equal(a.status, 503);
     rc_done(&a);

@@ -353,11 +353,11 @@ static void
 wait_for_waiting(int n)
 {
     int i = 0;
-    for (; i < 1000 && cluster_number(server.admin, "SELECT count(DISTINCT pid) FROM pg_locks"
+    for (; i < 6000 && cluster_number(server.admin, "SELECT count(DISTINCT pid) FROM pg_locks"
                                                     " WHERE NOT granted") < n;
          i++)
         usleep(10000);
-    assert_true(i < 1000);
+    assert_true(i < 6000);
 }
 
 /* What a query does not know when it begins, others may have learnt before it hears of it. */
@@ -560,7 +560,7 @@ test_restored_without_presence(void **state)
     assert_non_null(strstr(got.ptr, "recount_presence"));
     ps_buf_done(&got);
     sql("CALL prom_api.execute_maintenance(force => true)");
-    for (int i = 0; i < 100 && status != PS_OK; i++) {
+    for (int i = 0; i < 600 && status != PS_OK; i++) {
         usleep(100000);
         got = ask(&w, &m, 1, now_ms - 60 * DAY, now_ms, &status);
         ps_buf_done(&got);
@@ -597,7 +597,7 @@ test_the_dead_become_many(void **state)
     compare_samples(&w, 4, 0, now_ms - 2 * HOUR, now_ms);
     assert_int_equal(metric_value(metrics_gauge(w.m, "promscale_label_index_whole", "", "")), 1);
     make_dead(120000);
-    for (int i = 0; i < 300 && counted(&w, "promscale_label_index_loads_total") < 2; i++) {
+    for (int i = 0; i < 3000 && counted(&w, "promscale_label_index_loads_total") < 2; i++) {
         compare_samples(&w, 4, 0, now_ms - 2 * HOUR, now_ms);
         usleep(20000);
     }

@@ -262,7 +262,7 @@ test_cancel_and_deadline(void **state)
     PQclear(PQexec(locker, "BEGIN; LOCK TABLE _prom_data.presence IN ACCESS EXCLUSIVE MODE"));
     assert_int_equal(ask_locked(&w, true, INT64_MAX, &err), PS_ECANCELED);
     assert_int_equal(ask_locked(&w, false, pg_now_ns() + 200000000, &err), PS_ETIMEOUT);
-    for (int i = 0; i < 100 && cluster_number(server.admin, busy) > 0; i++)
+    for (int i = 0; i < 3000 && cluster_number(server.admin, busy) > 0; i++)
         usleep(20000);
     assert_int_equal(cluster_number(server.admin, busy), 0); /* in the database, too */
     PQfinish(locker);

@@ -447,7 +447,7 @@ test_cancel_and_deadline(void **state)
 
     assert_int_equal(ask_locked(&w, 200, INT64_MAX, &err), PS_ECANCELED);
     assert_int_equal(ask_locked(&w, 0, pg_now_ns() + 200000000, &err), PS_ETIMEOUT);
-    for (int i = 0; i < 100 && busy_backends() > 0; i++)
+    for (int i = 0; i < 3000 && busy_backends() > 0; i++)
         usleep(20000);
     assert_int_equal(busy_backends(), 0); /* in the database, too */
 

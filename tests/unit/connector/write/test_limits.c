@@ -288,7 +288,7 @@ counter(metrics *m, const struct limit *l)
 static void
 wait_for(metrics *m, const struct limit *l)
 {
-    for (int i = 0; i < 2000 && counter(m, l) == 0; i++)
+    for (int i = 0; i < 12000 && counter(m, l) == 0; i++)
         usleep(5000);
     if (counter(m, l) != 1)
         fail_msg("%s: the metric says %g", l->setting, counter(m, l));
@@ -321,7 +321,7 @@ hit(const struct limit *l, logger *log)
     }
     wait_for(m, l);
     if (l->status != PS_OK) {
-        for (int i = 0; i < 2000 && taken[1] && answers[1].n == 0; i++)
+        for (int i = 0; i < 12000 && taken[1] && answers[1].n == 0; i++)
             usleep(5000);
         assert_int_equal(answers[1].status, l->status);
         assert_true(answers[1].text[0] != '\0');
