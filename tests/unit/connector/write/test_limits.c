@@ -195,7 +195,8 @@ static const struct limit {
 };
 
 static const char *const no_limits[] = {"ingest.workers", "ingest.flush-max-samples",
-                                        "ingest.flush-min-parallel", "ingest.old-samples"};
+                                        "ingest.flush-min-parallel", "ingest.flush-gather",
+                                        "ingest.old-samples"};
 
 static void
 test_every_setting_of_ingest_is_here(void **state)
