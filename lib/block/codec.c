@@ -155,38 +155,61 @@ try_coded(choice *c, blk_encoded e, const uint64_t *ints, size_t n, uint64_t pre
         consider(c, e);
 }
 
-/* Differences to the series before, coded. An eighth must be won: who wants this series alone reads others too. */
+/* w[i] = v[i] - base[i]; are they all the same? */
+static bool
+subtract(const uint64_t *v, const uint64_t *base, size_t n, uint64_t *w)
+{
+    uint64_t any = 0;
+
+    w[0] = v[0] - base[0];
+    for (size_t i = 1; i < n; i++) {
+        w[i] = v[i] - base[i];
+        any |= w[i] ^ w[0];
+    }
+    return any == 0;
+}
+
+/* Differences to the series before, coded. An eighth must be won: who wants this series alone reads others too. No more
+ * than three in a row; but those that move as the one before does (buckets where nothing new comes) take no bytes and
+ * a tenth of the time, and are counted apart: reading one alone costs two or three times as much as one that stands for
+ * itself, whatever is in its row. */
 static void
 try_relative(choice *c, blk_encoded e, const uint64_t *ints, size_t n, const blk_raws *raws,
              const blk_coded_plan *alone)
 {
-    enum { DEPTH = 3 };
-    const struct blk_neighbour *before = &c->s->before;
+    enum { COSTLY = 3, IN_A_ROW = 8 };
+    struct blk_neighbour *before = &c->s->before;
     ps_buf *head = &c->s->head[c->slot], *body = &c->s->body[c->slot];
+    const size_t less_than = c->size - c->size / 8;
+    blk_coded_plan plan = {0};
     bool smaller;
 
     if (c->failed || !c->hard || !c->s->relative || n < CODED_MIN_VALUES || n > BLK_RELATIVE_VALUES ||
-        before->n != n || before->k != e.k || before->shift != e.shift || before->depth >= DEPTH)
+        before->n != n || before->k != e.k || before->shift != e.shift ||
+        before->depth >= IN_A_ROW)
         return;
-    const uint64_t *base = before->ints.ptr;
     uint64_t *w = blk_scratch_get(c->alloc, &c->s->differences, n, sizeof *w);
     if (w == NULL) {
         c->failed = true;
         return;
     }
-    for (size_t i = 0; i < n; i++)
-        w[i] = ints[i] - base[i];
-    const blk_coded_plan plan = blk_coded_planned(w, n);
-    const size_t less_than = c->size - c->size / 8;
-    if (plan.cost >= alone->cost / 16 * 15 || !promises(&plan, less_than))
-        return;
+    const bool free = subtract(ints, before->ints.ptr, n, w);
+    if (!free) {
+        if (before->costly >= COSTLY)
+            return;
+        plan = blk_coded_planned(w, n);
+        if (plan.cost >= alone->cost / 16 * 15 || !promises(&plan, less_than))
+            return;
+    }
     ps_buf_clear(head);
     ps_buf_clear(body);
     if (blk_coded_encode(c->alloc, &c->s->planes, w, n, plan.rule, 0, raws, true, less_than, head, body,
-                         &smaller) != PS_OK)
+                         &smaller) != PS_OK) {
         c->failed = true;
-    else if (smaller)
+    } else if (smaller) {
         consider(c, e);
+        before->costly += !free && c->best.codec == BLK_CODEC_DEC_RELATIVE;
+    }
 }
 
 /* What the next series may be relative to, should this one stay decimal. */
@@ -355,7 +378,10 @@ blk_codec_encode(const ps_alloc *alloc, blk_codec_scratch *s, const double *v, s
     *ret = c.best;
     if (codecs[ret->codec].family != FAMILY_DECIMAL)
         s->before.n = 0;
-    s->before.depth = ret->codec == BLK_CODEC_DEC_RELATIVE ? s->before.depth + 1 : 0;
+    if (ret->codec == BLK_CODEC_DEC_RELATIVE)
+        s->before.depth++;
+    else
+        s->before.depth = s->before.costly = 0;
     return PS_OK;
 }
 

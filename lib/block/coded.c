@@ -431,6 +431,18 @@ blk_coded_encode(const ps_alloc *alloc, blk_scratch *scratch, const uint64_t *v,
 
 /* ---- reading ------------------------------------------------------------------------------- */
 
+/* len is a power of two. */
+static void
+fill_table(uint16_t *table, unsigned len, unsigned entry)
+{
+    const uint64_t four = entry * UINT64_C(0x0001000100010001);
+
+    for (unsigned i = 0; len < 4 && i < len; i++)
+        table[i] = (uint16_t)entry;
+    for (unsigned i = 0; i + 4 <= len; i += 4)
+        memcpy(table + i, &four, sizeof four);
+}
+
 /* Symbol and length (above 8 bits) of whatever begins with these CODE_BITS bits. */
 static bool
 read_table(blk_in *in, uint16_t *table)
@@ -453,8 +465,7 @@ read_table(blk_in *in, uint16_t *table)
     if (used == 1) { /* one bit each, whatever it is */
         if (length[lone] != 1)
             return false;
-        for (unsigned i = 0; i < TABLE; i++)
-            table[i] = (uint16_t)(lone | 1 << 8);
+        fill_table(table, TABLE, lone | 1 << 8);
         return true;
     }
     for (unsigned l = 1; l <= CODE_BITS; l++) {
@@ -464,8 +475,7 @@ read_table(blk_in *in, uint16_t *table)
             unsigned len = TABLE >> l;
             if (len > TABLE - at)
                 return false;
-            for (unsigned k = 0; k < len; k++)
-                table[at + k] = (uint16_t)(i | l << 8);
+            fill_table(table + at, len, i | l << 8);
             at += len;
         }
     }
@@ -570,6 +580,11 @@ read_group(const group *g, unsigned rule, const uint16_t *table, blk_in *in, uin
     uint64_t n_escapes = 0;
 
     out[0] = g->start;
+    if (low == GROUP_ZERO && rule == 0) { /* what stands still beside the series before */
+        for (size_t i = 1; i <= m; i++)
+            out[i] = g->start;
+        return blk_in_left(in) == 0;
+    }
     if (low == GROUP_ZERO) {
         memset(out + 1, 0, m * sizeof *out);
         restore(out, g->n, rule, g->trend, escape_limit(low));

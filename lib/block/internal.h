@@ -317,7 +317,8 @@ typedef struct blk_codec_scratch {
     struct blk_neighbour { /* the series before, as integers; n = 0: not one to be relative to */
         blk_scratch ints;
         size_t n;
-        uint8_t k, shift, depth;
+        uint8_t k, shift;
+        uint8_t depth, costly; /* how many it is relative to itself; those of them with bytes of their own */
     } before;
 } blk_codec_scratch;
 

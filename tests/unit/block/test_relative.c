@@ -181,8 +181,8 @@ test_equal(void **unused)
         }
         write_row(w, BLK_LEVEL_SEALED);
         for (size_t i = 0; i < BUCKETS; i++) {
-            assert_int_equal(codec_of(w, i) == BLK_CODEC_DEC_RELATIVE, i % 4 != 0);
-            assert_true(i % 4 == 0 || w->r->cseries[i].values.body_len <= 2 + 11);
+            assert_int_equal(codec_of(w, i) == BLK_CODEC_DEC_RELATIVE, i % 9 != 0);
+            assert_true(i % 9 == 0 || w->r->cseries[i].values.body_len <= 2 + 11);
         }
         for (size_t i = BUCKETS; i-- > 0;) {
             check_part(w, NULL, i, 0, N);
@@ -197,7 +197,7 @@ test_equal(void **unused)
     }
 }
 
-/* What ends a row: merged blocks, other lengths, other scales, constants, and three in a row. */
+/* What ends a row: merged blocks, other lengths, other scales, constants, and three in a row that move. */
 static void
 test_where_rows_end(void **unused)
 {
@@ -233,6 +233,55 @@ test_where_rows_end(void **unused)
             assert_true(codec_of(w, 6) != BLK_CODEC_DEC_RELATIVE);
         }
         assert_true(codec_of(w, 0) != BLK_CODEC_DEC_RELATIVE); /* the first of a block, whatever was written before */
+        done(w);
+    }
+}
+
+/* Buckets in which nothing of their own arrives cost next to nothing, and more of them may follow each other. Those that
+ * move are still three in a row at most, however many stand still between them. */
+static void
+test_rows_that_stand_still(void **unused)
+{
+    enum { SERIES = 20, MOVES = 5, IN_A_ROW = 8 };
+    uint64_t state = 36;
+
+    (void)unused;
+    for (unsigned moving = 0; moving < 2; moving++) {
+        row *w = calloc(1, sizeof *w);
+        blk_writer_opts o = {1, 5, BLK_LEVEL_SEALED, 0};
+        blk_writer *writer = blk_writer_new(&ps_malloc, &o);
+        double *v = calloc((size_t)SERIES * N, sizeof *v), got[N];
+        size_t free_ones = 0, in_a_row = 0, costly = 0;
+        ref_block ref;
+        fill(&state, w);
+        for (size_t i = 0; i < SERIES; i++) {
+            size_t of = moving ? (i + MOVES - 1) / MOVES : 0;
+            for (size_t at = 0; at < N; at++)
+                v[i * N + at] = w->v[of][at] + (double)i;
+            assert_int_equal(blk_writer_add(writer, (int64_t)i, w->t, v + i * N, N, NULL), PS_OK);
+        }
+        ps_buf_init(&w->bytes, &ps_malloc);
+        assert_int_equal(blk_writer_finish(writer, &w->bytes, &w->meta, NULL), PS_OK);
+        assert_int_equal(blk_reader_open(&ps_malloc, ps_buf_str(&w->bytes), &w->meta, &w->r, NULL), PS_OK);
+        for (size_t i = 0; i < SERIES; i++) {
+            const blk_vcol *c = &w->r->cseries[i].values;
+            in_a_row = c->codec == BLK_CODEC_DEC_RELATIVE ? in_a_row + 1 : 0;
+            costly = in_a_row == 0 ? 0 : costly + (c->body_len > 16);
+            assert_true(in_a_row <= IN_A_ROW && costly <= 3);
+            free_ones += in_a_row > 0 && c->body_len <= 16;
+            assert_true(moving || (i % (IN_A_ROW + 1) == 0) == (in_a_row == 0));
+        }
+        assert_true(free_ones >= SERIES / 2);
+        for (size_t i = SERIES; i-- > 0;) {
+            assert_int_equal(blk_reader_values(w->r, (uint32_t)i, 0, N, got, NULL), PS_OK);
+            assert_memory_equal(got, v + i * N, sizeof got);
+        }
+        assert_true(ref_decode((const uint8_t *)w->bytes.ptr, w->bytes.len, &ref));
+        for (size_t i = 0; i < (size_t)SERIES * N; i++)
+            assert_int_equal(ref.samples[i].bits, ps_bits_of(v[i]));
+        ref_free(&ref);
+        blk_writer_free(writer);
+        free(v);
         done(w);
     }
 }
@@ -333,7 +382,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_any_order),      cmocka_unit_test(test_reference_agrees),
         cmocka_unit_test(test_smaller),        cmocka_unit_test(test_equal),
-        cmocka_unit_test(test_where_rows_end),
+        cmocka_unit_test(test_where_rows_end), cmocka_unit_test(test_rows_that_stand_still),
         cmocka_unit_test(test_next_block),     cmocka_unit_test(test_directory),
         cmocka_unit_test(test_entries),
     };
