@@ -321,9 +321,10 @@ BEGIN
             shrink = t.shrink OR excluded.shrink, taken_at = excluded.taken_at;
     UPDATE _prom_catalog.vacuum_taken SET taken_at = statement_timestamp()
         WHERE taken_at NOT BETWEEN statement_timestamp() - '10 min'::interval AND statement_timestamp();
+    -- dead line pointers, which VACUUM leaves where they are few, would keep the end of a file from being given back
     RETURN QUERY
         SELECT format('VACUUM (%sTRUNCATE %s) _prom_data.%I', CASE WHEN t.frozen THEN 'FREEZE, ' ELSE '' END,
-                      CASE WHEN t.shrink THEN 'on' ELSE 'off' END, t.table_name)
+                      CASE WHEN t.shrink THEN 'on, INDEX_CLEANUP on' ELSE 'off' END, t.table_name)
         FROM _prom_catalog.vacuum_taken t WHERE t.taken_at = statement_timestamp() ORDER BY t.frozen, t.table_name;
     -- what wipes after erasing (068-erasure.sql) comes last
     RETURN QUERY

@@ -23,6 +23,7 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $$
            (50, 'seal',           '5 min',  '0',      true),
            (55, 'reseal',         '5 min',  '0',      true),
            (60, 'retention',      '1 hour', '1 hour', true),
+           (62, 'compact',        '1 hour', '1 hour', true),
            (65, 'expire_series',  '1 hour', '1 hour', true),
            (70, 'figures',        '5 min',  '0',      true),
            (80, 'trim_feed',      '1 hour', '1 hour', true),

@@ -4,7 +4,7 @@
 --   job, vacuum_queue, vacuum_taken, vacuum_horizon, erasure  what maintenance was about to do in the other database;
 --   retention_memory   which rules somebody has had the time to look at (068-retention-rules.sql);
 --   clock_seen         when the other server's clock was looked at (068-clock.sql);
---   leaving_day, retention_progress, retention_run, series_age, garbage_round  how far these steps have come.
+--   leaving_day, retention_progress, retention_run, series_age, garbage_round, compaction  how far these steps have come.
 -- Rows that this script itself has made are left out, or restoring would clash with them.
 -- Partitions and views are made at run time, are no members of the extension, and are dumped as usual.
 DO $$
@@ -18,7 +18,8 @@ BEGIN
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname IN ('_prom_catalog', '_prom_data') AND c.relkind IN ('r', 'S')
           AND c.relname <> ALL ('{series_feed,state,job,vacuum_queue,vacuum_taken,vacuum_horizon,erasure,retention_memory,
-                              leaving_day,retention_progress,retention_run,series_age,garbage_round,clock_seen}')
+                              leaving_day,retention_progress,retention_run,series_age,garbage_round,clock_seen,
+                              compaction}')
         ORDER BY c.oid
     LOOP
         PERFORM pg_catalog.pg_extension_config_dump(r.rel, r.only);

@@ -1,5 +1,5 @@
-"""kill -9 and cancellation at named points of what happens seldom: joining hours, days sealed again, days that leave,
-garbage, erasing, wiping, overwriting. Afterwards all is as before; done once more, all is as it should be."""
+"""kill -9 and cancellation at named points of what happens seldom: joining hours, days sealed again, files made smaller,
+days that leave, garbage, erasing, wiping, overwriting. Afterwards all is as before; done once more, all is as it should be."""
 import os
 import signal
 
@@ -13,6 +13,7 @@ from world import DAY, HOUR, WIDE, eventually
 
 JOIN = "SELECT * FROM _prom_catalog.run_step('join', true)"
 RESEAL = "SELECT * FROM _prom_catalog.run_step('reseal', true)"
+COMPACT = "SELECT * FROM _prom_catalog.run_step('compact', true)"
 GARBAGE = "SELECT * FROM _prom_catalog.run_step('expire_series', true)"
 NEW_VALUE = 5e9
 
@@ -75,6 +76,37 @@ class Reseal(Scenario):
 
     def done(self):
         assert self.rows() == 1
+
+
+class Compact(Scenario):
+    """A day's table whose rows lie behind what is free."""
+    step = COMPACT
+
+    def pages(self):
+        return self.world.one("SELECT pg_relation_size(%s) / 8192", (f"_prom_data.{self.table}",))
+
+    def prepare(self):
+        world = self.world
+        world.flush([world.now // DAY * DAY - 3 * DAY])
+        world.sql("SELECT _prom_ext.merge_step()")
+        world.sql("SELECT _prom_catalog.ensure_partitions()")
+        self.table = world.one("SELECT table_name FROM _prom_catalog.partitions() ORDER BY day LIMIT 1")
+        world.sql(f"INSERT INTO _prom_data.{self.table} SELECT -i, 0, 999, 0, 2, 0, 0, 1, 1, p.day, p.day, 1, 1,"
+                  " sha512(i::text::bytea) || repeat('x', 7900)::bytea FROM _prom_catalog.partitions() p,"
+                  " generate_series(1, 100) i WHERE p.table_name = %s", (self.table,))
+        world.fill()
+        world.force()
+        world.sql(f"DELETE FROM _prom_data.{self.table} WHERE metric_id = 999")
+        world.sql(f"VACUUM (FREEZE) _prom_data.{self.table}")
+        world.sql("CHECKPOINT")
+        world.sql("SELECT _prom_catalog.set_setting('compact_size', '128 kB')")
+        self.before = self.pages()
+        assert self.before > 100
+
+    def done(self):
+        self.call_until_done()
+        self.world.vacuums()
+        assert self.pages() < 0.5 * self.before
 
 
 class Leave(Scenario):
@@ -209,6 +241,9 @@ POINTS = {
     "reseal, rows inserted": (Reseal, ("_prom_data.block", "INSERT", 1, "STATEMENT")),
     "reseal, out of the queue": (Reseal, ("_prom_catalog.reseal_queue", "DELETE", 1, "STATEMENT")),
     "reseal, about to commit": (Reseal, ("_prom_data.block", "INSERT", 1, "COMMIT")),
+    "compact, rows moved": (Compact, ("_prom_data.{table}", "INSERT", 1, "STATEMENT")),
+    "compact, noted": (Compact, ("_prom_catalog.compaction", "UPDATE", 1, "STATEMENT")),
+    "compact, about to commit": (Compact, ("_prom_data.{table}", "DELETE", 1, "COMMIT")),
     "a day leaves, rows moved": (Leave, ("_prom_data.block_far", "INSERT", 1, "STATEMENT")),
     "a day leaves, noted": (Leave, ("_prom_catalog.leaving_day", "UPDATE", 1, "STATEMENT")),
     "a day leaves, about to commit": (Leave, ("_prom_data.block_far", "INSERT", 1, "COMMIT")),
@@ -251,7 +286,7 @@ def test_stopped_at_a_point(world, point, how):
     kind, where = POINTS[point]
     it = kind(world)
     it.prepare()
-    arm(world, where)
+    arm(world, (where[0].format(table=getattr(it, "table", None)), *where[1:]))
     incarnation, holder = world.incarnation(), world.close_gate()
     call = world.call_to_the_point(*it.statements())
     end_of(world, call, how)

@@ -563,7 +563,7 @@ def test_a_vacuum_that_was_not_done_is_named_again(store):
 
     store.sql("INSERT INTO _prom_catalog.vacuum_queue VALUES ('fresh', false, true), ('merged', true, false), ('gone', true, false)")
     first = take()
-    assert first == ["VACUUM (TRUNCATE on) _prom_data.fresh", "VACUUM (FREEZE, TRUNCATE off) _prom_data.merged"]
+    assert first == ["VACUUM (TRUNCATE on, INDEX_CLEANUP on) _prom_data.fresh", "VACUUM (FREEZE, TRUNCATE off) _prom_data.merged"]
     assert take() == []
     later()
     assert take() == first
