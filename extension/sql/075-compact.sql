@@ -25,7 +25,7 @@ CREATE FUNCTION _prom_ext.file_space(p_table oid, p_unit int4, p_below int8, OUT
                                      OUT cut int8)
     AS 'MODULE_PATHNAME', 'file_space' LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE;
 CREATE FUNCTION _prom_ext.toast_value(p_data bytea) RETURNS oid
-    AS 'MODULE_PATHNAME', 'toast_value' LANGUAGE C STABLE STRICT PARALLEL SAFE;
+    AS 'MODULE_PATHNAME', 'toast_value' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 
 -- Sealed tables: days that are over (p_force: all) and stay, and what is far off.
 CREATE FUNCTION _prom_catalog.tables_to_compact(p_force bool) RETURNS SETOF name

@@ -115,6 +115,9 @@ def test_no_ctid_and_no_skip_locked(path):
     if path.name == "maint_fold.c":  # only where the rows are in a large file here
         assert "is_large_here" in text
         text = re.sub(r"min\(m\.ctid\)|AND m\.ctid >= \$3", "", text)
+    if path.name == "075-compact.sql":  # about files: those of a table that has none here are too small for it
+        assert "IF v_toast IS NULL OR pg_relation_size(v_table) + pg_relation_size(v_toast) < v_least THEN" in text
+        text = re.sub(r"\bctid\b", "", text)
     assert not re.search(r"\bctid\b|SKIP\s+LOCKED", text, re.I)
 
 

@@ -446,7 +446,7 @@ def test_no_vacuum_in_vain(store):
     store.sql("UPDATE _prom_catalog.vacuum_horizon SET taken_at = taken_at - interval '11 min' WHERE table_name = 'merged'")
     assert take() == both[1:]
     store.sql("SELECT _prom_catalog.want_shrink()")
-    assert take() == [c.replace("off", "on") for c in both]
+    assert take() == [c.replace("off", "on, INDEX_CLEANUP on") for c in both]
     store.flush([(0, 1, 1, store.now_ms(), bits(1.0))])
     assert store.merge()["did"] and take() == []
     reader.rollback()
