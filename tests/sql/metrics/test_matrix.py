@@ -74,12 +74,14 @@ CALLERS = {
             erasure_commands tend_figures metric_is_used note_views_error partition_days take_maintenance_lock
             fold_presses oldest_in_use vacuum_can_wait fresh_is_hollow note_lost_rows step_errors step_fold
             step_join step_views
+            tables_to_compact piece_size hollow_file move_within empty_pages want_end_cut_off leave_as_it_is
+            compact_piece compaction_ends begin_compaction compact_next step_compact
             step_partitions step_seal step_reseal step_retention step_figures step_trim_feed step_trim_exemplars
         _prom_ext: fdw_handler fdw_validator match_support match_sel first_step last_step first_last_result
             histogram_sum_step histogram_avg_step histogram_increase_step histogram_sum_result histogram_avg_result
             histogram_increase_result rate_step rate_result increase_result delta_result selector_step selector_combine
             selector_serialize selector_deserialize selector_result recount_presence block_expire
-            wipe_pages run_as_prom_admin""",
+            wipe_pages file_space toast_value run_as_prom_admin""",
     # PostgreSQL asks whoever makes the trigger, not whoever fires it; views are made as prom_admin
     "prom_admin ": """
         _prom_ext: write_row write_end""",
