@@ -181,34 +181,48 @@ BEGIN
                      r.failed);
 END $$;
 
--- A table whose rows have been moved: is the end off? Half of what was hoped for is enough. NULL: not yet.
-CREATE FUNCTION _prom_catalog.compaction_ends(c _prom_catalog.compaction, OUT detail text)
+-- A table whose rows have been moved: is the end off? Half of what was hoped for is enough. If not, what VACUUM has freed
+-- since is looked at, and VACUUM called for again. NULL: not yet.
+CREATE FUNCTION _prom_catalog.compaction_ends(c _prom_catalog.compaction, p_force bool, OUT detail text)
 LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    v_due CONSTANT bool := c.next_try <= now() OR c.next_try > now() + '2 days'::interval;
     v_pages CONSTANT int8 := pg_relation_size((
         SELECT CASE WHEN c.in_toast THEN k.reltoastrelid ELSE k.oid END FROM pg_class k
         WHERE k.oid = to_regclass(format('_prom_data.%I', c.table_name)))) / current_setting('block_size')::int8;
+    v_file record;
 BEGIN
-    IF v_pages < c.pages AND v_pages <= (c.cut + c.pages) / 2 OR c.tries >= 12 AND c.next_try <= now() THEN
+    IF v_pages < c.pages AND v_pages <= (c.cut + c.pages) / 2 OR c.tries >= 12 AND v_due THEN
         DELETE FROM _prom_catalog.compaction WHERE table_name = c.table_name;
         detail := format('%s: %s pages of %s are left', c.table_name, v_pages, c.pages);
-    ELSIF (c.next_try <= now() OR c.next_try > now() + '2 days'::interval)
+    ELSIF c.tries < 12 AND (v_due OR p_force)
           AND NOT EXISTS (SELECT FROM _prom_catalog.vacuum_queue q WHERE q.table_name = c.table_name AND q.shrink) THEN
-        PERFORM _prom_catalog.want_end_cut_off(c.table_name);
+        SELECT * INTO v_file FROM _prom_catalog.hollow_file(c.table_name);
+        IF v_file.in_toast IS NULL THEN
+            PERFORM _prom_catalog.want_end_cut_off(c.table_name);
+        ELSE
+            UPDATE _prom_catalog.compaction SET in_toast = v_file.in_toast, pages = v_file.pages, cut = v_file.cut,
+                at_page = v_file.pages WHERE table_name = c.table_name;
+        END IF;
     END IF;
 END $$;
 
 -- Looks for the next table to be made smaller: one that has waited for an hour without new rows, or a new one,
--- which waits from now on. NULL: there is none.
+-- which waits from now on. NULL: there is none. A look reads a byte for each page: with very many in another order each
+-- time, for two seconds.
 CREATE FUNCTION _prom_catalog.begin_compaction(p_force bool) RETURNS _prom_catalog.compaction
 LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    v_until CONSTANT timestamptz := clock_timestamp() + CASE WHEN p_force THEN '1 hour' ELSE '2 s' END::interval;
     v_name name;
     v_newest int8;
     v_file record;
     c _prom_catalog.compaction;
 BEGIN
-    FOR v_name IN SELECT t.name FROM _prom_catalog.tables_to_compact(p_force) t (name) ORDER BY 1 LOOP
+    FOR v_name IN SELECT t.name FROM _prom_catalog.tables_to_compact(p_force) t (name)
+                  LEFT JOIN _prom_catalog.compaction w ON w.table_name = t.name
+                  ORDER BY w.table_name IS NULL, CASE WHEN NOT p_force THEN random() END, t.name LOOP
+        EXIT WHEN clock_timestamp() > v_until;
         SELECT * INTO c FROM _prom_catalog.compaction WHERE table_name = v_name;
         CONTINUE WHEN c.in_toast IS NOT NULL -- its rows have been moved
                    OR NOT p_force AND c.next_try > now() AND c.next_try < now() + '2 hours'::interval;
@@ -245,12 +259,15 @@ BEGIN
     SELECT * INTO c FROM _prom_catalog.compaction WHERE at_page > cut ORDER BY table_name LIMIT 1;
     IF NOT FOUND THEN
         FOR c IN SELECT * FROM _prom_catalog.compaction WHERE in_toast IS NOT NULL LOOP
-            detail := coalesce(_prom_catalog.compaction_ends(c), detail);
+            detail := coalesce(_prom_catalog.compaction_ends(c, p_force), detail);
         END LOOP;
         IF detail IS NOT NULL THEN
             outcome := 'done';
         END IF;
-        c := _prom_catalog.begin_compaction(p_force);
+        SELECT * INTO c FROM _prom_catalog.compaction WHERE at_page > cut ORDER BY table_name LIMIT 1;
+        IF NOT FOUND THEN
+            c := _prom_catalog.begin_compaction(p_force);
+        END IF;
     END IF;
     IF c.table_name IS NOT NULL THEN
         BEGIN

@@ -122,6 +122,20 @@ def test_a_round_does_it_by_itself(small):
     assert size(small, table) < small_for(live) < before
 
 
+def test_hollow_again_before_the_end_was_seen(small):
+    table, live, _ = resealed(small)
+    rows = contents(small)
+    for _ in range(3):
+        compact(small)
+        vacuums(small)
+        assert size(small, table) < small_for(live) and contents(small) == rows
+        small.sql(f"INSERT INTO _prom_data.{table} SELECT id + 1000000, tenant_id, metric_id, dist_key, level, kind, format,"
+                  f" series_lo, series_hi, t_min, t_max, n_series, n_samples, data || data FROM _prom_data.{table}")
+        small.sql(f"DELETE FROM _prom_data.{table} WHERE id > 1000000")
+        small.sql(f"VACUUM _prom_data.{table}")
+        assert size(small, table) > 1.5 * small_for(live)
+
+
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
 def test_readers_with_a_snapshot_from_before(small, level):
     """They see what they saw, and what they keep from VACUUM goes when they have."""
