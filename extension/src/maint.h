@@ -83,6 +83,9 @@ void maint_insert(SPIPlanPtr plan, const int64 *id, const blk_meta *meta, ps_str
  * says so in the log. `what` names the step. */
 void maint_note_error(const char *what, int64 id, const blk_meta *meta, const char *text);
 
+/* The same where no single row is to blame: the day of a metric, under an id that no row has. */
+void maint_note_day(const char *what, int32 metric_id, int64 t_ms, int level, const char *text);
+
 /* True of errors that the server raises where the file of a table does not hold what it should. */
 static inline bool
 maint_is_lost(const ErrorData *error)

@@ -307,12 +307,10 @@ try_hour(join *j, const join_hour *h)
             ReThrowError(error);
         MemoryContextSwitchTo(old_context);
         CurrentResourceOwner = old_owner;
-        blk_meta meta = {.metric_id = h->metric_id,
-                         .t_min_ms = h->from_ms,
-                         .level = BLK_LEVEL_MERGED};
-        /* without a guilty row the hour itself is noted, under an id that no row has */
-        maint_note_error("join", j->guilty != NULL ? j->guilty->id : -h->metric_id,
-                         j->guilty != NULL ? &j->guilty->meta : &meta, error->message);
+        if (j->guilty != NULL)
+            maint_note_error("join", j->guilty->id, &j->guilty->meta, error->message);
+        else
+            maint_note_day("join", h->metric_id, h->from_ms, BLK_LEVEL_MERGED, error->message);
         maint_figures_take_back(&j->figures);
         j->samples = before.samples;
         j->bytes_in = before.bytes_in;

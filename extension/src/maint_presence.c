@@ -183,7 +183,18 @@ fold_presence_add(fold *f, int32 tenant_id, int32 metric_id, const fold_presence
 typedef struct part {
     int64 lo;
     ps_str bytes;
+    bool lost; /* the server cannot bring them */
 } part;
+
+static part
+part_of(int64 lo, Datum set)
+{
+    part p = {.lo = lo};
+    ps_err err;
+
+    p.lost = presence_set_bytes(set, &p.bytes, &err) != PS_OK;
+    return p;
+}
 
 typedef struct id_list {
     int64 *items;
@@ -258,7 +269,7 @@ static bool
 read_part(const part *from, mdl_ids *into)
 {
     ps_err err;
-    ps_status status = mdl_ids_read(into, from->bytes, &err);
+    ps_status status = from->lost ? PS_ECORRUPT : mdl_ids_read(into, from->bytes, &err);
 
     if (status == PS_ENOMEM)
         presence_no_memory();
@@ -360,9 +371,8 @@ next_parts(const SPITupleTable *table, uint64 n_rows, uint64 *at, int64 i, size_
             break;
         if (n == cap)
             parts = repalloc_array(parts, part, cap *= 2);
-        bytea *b = DatumGetByteaPP(SPI_getbinval(tuple, table->tupdesc, 3, &isnull));
-        parts[n++] = (part){DatumGetInt64(SPI_getbinval(tuple, table->tupdesc, 2, &isnull)),
-                            {VARDATA_ANY(b), VARSIZE_ANY_EXHDR(b)}};
+        parts[n++] = part_of(DatumGetInt64(SPI_getbinval(tuple, table->tupdesc, 2, &isnull)),
+                             SPI_getbinval(tuple, table->tupdesc, 3, &isnull));
     }
     *ret_n = n;
     return parts;
@@ -537,8 +547,7 @@ note_old_sets(maint_presence *p, int32 metric_id, Datum *values)
         HeapTuple tuple = SPI_tuptable->vals[i];
         TupleDesc desc = SPI_tuptable->tupdesc;
         bool isnull;
-        bytea *b = DatumGetByteaPP(SPI_getbinval(tuple, desc, 3, &isnull));
-        part old = {0, {VARDATA_ANY(b), VARSIZE_ANY_EXHDR(b)}};
+        part old = part_of(0, SPI_getbinval(tuple, desc, 3, &isnull));
         int64 window_ms = bridge_timestamptz_floor_ms(
             DatumGetTimestampTz(SPI_getbinval(tuple, desc, 2, &isnull)));
         int32 tenant_id = DatumGetInt32(SPI_getbinval(tuple, desc, 1, &isnull));

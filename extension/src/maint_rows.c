@@ -182,6 +182,15 @@ maint_note_error(const char *what, int64 id, const blk_meta *meta, const char *t
                          what, id, meta->metric_id, text)));
 }
 
+void
+maint_note_day(const char *what, int32 metric_id, int64 t_ms, int level, const char *text)
+{
+    const blk_meta meta = {.metric_id = metric_id, .t_min_ms = t_ms, .level = level};
+    const int64 day = maint_floor_ms(t_ms, MDL_DAY_MS) / MDL_DAY_MS + (1 << 28);
+
+    maint_note_error(what, -(((2 * day + (level == BLK_LEVEL_SEALED)) << 32) + metric_id), &meta, text);
+}
+
 /* ---- after the step ---------------------------------------------------------------------- */
 
 void

@@ -333,15 +333,13 @@ static void
 note_failure(seal *s, const seal_window *w, const ErrorData *error)
 {
     const bool again = w->from_ms == w->to_ms;
-    blk_meta meta = {.metric_id = w->metric_id,
-                     .t_min_ms = w->from_ms,
-                     .level = again ? BLK_LEVEL_SEALED : BLK_LEVEL_MERGED};
+    const char *what = again ? "reseal" : "seal";
 
-    /* without a guilty row the day itself is noted, under an id that no row has */
-    const int64 day = maint_floor_ms(w->from_ms, MDL_DAY_MS) / MDL_DAY_MS;
-    const int64 day_id = -(((day + (1 << 28)) << 32) + w->metric_id);
-    maint_note_error(again ? "reseal" : "seal", s->guilty != NULL ? s->guilty->id : day_id,
-                     s->guilty != NULL ? &s->guilty->meta : &meta, error->message);
+    if (s->guilty != NULL)
+        maint_note_error(what, s->guilty->id, &s->guilty->meta, error->message);
+    else
+        maint_note_day(what, w->metric_id, w->from_ms, again ? BLK_LEVEL_SEALED : BLK_LEVEL_MERGED,
+                       error->message);
     if (again)
         note_queue(w, true); /* in an hour again */
 }

@@ -129,15 +129,30 @@ add_run(void *self, int64 lo, int64 hi, int64 window_ms)
     return mdl_ids_add(&a->ids, lo, hi) == PS_OK;
 }
 
+ps_status
+presence_set_bytes(Datum set, ps_str *ret, ps_err *err)
+{
+    struct varlena *data = (struct varlena *)DatumGetPointer(set);
+
+    /* a set in its row cannot be lost alone: no subtransaction for most of them */
+    if (VARATT_IS_EXTERNAL(data))
+        PS_TRY(damage_detoast(data, 0, &data, err));
+    else
+        data = PG_DETOAST_DATUM_PACKED(set);
+    *ret = (ps_str){VARDATA_ANY(data), VARSIZE_ANY_EXHDR(data)};
+    return PS_OK;
+}
+
 static void
 add_set(alive *a, HeapTuple tuple, TupleDesc desc)
 {
     bool isnull;
     ps_err err;
-    bytea *set = DatumGetByteaPP(SPI_getbinval(tuple, desc, 1, &isnull));
-    ps_status status =
-        mdl_ids_read(&a->ids, (ps_str){VARDATA_ANY(set), VARSIZE_ANY_EXHDR(set)}, &err);
+    ps_str set;
+    ps_status status = presence_set_bytes(SPI_getbinval(tuple, desc, 1, &isnull), &set, &err);
 
+    if (status == PS_OK)
+        status = mdl_ids_read(&a->ids, set, &err);
     a->n_sets++;
     if (status == PS_ENOMEM)
         presence_no_memory();

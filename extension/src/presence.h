@@ -32,6 +32,10 @@ typedef struct presence_range {
 ps_status presence_of_range(const presence_range *range, presence_scratch *scratch, presence_fn fn,
                             void *self, ps_err *err);
 
+/* The bytes of a stored set; PS_ECORRUPT where the server has lost them. What it brings is palloc'ed, or
+ * borrowed from the row. */
+ps_status presence_set_bytes(Datum set, ps_str *ret, ps_err *err);
+
 /* Ids of the metric's series, of all tenants, that may have samples in the range, which is widened to whole windows.
  * Inside an SPI connection, under the snapshot that the blocks are read with. NULL: the sets do not say (there
  * are none, as before the first fold or after a restore of blocks alone; one is damaged; the user may not read all

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from store import HOUR, bits, hist
+from store import DAY, HOUR, bits, hist
 
 DEPTH = ("SELECT coalesce(max(depth), 0)::int8 FROM (SELECT sum(v.delta) OVER (PARTITION BY m.metric_id, m.kind"
          " ORDER BY v.at, v.delta DESC ROWS UNBOUNDED PRECEDING) AS depth FROM (SELECT * FROM _prom_data.merged"
@@ -47,6 +47,23 @@ def test_eight_hours_of_folds(store, every_s):
     assert worst > 15  # it was looked at when many waited
     assert store.visible() == truth
     assert store.one("SELECT _prom_catalog.recount()") == 0, "figures that are wrong"
+
+
+def test_days_that_fail_are_noted_each(store):
+    """Without a row to blame, too: none of them is tried again at once, and the metric's other days are joined."""
+    noon = store.now_ms() // DAY * DAY + DAY // 2
+    for i in range(6):
+        store.flush([(0, 5, 1, noon + d * DAY + i, bits(1.0)) for d in (1, 2, 3)])
+        store.merge()
+    store.sql("CREATE FUNCTION public.no() RETURNS trigger LANGUAGE plpgsql AS"
+              " $$ BEGIN RAISE 'no' USING ERRCODE = 'XX001'; END $$")
+    store.sql("CREATE TRIGGER no BEFORE INSERT ON _prom_data.merged FOR EACH ROW WHEN (new.t_min <"
+              f" to_timestamp({(noon + 3 * DAY) // 1000}) - interval '1 hour') EXECUTE FUNCTION public.no()")
+    assert (lambda r: (r["hours"], r["failed"]))(join(store, noon + 4 * DAY)) == (3, 2)
+    assert store.sql("SELECT metric_id, level, step, (extract(epoch FROM t_min) * 1000)::int8 / %s FROM"
+                     " _prom_catalog.maintenance_error ORDER BY t_min", (DAY,)) == [
+        (5, 1, "join", noon // DAY + d) for d in (1, 2)]
+    assert (lambda r: (r["hours"], r["failed"]))(join(store, noon + 4 * DAY)) == (0, 0)
 
 
 def test_an_hour_becomes_one_row(store):

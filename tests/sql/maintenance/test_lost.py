@@ -2,6 +2,7 @@
 import os
 import random
 
+import psycopg2
 import pytest
 from store import DAY, HOUR, Store, bits
 
@@ -37,6 +38,24 @@ def test_folding_goes_on(store, table):
     assert store.sql("SELECT block_id, metric_id, level FROM _prom_catalog.maintenance_error") == [
         (lost, 1, 0 if table == "fresh" else 1)]
     assert store.one(f"SELECT count(*) FROM _prom_data.{table} WHERE id = {lost}") == 1
+
+
+def test_a_set_of_series_that_is_lost_is_made_anew(store):
+    """By the next fold that comes to it; until then those who need it hear of it."""
+    rng = random.Random(5)
+    t = (store.now_ms() - HOUR) // HOUR * HOUR
+    ids = rng.sample(range(1, 10 ** 9), 4001)
+    store.sql("INSERT INTO _prom_catalog.series SELECT i, 0, 1, '{}', gen_random_uuid() FROM unnest(%s) i", (ids,))
+    store.flush([(0, 1, s, t, bits(1.0)) for s in ids[:4000]])
+    assert store.merge()["did"]
+    lose_chunk(store, "presence")
+    alive = "SELECT _prom_ext.ids_count(_prom_ext.series_alive(0, '{1}', '-infinity', 'infinity'))"
+    with pytest.raises(psycopg2.errors.DataCorrupted) as e:
+        store.sql(alive)
+    assert "recount_presence()" in str(e.value)
+    store.flush([(0, 1, ids[4000], t, bits(1.0)), (0, 2, 7, t, bits(1.0))])
+    assert store.one("SELECT outcome FROM _prom_catalog.run_step('fold', true)") == "done"
+    assert store.one(alive) == 4001 and store.count("fresh") == 0
 
 
 def late_and_early(store, seed):
