@@ -278,6 +278,16 @@ main_run(connector *c)
     return failed ? 1 : 0;
 }
 
+static bool
+has_dashes(int argc, char *const *argv)
+{
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--") == 0)
+            return true;
+    }
+    return false;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -291,6 +301,9 @@ main(int argc, char **argv)
     if (settings_load(argc - skip, argv + skip, environ, &c.settings, &outcome, &rest, &err) !=
         PS_OK) {
         fprintf(stderr, "promscale: %s\n", err.text);
+        if (sql && !has_dashes(argc, argv))
+            fprintf(stderr, "promscale: what is for psql comes after --, as in promscale sql -- -c "
+                            "\"SELECT 1\"\n");
         return 2;
     }
     if (outcome == SETTINGS_PRINTED)

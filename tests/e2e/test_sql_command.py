@@ -49,3 +49,10 @@ def test_other_users_are_sent_away(lab, promscale):
                           timeout=60, stdin=subprocess.DEVNULL)
     assert done.returncode != 0
     assert "runs as user postgres" in done.stderr
+
+
+def test_arguments_for_psql_have_their_place(promscale):
+    done = subprocess.run([promscale.program, "sql", "-c", "SELECT 1"], capture_output=True, text=True, check=False,
+                          env=promscale.environment(), timeout=60, stdin=subprocess.DEVNULL)
+    assert done.returncode == 2
+    assert "promscale sql -- -c" in done.stderr
