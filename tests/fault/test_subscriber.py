@@ -11,7 +11,8 @@ from world import DAY, Database, World, eventually
 
 WAL = "wal_level = logical\nmax_sync_workers_per_subscription = 4\nwal_retrieve_retry_interval = '200ms'\n"
 # What CREATE EXTENSION has put into tables would be there twice.
-EMPTY = "DELETE FROM _prom_catalog.tenant; DELETE FROM _prom_catalog.state; DELETE FROM _prom_catalog.retention_memory"
+EMPTY = ("DELETE FROM _prom_catalog.tenant; DELETE FROM _prom_catalog.state; DELETE FROM _prom_catalog.retention_memory;"
+         "DELETE FROM _prom_catalog.clock_seen")
 
 
 class Subscriber(Database):
