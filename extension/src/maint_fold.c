@@ -73,6 +73,7 @@ typedef struct fold_cut {
     Snapshot snapshot;
     Datum bad, first; /* the place of the first of them, if by_place */
     bool by_place, more;
+    bool all; /* of them: nothing else is known then */
     int64 last_id;
 } fold_cut;
 
@@ -99,31 +100,40 @@ run_in(const fold_cut *cut, const char *sql, int n, const Oid *types, const Datu
 }
 
 /* Whether it pays to remember where in the table the first row was. Only a table whose rows are in a
- * file here is large: where an engine places rows elsewhere, and places mean nothing, it is an empty shell. */
+ * file here is large: where an engine places rows elsewhere, and places mean nothing, it is an empty shell.
+ * *ret_bytes: more than that are not in it, if it is large. */
 static bool
-is_large_here(void)
+is_large_here(int64 *ret_bytes)
 {
     enum { LARGE = 512 << 10 };
     bool isnull;
 
-    SPIPlanPtr ask = maint_prepare("SELECT pg_relation_size('_prom_data.fresh')", 0, NULL);
+    SPIPlanPtr ask = maint_prepare("SELECT pg_relation_size('_prom_data.fresh'),"
+                                   " pg_table_size('_prom_data.fresh')",
+                                   0, NULL);
     if (SPI_execute_plan(ask, NULL, NULL, false, 1) != SPI_OK_SELECT)
         elog(ERROR, "could not ask how large fresh is");
     const bool large = int8_result(1, &isnull) > LARGE;
+    *ret_bytes = int8_result(2, &isnull);
     SPI_freetuptable(SPI_tuptable);
     return large;
 }
 
-/* False if there is no row to take. Mostly all of them are taken, which is seen without putting them in
+/* False if there is no row to take. A file that is not much larger than what may be taken holds free space,
+ * too: all of it is taken, and not looked at before. Else mostly all of them are taken, which is seen without putting them in
  * order. While some snapshot is kept open, the table begins with rows that folds have deleted and VACUUM
  * cannot remove, gigabytes in an hour: only the first statement goes through them. */
 static bool
 find_cut(fold_cut *cut, int64 max_bytes)
 {
     static const Oid types[] = {INT8ARRAYOID, INT8OID, TIDOID};
+    int64 file_bytes;
     bool none, isnull;
 
-    cut->by_place = is_large_here();
+    cut->by_place = is_large_here(&file_bytes);
+    cut->all = cut->by_place && file_bytes <= max_bytes + max_bytes / 2;
+    if (cut->all)
+        return true;
     run_in(cut,
            cut->by_place ? "SELECT max(m.id), sum(octet_length(m.data))::int8, min(m.ctid)"
                            " FROM _prom_data.fresh m WHERE m.id <> ALL ($1)"
@@ -154,16 +164,20 @@ static bool
 take_fresh(fold *f, int64 max_bytes, bool *ret_more)
 {
     static const Oid types[] = {INT8ARRAYOID, INT8OID, TIDOID};
+    const int guc_level = NewGUCNestLevel();
     fold_cut cut = {.snapshot = RegisterSnapshot(GetTransactionSnapshot()),
                     .bad = maint_int8_array(f->bad, f->n_bad)};
-    const bool found = find_cut(&cut, max_bytes);
 
+    maint_prefer_the_table();
+    const bool found = find_cut(&cut, max_bytes);
     if (found) {
-        Datum values[] = {cut.bad, Int64GetDatum(cut.last_id), cut.first};
-        run_in(&cut, cut.by_place ? TAKE("AND m.ctid >= $3") : TAKE(""), cut.by_place ? 3 : 2,
-               types, values, SPI_OK_DELETE_RETURNING);
+        const bool from_first = cut.by_place && !cut.all;
+        Datum values[] = {cut.bad, Int64GetDatum(cut.all ? PG_INT64_MAX : cut.last_id), cut.first};
+        run_in(&cut, from_first ? TAKE("AND m.ctid >= $3") : TAKE(""), from_first ? 3 : 2, types,
+               values, SPI_OK_DELETE_RETURNING);
     }
     UnregisterSnapshot(cut.snapshot);
+    AtEOXact_GUC(true, guc_level);
     *ret_more = cut.more;
     return found && SPI_processed > 0;
 }

@@ -210,6 +210,14 @@ maint_want_vacuum(const char *table, bool freeze)
         elog(ERROR, "could not ask for a vacuum: %s", SPI_result_code_string(rc));
 }
 
+static void
+turn_off(const char *const *names, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        (void)set_config_option(names[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
+                                0, false);
+}
+
 /* Keys are joined by nested loops over the primary key; a planner without statistics of a table that
  * changes by the second might prefer to read all of it. Undone by AtEOXact_GUC or an abort. */
 void
@@ -218,9 +226,18 @@ maint_prefer_the_key(void)
     static const char *const off[] = {"enable_seqscan", "enable_hashjoin", "enable_mergejoin",
                                       "enable_bitmapscan", "jit"};
 
-    for (size_t i = 0; i < lengthof(off); i++)
-        (void)set_config_option(off[i], "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-                                false);
+    turn_off(off, lengthof(off));
+}
+
+/* Who takes most rows of a table reads it as it lies; one that was empty at the last VACUUM looks to the
+ * planner as if an index would do. */
+void
+maint_prefer_the_table(void)
+{
+    static const char *const off[] = {"enable_indexscan", "enable_indexonlyscan",
+                                      "enable_bitmapscan", "jit"};
+
+    turn_off(off, lengthof(off));
 }
 
 /* ---- arrays ----------------------------------------------------------------------------- */
