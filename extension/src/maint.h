@@ -97,8 +97,8 @@ maint_is_lost(const ErrorData *error)
 void maint_want_vacuum(const char *table, bool freeze);
 /* Makes the planner join by the primary keys until the GUC nest level ends. */
 void maint_prefer_the_key(void);
-/* Makes it read tables from begin to end. */
-void maint_prefer_the_table(void);
+/* Makes it read tables from begin to end; or from a place that is given (ctid) to the end. */
+void maint_prefer_the_table(bool from_a_place);
 
 /* Times outside timestamptz (the ends of the first and last cell) become infinities. */
 Datum maint_time(int64 ms);

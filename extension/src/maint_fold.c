@@ -149,6 +149,8 @@ find_cut(fold_cut *cut, int64 max_bytes)
                 sizeof(ItemPointerData));
     }
     SPI_freetuptable(SPI_tuptable);
+    if (cut->by_place)
+        maint_prefer_the_table(true);
     if (none || !cut->more)
         return !none;
     Datum values[] = {cut->bad, Int64GetDatum(max_bytes), cut->first};
@@ -168,7 +170,7 @@ take_fresh(fold *f, int64 max_bytes, bool *ret_more)
     fold_cut cut = {.snapshot = RegisterSnapshot(GetTransactionSnapshot()),
                     .bad = maint_int8_array(f->bad, f->n_bad)};
 
-    maint_prefer_the_table();
+    maint_prefer_the_table(false);
     const bool found = find_cut(&cut, max_bytes);
     if (found) {
         const bool from_first = cut.by_place && !cut.all;

@@ -232,12 +232,12 @@ maint_prefer_the_key(void)
 /* Who takes most rows of a table reads it as it lies; one that was empty at the last VACUUM looks to the
  * planner as if an index would do. */
 void
-maint_prefer_the_table(void)
+maint_prefer_the_table(bool from_a_place)
 {
     static const char *const off[] = {"enable_indexscan", "enable_indexonlyscan",
-                                      "enable_bitmapscan", "jit"};
+                                      "enable_bitmapscan", "jit", "enable_seqscan"};
 
-    turn_off(off, lengthof(off));
+    turn_off(off, lengthof(off) - !from_a_place);
 }
 
 /* ---- arrays ----------------------------------------------------------------------------- */

@@ -537,6 +537,28 @@ def test_a_fold_goes_once_through_what_was_folded_away(store):
     assert store.one(hollow, (pages // 2,)) and not store.one(hollow, (pages,))
 
 
+@pytest.mark.parametrize("max_bytes", [1 << 26, 500])
+def test_a_fold_reads_fresh_as_it_lies(store, max_bytes):
+    """As a whole once, and never by the index, though the last VACUUM has seen the table empty."""
+    read = "SELECT seq_scan, idx_scan FROM pg_stat_xact_user_tables WHERE relid = '_prom_data.fresh'::regclass"
+    store.flush([(0, m, m, store.now_ms(), bits(m / 7)) for m in range(1, 7000)])
+    store.merge()
+    store.sql("VACUUM (TRUNCATE off) _prom_data.fresh")
+    assert store.one("SELECT pg_relation_size('_prom_data.fresh') > 524288")
+    store.flush([(0, m, m, store.now_ms(), bits(m / 7)) for m in range(1, 50)])
+    rows = store.count("fresh")
+    with store.conn.cursor() as cur:
+        cur.execute("BEGIN; " + read)
+        before = cur.fetchone()
+        cur.execute("SELECT rows_in, more FROM _prom_ext.merge_step(%s)", (max_bytes,))
+        rows_in, more = cur.fetchone()
+        cur.execute(read)
+        after = cur.fetchone()
+        cur.execute("COMMIT")
+    assert more == (rows_in < rows) == (max_bytes == 500)
+    assert (after[0] - before[0], after[1] - before[1]) == (1, 0), "scans of the table, of the index"
+
+
 def test_many_small_rows_do_not_fill_a_large_file(store):
     """More rows than pages, and yet the file is nearly empty: what counts is their bytes."""
     for n in (6000, 600):
