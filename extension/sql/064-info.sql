@@ -158,13 +158,15 @@ SELECT CASE WHEN c.reltuples >= 200000 AND NOT row_security_active(c.oid)
 FROM pg_class c WHERE c.oid = '_prom_catalog.series'::regclass;
 COMMENT ON VIEW prom_info.system_stats IS 'how many series, metrics and labels there are';
 
--- pg_dump locks the views of all metrics until it ends, beside some 200 relations and two for each day. PostgreSQL sizes its table of locks by these settings, and has a little more room than that.
+-- Up to PostgreSQL 15 pg_dump locks the views of all metrics until it ends, since the rule of a view names the view itself;
+-- beside these some 200 relations, and two for each day. PostgreSQL sizes its table of locks by these settings, and has a little more room than that.
 CREATE VIEW prom_info.dump_locks WITH (security_invoker = true) AS
 SELECT n.needed, n.needed <= b.backends * l.per_transaction AS enough,
        b.backends * l.per_transaction AS available,
        l.per_transaction AS max_locks_per_transaction,
        greatest(l.per_transaction, ceil(n.needed * 1.2 / b.backends)::int8) AS recommended
-FROM (SELECT 200 + (SELECT 3 * count(*) + count(*) FILTER (WHERE histograms) FROM _prom_catalog.metric)
+FROM (SELECT 200 + (SELECT 3 * count(*) + count(*) FILTER (WHERE histograms) FROM _prom_catalog.metric
+                         WHERE current_setting('server_version_num')::int4 < 160000)
                  + (SELECT 2 * count(*) FROM pg_inherits WHERE inhparent = '_prom_data.block'::regclass) AS needed) n,
      (SELECT current_setting('max_locks_per_transaction')::int8 AS per_transaction) l,
      (SELECT sum(s.setting::int8)::int8 + 1 AS backends FROM pg_settings s

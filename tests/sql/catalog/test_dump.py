@@ -151,6 +151,11 @@ def test_whether_there_is_room_for_the_locks_is_told_before():
         enough, needed, available, recommended = told()
         assert enough and needed < available < 1000 and recommended >= 10
         assert dump().returncode == 0
+        if db.conn.server_version >= 160000:  # which does not lock views
+            db.resolve([series(f"m{i}", a="1") for i in range(1, 800)])
+            db.views()
+            assert dump().returncode == 0 and told() == (True, needed, available, recommended)
+            return
         done = 1
         while dump().returncode == 0:
             assert done < 2000

@@ -1,4 +1,5 @@
 """drop_metric() and delete_series_from_metric(): what goes, what stays, and who waits for whom."""
+import random
 import re
 import threading
 import time
@@ -587,6 +588,28 @@ def test_labels_of_others_stay_wherever_they_are(db, common):
                      " WHERE k.key = 'l'") == ["x"]
     assert db.one("SELECT count(*) FROM _prom_catalog.label l JOIN _prom_catalog.label_key k ON k.id = l.key_id"
                   " WHERE k.key = 'n'") == 3000
+
+
+def test_lone_labels_are_those_that_nobody_else_has(db):
+    """Against a look at all series, for any choice of series: alone, neighbours, whole metrics, nearly all."""
+    rng = random.Random(5)
+    db.resolve([series(f"m{i % 7}", common="c", rare=f"r{min(rng.randrange(1, 900), rng.randrange(1, 900))}", own=f"o{i}",
+                       half=f"h{i // 1500}", **({"late": f"l{i % 5}"} if i > 2900 else {})) for i in range(3000)])
+    ids = db.column("SELECT id FROM _prom_catalog.series ORDER BY id")
+    chosen = [[i] for i in rng.sample(ids, 5)] + [ids[a:a + 50] for a in (0, 1480, 2950)] + [
+        ids[:1500], ids[2900:], rng.sample(ids, 400), ids[1:], ids, ids[:1] * 3, [max(ids) + 1000], []]
+    chosen += [db.column("SELECT id FROM _prom_catalog.series s WHERE s.metric_id = %s", (m,))
+               for m in db.column("SELECT id FROM _prom_catalog.metric WHERE metric_name IN ('m1', 'm6')")]
+    found = set()
+    for some in chosen:
+        expected = db.one("""
+            SELECT coalesce(array_agg(l.id ORDER BY l.id), '{}') FROM _prom_catalog.label l
+            JOIN _prom_catalog.label_key k ON k.id = l.key_id AND k.key <> '__name__'
+            WHERE l.id IN (SELECT unnest(labels) FROM _prom_catalog.series WHERE id = ANY (%(s)s::int8[]))
+              AND l.id NOT IN (SELECT unnest(labels) FROM _prom_catalog.series WHERE id <> ALL (%(s)s::int8[]))""", {"s": some})
+        assert sorted(db.one("SELECT _prom_catalog.lone_labels(%s::int8[])", (some,))) == expected
+        found.update(expected)
+    assert len(found) > 3000
 
 
 def test_counts_without_the_deleted(db):
