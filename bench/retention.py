@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What deleting by row costs: samples of metrics with a shorter period of their own, and of series that a selector takes
 out of all metrics, beside what sealing them did. CPU is that of the one backend that does it, per million samples that it
-seals or removes, without the VACUUMs that follow and without what writes the samples; these are of noise. Then what the files have
+seals or removes, without the VACUUMs that follow and without what writes the samples. Then what the files have
 become, before and after they are compacted, and what that costs.
 """
 import argparse
@@ -54,13 +54,15 @@ def removed(server, what, rule):
     server.vacuums()
     gone = before - server.one(SAMPLES)
     hollow, live = server.one(SIZE), server.one("SELECT sum(octet_length(data) + 164)::int8 FROM _prom_data.block")
-    compact_cpu, compact_wal = server.steps("compact")
+    server.sql("CHECKPOINT")  # an hour later there would have been one
+    wal_before = server.one(WAL)
+    compact_cpu, _ = server.steps("compact")
     server.vacuums()
-    small = server.one(SIZE)
+    small, compact_wal = server.one(SIZE), server.one(WAL) - wal_before
     print(f"{what}: {gone / before:.0%} of {before / 1e6:.1f} M samples, {cpu / gone * 1e6:.3f} CPU-s per million removed,"
-          f" {wal / gone:.2f} B of WAL each; tables {size / 1e6:.1f} MB, then {hollow / 1e6:.1f} MB (blocks {live / 1e6:.1f} MB),"
-          f" compacted {small / 1e6:.1f} MB for {compact_cpu:.2f} CPU-s and {compact_wal / max(hollow - small, 1):.1f} B of WAL"
-          " per byte given back", flush=True)
+          f" {wal / gone:.2f} B of WAL each; tables {size / 1e6:.1f} MB, then {hollow / 1e6:.1f} MB"
+          f" (blocks {live / 1e6:.1f} MB), compacted {small / 1e6:.1f} MB for {compact_cpu:.2f} CPU-s and, with VACUUM"
+          f" and images of pages, {compact_wal / max(hollow - small, 1):.1f} B of WAL per byte given back", flush=True)
 
 
 def selector(targets):
@@ -79,7 +81,8 @@ def main():
         os.chmod(folder, 0o755)
         server = Server(backfill.programs_of(folder))
         try:
-            server.sql("SELECT _prom_catalog.set_setting('retention_grace', '0'), _prom_catalog.set_setting('compact_size', '256 kB')")
+            server.sql("SELECT _prom_catalog.set_setting('retention_grace', '0')")
+            server.sql("SELECT _prom_catalog.set_setting('compact_size', '256 kB')")
             t0 = int(time.time() * 1000) // backfill.DAY * backfill.DAY - (args.days + 3) * backfill.DAY
             server.sql("SELECT prom_api.set_default_compression_setting(false)")
             n = server.send(args, t0, range(args.days), 0)
@@ -88,7 +91,8 @@ def main():
             server.sql("SELECT prom_api.set_default_compression_setting(true)")
             cpu, wal = server.steps("seal")
             server.vacuums()
-            print(f"sealed: {n / 1e6:.1f} M samples, {cpu / n * 1e6:.3f} CPU-s per million, {wal / n:.2f} B of WAL each", flush=True)
+            print(f"sealed: {n / 1e6:.1f} M samples, {cpu / n * 1e6:.3f} CPU-s per million, {wal / n:.2f} B of WAL each",
+                  flush=True)
             assert server.one(SAMPLES) == n
             targets = [r[0] for r in server.sql(
                 "SELECT value FROM _prom_catalog.label l JOIN _prom_catalog.label_key k ON k.id = l.key_id"

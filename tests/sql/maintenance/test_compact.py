@@ -8,6 +8,7 @@ import pytest
 
 from store import DAY, bits
 from test_lost import lose_chunk
+from test_oracle import Model, check
 from test_reseal import start_of_day, written
 
 STEP = 60_000
@@ -235,3 +236,21 @@ def test_what_stops_one_table_stops_no_other(small):
     compact(small)
     vacuums(small)
     assert size(small, second) < small_for(live) and size(small, first) <= 1.05 * before and contents(small) == rows
+
+
+def test_rows_move_between_all_other_steps(store):
+    """All sealed rows, again and again, with late samples, folds and seals in between: what was written first stays."""
+    rng = random.Random(11)
+    model = Model(store, rng)
+    store.sql("SELECT _prom_catalog.set_setting('retention_period', '0')")
+    moved = 0
+    for _ in range(60):
+        model.write()
+        model.maintain()
+        for table, in store.sql("SELECT t FROM _prom_catalog.tables_to_compact(true) t"):
+            moved += store.one("SELECT moved FROM _prom_catalog.empty_pages(%s, false, 0, 100000, 1 << 30)", (table,))
+    check(model)
+    store.force()
+    check(model)
+    assert moved > 100
+    assert store.sql("SELECT * FROM _prom_catalog.maintenance_error") == []
