@@ -96,10 +96,12 @@ $$;
 -- Ids of labels that no series uses but these; not of metrics' names. To be asked before a lock is taken that stops
 -- ingest; forget_labels() looks again. Most labels are common, and the index gives out every series that has one. So it
 -- is asked only about those that neither the series that came just before and after have, which are of the same targets,
--- nor those in a few pages of the table, taken at random.
+-- nor those in a few pages of the table, taken at random; and not before what waits to be added to it is in it, since
+-- every probe would read that.
 CREATE FUNCTION _prom_catalog.lone_labels(p_series int8[]) RETURNS int4[]
-LANGUAGE sql STABLE STRICT SECURITY DEFINER
+LANGUAGE sql VOLATILE STRICT SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
+    SELECT gin_clean_pending_list('_prom_catalog.series_labels_idx') WHERE cardinality(p_series) > 0;
     WITH gone AS MATERIALIZED (SELECT DISTINCT id FROM unnest(p_series) p (id)),
     here AS MATERIALIZED (
         SELECT label AS id, count(*) AS n, min(s.id) AS first, max(s.id) AS last
