@@ -610,6 +610,10 @@ def test_lone_labels_are_those_that_nobody_else_has(db):
         assert sorted(db.one("SELECT _prom_catalog.lone_labels(%s::int8[])", (some,))) == expected
         found.update(expected)
     assert len(found) > 3000
+    # each look would read what waits to be added to the index: nothing does
+    last = db.resolve([series("m1", own="at last")]).series
+    assert db.one("SELECT cardinality(_prom_catalog.lone_labels(%s::int8[]))", (last,)) == 1
+    assert db.one("SELECT gin_clean_pending_list('_prom_catalog.series_labels_idx')") == 0
 
 
 def test_counts_without_the_deleted(db):
