@@ -145,13 +145,20 @@ CREATE FUNCTION _prom_catalog.erase_metric(p_id int4) RETURNS void
 LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     v_table text;
+    v_gone text[];
+    v_erased text[] := '{}';
     v_series int8[];
 BEGIN
     FOREACH v_table IN ARRAY ARRAY['block', 'block_far', 'merged', 'fresh', 'exemplar'] LOOP
         EXECUTE format('WITH gone AS (DELETE FROM _prom_data.%I WHERE metric_id = $1 RETURNING tableoid)'
-                       ' SELECT _prom_catalog.note_erased(ARRAY(SELECT DISTINCT tableoid::regclass::text FROM gone))',
-                       v_table) USING p_id;
+                       ' SELECT array_agg(DISTINCT tableoid::regclass::text) FROM gone', v_table)
+            INTO v_gone USING p_id;
+        v_erased := v_erased || coalesce(v_gone, '{}');
+        IF v_gone IS NOT NULL AND v_table <> 'exemplar' THEN -- samples may have passed through these
+            v_erased := v_erased || '{_prom_data.fresh,_prom_data.merged,_prom_data.block_far}'::text[];
+        END IF;
     END LOOP;
+    PERFORM _prom_catalog.note_erased(v_erased);
     v_series := ARRAY(SELECT id FROM _prom_catalog.series WHERE metric_id = p_id ORDER BY id);
     IF cardinality(v_series) > 0 THEN
         BEGIN

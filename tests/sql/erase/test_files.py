@@ -149,6 +149,24 @@ def test_a_dropped_metric(db):
     assert {n for _, n in db.found(gone | stays)} == stays
 
 
+def test_a_metric_that_was_sealed_before_it_was_dropped(db):
+    """Its samples have passed through tables in which no row of it is left."""
+    rng = random.Random(8)
+    fill(db, rng, (db.now_ms() - 2 * DAY) // DAY * DAY, ["anna-" + "x" * 20, "bert-" + "y" * 20], 30)
+    before = stored(db)
+    db.sql("SELECT _prom_ext.merge_step()")
+    before += stored(db)
+    db.sql("SELECT _prom_catalog.ensure_partitions()")
+    db.sql("SELECT _prom_ext.seal_step(true)")
+    db.sql("VACUUM (TRUNCATE off) _prom_data.fresh, _prom_data.merged")
+    assert (db.count("_prom_data.fresh"), db.count("_prom_data.merged"), db.count("_prom_data.block")) == (0, 0, 1)
+    needles = only_in(before + stored(db), [])
+    assert {"_prom_data.fresh", "_prom_data.merged"} < {table for table, _ in db.found(needles)}
+    db.sql("SELECT drop_metric('m')")
+    db.round()
+    assert db.found(needles) == set()
+
+
 def test_small_metrics_that_share_rows(db):
     """Samples of a dropped metric in a row that others share go at once, as the row's other samples stay."""
     ids = {}
