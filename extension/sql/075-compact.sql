@@ -113,7 +113,8 @@ DECLARE
     v_row tid;
 BEGIN
     EXECUTE format('SELECT array_agg(b.ctid), coalesce(sum(%s), 0) <= $1 FROM _prom_data.%I b WHERE ',
-                   CASE WHEN p_in_toast THEN '(octet_length(b.data) / 1996 + 1) * 2036' ELSE 'pg_column_size(b.*)' END,
+                   -- without reading values, of which one may be lost
+                   CASE WHEN p_in_toast THEN '(octet_length(b.data) / 1996 + 1) * 2036' ELSE 'octet_length(b.data) + 150' END,
                    p_table) || CASE
         WHEN p_in_toast THEN format('_prom_ext.toast_value(b.data) IN (SELECT t.chunk_id FROM %s t WHERE %s)',
                                     v_toast, v_pages)

@@ -177,6 +177,33 @@ def test_small_rows_lie_beside_each_other(small):
     assert small.one(query) < 0.5 * before and contents(small) == rows
 
 
+def test_small_rows_beside_one_that_the_server_has_lost(small):
+    """It is in TOAST, and its row among those that are moved."""
+    rng, t0 = random.Random(7), start_of_day(small, 4)
+    for m in range(1, 201):
+        small.flush([(0, m, s, t, b) for s, t, b in noise(rng, t0, [m], n=300)])
+    for m in range(201, 206):
+        small.flush([(0, m, s, t, b) for s, t, b in noise(rng, t0, [m])])
+    small.merge()
+    while small.seal(False)["more"]:
+        pass
+    table = table_of(small, 4)
+    small.sql(f"DELETE FROM _prom_data.{table} WHERE metric_id % 3 > 0 AND metric_id < 201")
+    small.sql(f"VACUUM _prom_data.{table}")
+    assert small.one(f"SELECT count(_prom_ext.toast_value(data)) FROM _prom_data.{table}") == 5
+    lose_chunk(small, table)
+    lost = small.one(f"SELECT id FROM _prom_data.{table} ORDER BY _prom_ext.toast_value(data) LIMIT 1")
+    query = f"SELECT id, md5(data) FROM _prom_data.{table} WHERE id <> {lost} ORDER BY 1"
+    rows = small.sql(query)
+    place = small.one(f"SELECT ctid::text FROM _prom_data.{table} WHERE id = {lost}")
+    assert small.row("SELECT in_toast FROM _prom_catalog.hollow_file(%s)", (table,)) == {"in_toast": False}
+    assert compact(small)[0] == "more"
+    assert small.sql(query) == rows
+    assert small.one(f"SELECT ctid::text FROM _prom_data.{table} WHERE id = {lost}") == place
+    last = small.one(f"SELECT max(ctid)::text FROM _prom_data.{table} WHERE id <> {lost}")
+    assert int(last[1:].split(",")[0]) < int(place[1:].split(",")[0])
+
+
 def test_switched_off_and_not_worth_it(small):
     table, _, _ = resealed(small)
     before = size(small, table)
