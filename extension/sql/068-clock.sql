@@ -24,9 +24,9 @@ DECLARE
     v _prom_catalog.clock_seen;
 BEGIN
     SELECT * INTO v FROM _prom_catalog.clock_seen;
-    IF v.leapt_at IS NULL AND now() > v.seen_at + c_leap THEN
+    IF now() > v.seen_at + c_leap THEN -- during a doubt, too: that one is not over, it has leapt again
+        v.before := CASE WHEN v.leapt_at IS NULL THEN v.seen_at ELSE v.before END;
         v.leapt_at := now();
-        v.before := v.seen_at;
     ELSIF now() NOT BETWEEN v.leapt_at AND v.leapt_at + c_doubt THEN -- it has gone back, or on for long enough
         v.leapt_at := NULL;
     END IF;

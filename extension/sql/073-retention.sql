@@ -528,6 +528,8 @@ BEGIN
         RETURN;
     END IF;
     IF NOT (SELECT is_called FROM _prom_data.block_id_seq) THEN
+        -- an empty database may wait for long
+        UPDATE _prom_catalog.clock_seen SET seen_at = now(), leapt_at = NULL, before = NULL;
         RETURN; -- nothing was ever stored, or a restore is under way, which may bring the rules after the blocks
     END IF;
     problem := _prom_catalog.doubt_clock();

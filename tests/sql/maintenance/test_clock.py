@@ -132,6 +132,25 @@ def test_time_that_has_passed_is_no_leap(store, seen, why):
         == [(None, True)]
 
 
+def test_a_second_leap_within_the_doubt_is_one(store):
+    truth = known(store, (10, 20, 100))
+    sealed(store)
+    store.sql("UPDATE _prom_catalog.clock_seen SET seen_at = now() - interval '399 days 23 h',"
+              " leapt_at = now() - interval '400 days', before = now() - interval '800 days'")
+    assert "nothing is deleted until" in store.row("SELECT * FROM _prom_catalog.apply_retention(true)")["problem"]
+    assert store.visible() == truth
+    assert store.sql("SELECT leapt_at = seen_at, before < now() - interval '799 days' FROM _prom_catalog.clock_seen") \
+        == [(True, True)]
+
+
+def test_the_first_samples_long_after_the_installation_are_no_leap(store):
+    store.sql("UPDATE _prom_catalog.clock_seen SET seen_at = now() - interval '9 days'")
+    store.force()
+    truth = known(store, (10,))
+    store.force()
+    assert store.visible() == truth
+
+
 def test_a_leap_back_within_the_doubt_ends_it(store):
     store.sql("UPDATE _prom_catalog.clock_seen SET seen_at = now() + interval '364 days', leapt_at = now() + interval '364 days'")
     assert store.one("SELECT _prom_catalog.doubt_clock()") is None
