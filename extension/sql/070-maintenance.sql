@@ -304,7 +304,8 @@ BEGIN
         DELETE FROM _prom_catalog.vacuum_queue q
         WHERE q.table_name IN (
             SELECT f.table_name FROM _prom_catalog.vacuum_queue f
-            WHERE f.frozen OR f.shrink OR NOT _prom_catalog.vacuum_can_wait(f.table_name, v_horizon)
+            WHERE v_horizon IS NOT NULL -- else it was not there just now, and is for the next time
+              AND (f.frozen OR f.shrink OR NOT _prom_catalog.vacuum_can_wait(f.table_name, v_horizon))
             FOR UPDATE SKIP LOCKED)
         RETURNING q.table_name, q.frozen,
                   q.shrink OR (q.table_name = 'fresh' AND _prom_catalog.fresh_is_hollow()) AS shrink

@@ -240,3 +240,20 @@ def test_handing_out_vacuums_waits_for_no_step(server, store):
                                                   "VACUUM (TRUNCATE off) _prom_data.merged"]
     other.close()
     folding.close()
+
+
+def test_what_is_put_on_the_list_while_it_is_being_read(server, store):
+    """By the step of another session, between two statements of who takes it: it is for the next one."""
+    store.sql("DELETE FROM _prom_catalog.vacuum_queue")
+    store.sql("INSERT INTO _prom_catalog.vacuum_taken VALUES ('gone', false, false, now())")
+    holder = server.connect(store.database)
+    with holder.cursor() as cur:
+        cur.execute("BEGIN; SELECT 1 FROM _prom_catalog.vacuum_taken FOR UPDATE")
+        call = Call(server, store.database, "SELECT _prom_catalog.take_vacuums()")
+        wait_for_lock(store, call.pid)
+        store.sql("INSERT INTO _prom_catalog.vacuum_queue VALUES ('merged', false, false)")
+        cur.execute("COMMIT")
+    holder.close()
+    call.join()
+    assert call.error is None and call.result is None
+    assert store.sql("SELECT _prom_catalog.take_vacuums()") == [("VACUUM (TRUNCATE off) _prom_data.merged",)]
