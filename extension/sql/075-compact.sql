@@ -164,7 +164,8 @@ DECLARE
     v_size CONSTANT int8 := pg_relation_size(v_file);
     v_room CONSTANT int8 := (SELECT s.room FROM _prom_ext.file_space(
         v_file, _prom_catalog.piece_size(c.table_name, c.in_toast), c.cut) s);
-    v_from CONSTANT int8 := greatest(c.cut, c.at_page - least(1024, 16 + (c.pages - c.cut) / 8));
+    -- each piece reads the map of the whole file, so it is a piece of a size that goes with it
+    v_from CONSTANT int8 := greatest(c.cut, c.at_page - greatest(least(1024, 16 + (c.pages - c.cut) / 8), c.pages / 512));
     r record;
 BEGIN
     SELECT * INTO r FROM _prom_catalog.empty_pages(c.table_name, c.in_toast, v_from, c.at_page, v_room);
