@@ -142,17 +142,24 @@ BEGIN
         RETURN;
     END IF;
     RETURN QUERY
-    WITH hit AS MATERIALIZED (
+    WITH rule AS MATERIALIZED ( -- once: they take longer to read than the rest
+        SELECT * FROM _prom_catalog.retention_rules()
+    ), hit AS MATERIALIZED (
         SELECT x.series_id, _prom_catalog.longest(r.period) AS period, _prom_catalog.longest(r.held) AS held
-        FROM _prom_catalog.retention_rules() r, _prom_catalog.metric m,
+        FROM rule r, _prom_catalog.metric m,
              LATERAL _prom_ext.matching_series(r.selector, m.metric_name) x
         WHERE r.kind = 's' AND m.id = p_metric_id GROUP BY x.series_id
+    ), own AS MATERIALIZED (
+        SELECT m.retention_period AS period, _prom_catalog.held_period('m', p_metric_id::text, m.retention_period) AS held
+        FROM (SELECT (SELECT retention_period FROM _prom_catalog.metric WHERE id = p_metric_id)) m (retention_period)
     ), labelled AS MATERIALIZED (
         SELECT s.tenant_id, s.id, h.period, h.held FROM hit h JOIN _prom_catalog.series s ON s.id = h.series_id
-    ), base AS MATERIALIZED (
-        SELECT t.tenant_id, _prom_catalog.base_period(p_metric_id, t.tenant_id, false) AS period,
-               _prom_catalog.base_period(p_metric_id, t.tenant_id, true) AS held
+    ), base AS MATERIALIZED ( -- base_period() of both
+        SELECT t.tenant_id, coalesce(own.period, r.period, d.period) AS period, coalesce(own.held, r.held, d.held) AS held
         FROM (SELECT DISTINCT l.tenant_id FROM labelled l) t
+        CROSS JOIN own JOIN rule d ON d.kind = 'd'
+        LEFT JOIN _prom_catalog.tenant n ON n.id = t.tenant_id
+        LEFT JOIN rule r ON r.kind = 't' AND r.key = n.name
     )
     SELECT l.tenant_id, l.id, _prom_catalog.longer(coalesce(l.period, b.period), coalesce(l.held, b.held))
     FROM labelled l JOIN base b ON b.tenant_id = l.tenant_id

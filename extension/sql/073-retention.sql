@@ -93,15 +93,18 @@ $$;
 -- ---- by row ----------------------------------------------------------------------------------------
 
 -- Deletes what is too old of one metric in one table. p_where narrows rows to days. Rows that were there at
--- p_since (up to id p_block_id) are looked into only if a cutoff has passed them since then.
+-- p_since (up to id p_block_id) are looked into only if a cutoff has passed them since then. p_base_tenants and
+-- p_base_cutoffs are base_cutoffs(), the arrays before them kept_classes(): rules cost more than rows to look at, and
+-- nothing comes into these tables while the caller holds the maintenance lock.
 CREATE FUNCTION _prom_catalog.expire_rows(p_metric_id int4, p_table text, p_where text, p_since timestamptz,
                                           p_block_id int8, p_tenants int4[], p_series int8[], p_cutoffs timestamptz[],
+                                          p_base_tenants int4[], p_base_cutoffs timestamptz[],
                                           OUT rows int8, OUT days date[])
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET jit = off AS $$
 BEGIN
     EXECUTE format($sql$
         WITH base AS MATERIALIZED (
-            SELECT * FROM _prom_catalog.base_cutoffs($1)
+            SELECT * FROM unnest($7, $8) u (tenant_id, cutoff)
         ), class AS MATERIALIZED (
             SELECT * FROM unnest($4, $5, $6) u (tenant_id, series_id, cutoff)
         ), row AS MATERIALIZED (
@@ -145,12 +148,12 @@ BEGIN
         )
         SELECT count(*), array_agg(DISTINCT t_min::date) FROM gone$sql$, p_table, p_where)
     INTO rows, days USING p_metric_id, coalesce(now() - p_since, '0') + '2 days'::interval,
-        coalesce(p_block_id, 0), p_tenants, p_series, p_cutoffs;
+        coalesce(p_block_id, 0), p_tenants, p_series, p_cutoffs, p_base_tenants, p_base_cutoffs;
 END $$;
 
 -- Where a metric may have rows that are too old: merged rows, far ones, and partitions from p_first_day on over which
--- a cutoff has passed since p_since. At a time a day, or all of a table where that is little; p_place, p_day: from
--- where on.
+-- a cutoff has passed since p_since. At a time a day, or all of a table where that is little (part is NULL where there
+-- is nothing); p_place, p_day: from where on.
 CREATE FUNCTION _prom_catalog.expiry_targets(p_metric_id int4, p_first_day timestamptz, p_cutoffs timestamptz[],
     p_since timestamptz, p_place int4, p_day date, OUT place int4, OUT day date, OUT table_name text, OUT part text)
 RETURNS SETOF record
@@ -158,16 +161,18 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET timezone = '
 DECLARE
     c_little CONSTANT int4 := 1000; -- rows
     v_little bool[];
+    v_any bool[];
     v_n int4;
 BEGIN
     FOR i IN 0 .. 1 LOOP
         EXECUTE format('SELECT count(*) FROM (SELECT FROM _prom_data.%I WHERE metric_id = $1 LIMIT $2) x',
                        ('{merged,block_far}'::text[])[i + 1]) INTO v_n USING p_metric_id, c_little;
         v_little[i] := v_n < c_little AND NOT (p_place = i AND p_day > '-infinity');
+        v_any[i] := v_n > 0;
     END LOOP;
     RETURN QUERY
         SELECT * FROM (
-            SELECT t.place, '-infinity'::date AS day, t.name, 'true'
+            SELECT t.place, '-infinity'::date AS day, t.name, CASE WHEN v_any[t.place] THEN 'true' END
             FROM (VALUES (0, 'merged'), (1, 'block_far')) t (place, name) WHERE v_little[t.place]
             UNION ALL
             SELECT t.place, d.day, t.name, format('b.t_min >= %L AND b.t_min < %L', d.day, d.day + 1)
@@ -196,11 +201,14 @@ DECLARE
     v_touched date[] := '{}';
     v_metrics int4[];
     v_class record;
+    v_base record;
     v_cutoffs timestamptz[];
 BEGIN
     rows := 0; done := true;
     SELECT * INTO v_class FROM _prom_catalog.kept_classes(p_metric_id);
-    v_cutoffs := ARRAY(SELECT cutoff FROM _prom_catalog.base_cutoffs(p_metric_id) UNION SELECT unnest(v_class.cutoffs));
+    SELECT array_agg(b.tenant_id) AS tenants, array_agg(b.cutoff) AS cutoffs INTO v_base
+        FROM _prom_catalog.base_cutoffs(p_metric_id) b;
+    v_cutoffs := ARRAY(SELECT unnest(v_base.cutoffs) UNION SELECT unnest(v_class.cutoffs));
     -- what a clock has written that was ahead says nothing
     SELECT walk_at, walk_block_id, next_place, next_day INTO v_walk FROM _prom_catalog.retention_progress
         WHERE metric_id = p_metric_id AND walk_rules = p_rules AND walk_at <= now();
@@ -214,8 +222,10 @@ BEGIN
             EXIT;
         END IF;
         v_begun := true;
+        CONTINUE WHEN v_target.part IS NULL;
         SELECT * INTO v_gone FROM _prom_catalog.expire_rows(p_metric_id, v_target.table_name, v_target.part,
-            v_last.looked_at, v_last.block_id, v_class.tenants, v_class.series, v_class.cutoffs);
+            v_last.looked_at, v_last.block_id, v_class.tenants, v_class.series, v_class.cutoffs,
+            v_base.tenants, v_base.cutoffs);
         rows := rows + v_gone.rows;
         v_touched := v_touched || coalesce(v_gone.days, '{}');
     END LOOP;
