@@ -135,6 +135,18 @@ count_erased(eraser *e)
 
 /* ---- what stays ---------------------------------------------------------------------------------------- */
 
+/* Start timestamps of the first n samples of a series, 0 where none is known. */
+static void
+read_starts(eraser *e, uint32 i, const blk_series *s, size_t n)
+{
+    ps_err err;
+
+    if (s->started)
+        bridge_check(blk_bench_starts(e->bench, e->reader, i, 0, n, e->start_ms, &err), &err);
+    else
+        memset(e->start_ms, 0, n * sizeof(*e->start_ms));
+}
+
 /* The samples of a series that stay, in the arrays. Returns how many. */
 static size_t
 read_rest(eraser *e, uint32 i, const blk_series *s)
@@ -152,10 +164,7 @@ read_rest(eraser *e, uint32 i, const blk_series *s)
         bridge_check(blk_bench_histograms(e->bench, e->reader, i, 0, all, &e->arena, e->histograms,
                                           &err),
                      &err);
-    if (s->started)
-        bridge_check(blk_bench_starts(e->bench, e->reader, i, 0, all, e->start_ms, &err), &err);
-    else
-        memset(e->start_ms, 0, all * sizeof(*e->start_ms));
+    read_starts(e, i, s, all);
     for (size_t k = 0; k < all; k++) {
         if (cut && goes(e, e->t_ms[k], &next, end))
             continue;
@@ -166,6 +175,24 @@ read_rest(eraser *e, uint32 i, const blk_series *s)
         n++;
     }
     return n;
+}
+
+/* A series of which nothing goes needs no encoding, mostly. False: it does. */
+static bool
+copy_series(eraser *e, blk_writer *w, uint32 i, const blk_series *s)
+{
+    size_t next, end;
+    ps_err err;
+
+    if (may_lose(e, s, &next, &end) || !blk_writer_may_copy(w, e->reader, i))
+        return false;
+    const size_t n = read_times(e, i);
+    if (s->started)
+        read_starts(e, i, s, n);
+    bridge_check(blk_writer_add_copied(w, e->reader, i, e->t_ms, s->started ? e->start_ms : NULL, n,
+                                       &err),
+                 &err);
+    return true;
 }
 
 static void
@@ -185,6 +212,8 @@ write_columns(eraser *e, ps_buf *out, blk_meta *ret)
 
         CHECK_FOR_INTERRUPTS();
         blk_reader_series(e->reader, i, &s);
+        if (copy_series(e, w, i, &s))
+            continue;
         size_t n = read_rest(e, i, &s);
         const int64 *starts = s.started ? e->start_ms : NULL;
         if (n == 0)
@@ -278,7 +307,13 @@ open_block(eraser *e, bytea *data)
     if (e->bench == NULL)
         bridge_raise(PS_ENOMEM, NULL, NULL, NULL);
     e->meta = *blk_reader_meta(e->reader);
-    const size_t n = (size_t)e->meta.n_samples;
+    size_t n = 1; /* samples of the longest series */
+    for (uint32 i = 0; i < blk_reader_n_series(e->reader); i++) {
+        blk_series s;
+
+        blk_reader_series(e->reader, i, &s);
+        n = Max(n, s.n_samples);
+    }
     e->t_ms = palloc_extended(n * sizeof(*e->t_ms), MCXT_ALLOC_HUGE);
     e->start_ms = palloc_extended(n * sizeof(*e->start_ms), MCXT_ALLOC_HUGE);
     e->values = palloc_extended(n * sizeof(*e->values), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);

@@ -127,6 +127,14 @@ ps_status blk_writer_add_started(blk_writer *w, int64_t series_id, const int64_t
 ps_status blk_writer_add_histograms(blk_writer *w, int64_t series_id, const int64_t *t_ms,
                                     const int64_t *start_ms, const hst_hist *const *histograms,
                                     size_t n, ps_err *err) PS_MUST_CHECK;
+/* The same with a series of a block that is open, values as they are encoded there: times and starts are
+ * the caller's, who has decoded all of them. Only if blk_writer_may_copy(), or PS_EINVAL: floats of the same
+ * level in format COLUMNS; a series that is written relative to the one before only right behind that one. Damage
+ * in the values is copied as well. The reader must not be freed before the block is finished. */
+typedef struct blk_reader blk_reader;
+bool blk_writer_may_copy(const blk_writer *w, const blk_reader *r, uint32_t i);
+ps_status blk_writer_add_copied(blk_writer *w, const blk_reader *r, uint32_t i, const int64_t *t_ms,
+                                const int64_t *start_ms, size_t n, ps_err *err) PS_MUST_CHECK;
 size_t blk_writer_samples(const blk_writer *w);
 size_t blk_writer_bytes(const blk_writer *w); /* estimate of the finished block's size */
 /* Appends the finished block to out and empties the writer for the next one. */
@@ -135,7 +143,6 @@ ps_status blk_writer_finish(blk_writer *w, ps_buf *out, blk_meta *ret_meta,
 
 /* ---- reader ------------------------------------------------------------------------------- */
 
-typedef struct blk_reader blk_reader;
 typedef struct blk_series { /* one series of a block; plain data, valid while the reader is */
     int64_t series_id;
     int32_t metric_id;

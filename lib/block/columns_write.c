@@ -7,6 +7,9 @@
  * column of the series before is tried first, since the series of one target usually follow each
  * other.
  *
+ * A series that stays as it is can be taken from a block that is open: its entry says nothing but what
+ * it says itself, unless it is relative to the one before, which then has to come from there, too.
+ *
  * The writer owns its buffers; series arrays are read during the call only. One thread at a time.
  */
 #include "lib/block/histograms.h"
@@ -33,6 +36,8 @@ struct blk_writer {
     uint32_t n_tcols;
     uint32_t *table; /* open addressing: index + 1, 0 = empty; at most half full */
     size_t table_size;
+    const blk_reader *copied_of; /* where the series before was taken from; NULL: it was encoded */
+    uint32_t copied;             /* its index there */
     blk_codec_scratch scratch;
 };
 
@@ -269,6 +274,7 @@ added(blk_writer *w, int64_t series_id, const int64_t *t_ms, size_t n, uint32_t 
     blk_meta *m = &w->meta;
 
     w->prev_tref = tcol;
+    w->copied_of = NULL;
     if (m->n_series == 0) {
         m->series_lo = series_id;
         m->t_min_ms = t_ms[0];
@@ -321,6 +327,51 @@ blk_writer_add(blk_writer *w, int64_t series_id, const int64_t *t_ms, const doub
     return blk_writer_add_started(w, series_id, t_ms, NULL, values, n, err);
 }
 
+bool
+blk_writer_may_copy(const blk_writer *w, const blk_reader *r, uint32_t i)
+{
+    if (w->opts.kind != BLK_KIND_FLOAT || r->meta.kind != BLK_KIND_FLOAT ||
+        r->meta.format != BLK_FORMAT_COLUMNS || r->meta.level != w->opts.level || r->head_only)
+        return false;
+    return r->cseries[i].values.depth == 0 || (w->copied_of == r && w->copied + 1 == i);
+}
+
+ps_status
+blk_writer_add_copied(blk_writer *w, const blk_reader *r, uint32_t i, const int64_t *t_ms,
+                      const int64_t *start_ms, size_t n, ps_err *err)
+{
+    uint32_t tcol;
+
+    if (!blk_writer_may_copy(w, r, i) || n != r->tcols[r->cseries[i].tcol].n)
+        return ps_fail(err, PS_EINVAL, "series cannot be copied");
+    const blk_columns_series *s = &r->cseries[i];
+    const blk_vcol *c = &s->values;
+    const blk_encoded e = {.codec = c->codec,
+                           .k = c->k,
+                           .shift = c->shift,
+                           .last_is_raw = c->last_is_raw,
+                           .last_int = c->last_int,
+                           .frames = {(const char *)c->frames, c->frames_len},
+                           .body = {(const char *)r->body + c->body_off, c->body_len}};
+    PS_TRY(check_series(w, s->series_id, t_ms, n, start_ms != NULL, err));
+    /* bytes from elsewhere need not keep to what the encoder takes at most */
+    if (blk_writer_bytes(w) + n * (WORST_SAMPLE_BYTES + WORST_START_BYTES) + WORST_SERIES_BYTES +
+            e.frames.len + e.body.len > BLK_MAX_BYTES)
+        return ps_fail(err, PS_ELIMIT, "too many samples for one block");
+    PS_TRY(find_tcol(w, t_ms, n, &tcol, err));
+    if (put_starts(w, t_ms, start_ms, n) != PS_OK)
+        return not_added(w, err);
+    put_entry(w, s->series_id, tcol, e.codec, blk_codec_flags(&e));
+    blk_codec_put(&e, c->last, n, &w->series_head, &w->series_body);
+    w->scratch.before.n = 0; /* its integers are not known */
+    if (w->series_head.failed || w->series_body.failed)
+        return not_added(w, err);
+    added(w, s->series_id, t_ms, n, tcol);
+    w->copied_of = r;
+    w->copied = i;
+    return PS_OK;
+}
+
 /* The payload comes first: how large it gets decides whether there is room. A layout that was new for
  * a series without room stays; it does no harm. */
 ps_status
@@ -369,6 +420,7 @@ writer_reset(blk_writer *w)
     memset(&w->meta, 0, sizeof w->meta);
     w->prev_tcol = (blk_tcol){0};
     w->prev_tref = 0;
+    w->copied_of = NULL;
     w->scratch.before.n = 0;
     w->n_tcols = 0;
     if (w->table != NULL)
