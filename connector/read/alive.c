@@ -63,6 +63,20 @@ read_alive_prepare(read_source *src, read_alive *a, const label_query *q, size_t
     return PS_OK;
 }
 
+ps_status
+read_alive_asked_enough(read_source *src, const read_alive *a, const label_query *q, size_t n,
+                        bool *ret, ps_err *err)
+{
+    idx_metric_ids now = {0};
+    *ret = true;
+    if (!a->asks || a->metrics.all)
+        return PS_OK;
+    if (label_view_named(src->view, q, n, MAX_METRICS, &src->arena, &now, err) != PS_OK)
+        return read_no_memory(src, err);
+    *ret = !now.all && now.n == a->metrics.n; /* a view forgets no name */
+    return PS_OK;
+}
+
 static void
 put_metrics(ps_buf *out, const idx_metric_ids *of)
 {

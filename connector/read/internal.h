@@ -184,6 +184,9 @@ bool read_should_stop(const read_source *src);
  * another one stays until read_alive_receive. */
 ps_status read_alive_prepare(read_source *src, read_alive *a, const label_query *q, size_t n,
                              int64_t from_ms, int64_t to_ms, ps_err *err) PS_MUST_CHECK;
+/* Is there no metric whose name fits and that the view did not know when the question was prepared? */
+ps_status read_alive_asked_enough(read_source *src, const read_alive *a, const label_query *q, size_t n,
+                                  bool *ret, ps_err *err) PS_MUST_CHECK;
 ps_status read_alive_send(const read_alive *a, PGconn *conn, ps_err *err) PS_MUST_CHECK;
 ps_status read_alive_receive(read_source *src, read_alive *a, PGconn *conn,
                              ps_err *err) PS_MUST_CHECK;

@@ -139,15 +139,21 @@ same_series(const idx_found *a, const idx_found *b)
     return true;
 }
 
-/* Would the selections have other series now? */
+/* Would the selections have other series now? Those of a metric that was not asked for are not in the answer that
+ * selections are made within. */
 static ps_status
 check_again(read_source *src, bool *ret_same, ps_err *err)
 {
     *ret_same = true;
     for (size_t i = 0; i < src->n_lists && *ret_same; i++) {
+        read_list *list = &src->lists[i];
+        const label_query q = query_of(src, list);
         idx_found now;
-        PS_TRY(read_select_labels(src, &src->lists[i], &now, err));
-        *ret_same = same_series(&src->lists[i].found, &now);
+        PS_TRY(read_alive_asked_enough(src, &list->alive, &q, 1, ret_same, err));
+        if (!*ret_same)
+            break;
+        PS_TRY(read_select_labels(src, list, &now, err));
+        *ret_same = same_series(&list->found, &now);
     }
     return PS_OK;
 }

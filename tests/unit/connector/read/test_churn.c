@@ -459,6 +459,31 @@ test_estimates(void **state)
     end(&w);
 }
 
+/* A metric that nobody has heard of is found by the first query, also where others fit its matcher that are known. */
+static void
+test_a_new_metric_among_known_ones(void **state)
+{
+    (void)state;
+    static const char *const fits[] = {"m4|m90", "m4|m9[1-9]", "m4|m92"};
+    world w;
+    ps_status status;
+    make_history();
+    begin(&w, SMALL_BYTES);
+    put(4, 3, 3, now_ms);
+    compare_samples(&w, 4, 0, now_ms, now_ms);
+    for (int i = 0; i < 3; i++) {
+        const mdl_matcher m = {MDL_MATCH_RE, PS_STR("__name__"), ps_str_c(fits[i])};
+        sqlf("SELECT prom_api.create_metric('m%d')", 90 + i);
+        put(90 + i, 1, 1, now_ms);
+        ps_buf got = ask(&w, &m, 1, now_ms, now_ms, &status);
+        assert_int_equal(status, PS_OK);
+        assert_non_null(strstr(got.ptr, "3|"));
+        assert_true(got.ptr[0] == '1' || strstr(got.ptr, "\n1|") != NULL);
+        ps_buf_done(&got);
+    }
+    end(&w);
+}
+
 /* What would need all labels at once is an error that says so; a matcher makes it possible. */
 static void
 test_too_many(void **state)
@@ -695,6 +720,7 @@ main(void)
         cmocka_unit_test(test_somebody_else_learns),
         cmocka_unit_test(test_the_past_is_held),
         cmocka_unit_test(test_estimates),
+        cmocka_unit_test(test_a_new_metric_among_known_ones),
         cmocka_unit_test(test_too_many),
         cmocka_unit_test(test_too_many_together),
         cmocka_unit_test(test_too_many_alive),
