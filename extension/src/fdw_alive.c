@@ -101,10 +101,11 @@ read_sets(const window *w, mdl_ids *into)
     for (uint64 i = w->first; i < w->first + w->n; i++) {
         bool isnull;
         ps_err err;
-        bytea *set = DatumGetByteaPP(
-            SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3, &isnull));
+        ps_str set;
+        Datum value = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3, &isnull);
 
-        if (mdl_ids_read(into, (ps_str){VARDATA_ANY(set), VARSIZE_ANY_EXHDR(set)}, &err) != PS_OK)
+        if (presence_set_bytes(value, &set, &err) != PS_OK ||
+            mdl_ids_read(into, set, &err) != PS_OK)
             return false;
     }
     return true;
