@@ -54,7 +54,9 @@ flusher_may_start(const write_path *w, int index, int64_t now, int64_t *ret_wake
     }
     if (w->waiting_samples > (size_t)w->set->ingest_flush_min_parallel)
         return true;
-    if (other_started == 0 && (w->n_queued[WP_FLUSH] >= w->flush_expected ||
+    const wp_request *first = wp_peek(w, WP_FLUSH);
+    bool alone = first != NULL && first->losses >= SUSPECT_LOSSES; /* nobody joins it */
+    if (other_started == 0 && (alone || w->n_queued[WP_FLUSH] >= w->flush_expected ||
                                w->waiting_samples >= (size_t)w->set->ingest_flush_max_samples))
         return true;
     const int64_t until =

@@ -262,7 +262,7 @@ struct write_path {
 
 void wp_push(write_path *w, wp_request *r, wp_queue queue, bool front);
 wp_request *wp_take(write_path *w, wp_queue queue); /* tenants in turn; NULL if empty */
-wp_request *wp_peek(write_path *w, wp_queue queue); /* what wp_take would return */
+wp_request *wp_peek(const write_path *w, wp_queue queue); /* what wp_take would return */
 void wp_remove(write_path *w, wp_request *r);       /* from the queue that it is in */
 /* Latest first of `active`; made if new. NULL: no memory, or too many tenants are busy. */
 wp_tenant *wp_tenant_get(write_path *w, ps_str name, int64_t now_ns);

@@ -92,7 +92,7 @@ wp_remove(write_path *w, wp_request *r)
 }
 
 wp_request *
-wp_peek(write_path *w, wp_queue queue)
+wp_peek(const write_path *w, wp_queue queue)
 {
     return w->rings[queue] != NULL ? w->rings[queue]->queues[queue].head : NULL;
 }

@@ -182,6 +182,39 @@ test_flushes_gather(void **state)
     free_path(w);
 }
 
+/* What is sent alone has nobody to wait for: a thousand such requests must not take 20 ms each. */
+static void
+test_suspects_do_not_wait(void **state)
+{
+    (void)state;
+    const settings set = {.ingest_flush_gather_ms = 20,
+                          .ingest_flush_min_parallel = 20000,
+                          .ingest_flush_max_samples = 50000};
+    write_path *w = make_path();
+    wp_tenant *t = tenant(w, "a", 1);
+    static wp_request requests[10];
+    int64_t wake, at = INT64_C(1000) * MS;
+
+    w->set = &set;
+    memset(requests, 0, sizeof(requests));
+    for (int i = 0; i < 10; i++) {
+        requests[i].tenant = t;
+        requests[i].n_points = 1;
+        requests[i].losses = i < 8 ? 3 : 0;
+        wp_push(w, &requests[i], WP_FLUSH, false);
+    }
+    w->n_inside = 10;
+    for (int i = 0; i < 8; i++) {
+        assert_true(flusher_may_start(w, 0, at, &wake));
+        flusher_starts(w, 0, at);
+        assert_ptr_equal(wp_take(w, WP_FLUSH), &requests[i]);
+        w->flush_started_ns[0] = 0;
+        at += MS;
+    }
+    assert_false(flusher_may_start(w, 0, at, &wake)); /* others gather */
+    free_path(w);
+}
+
 /* While the other one is at work, only much or 20 ms let a second flush begin. */
 static void
 test_a_second_flush(void **state)
@@ -212,11 +245,9 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_tenants_take_turns),
-        cmocka_unit_test(test_queues_are_apart),
-        cmocka_unit_test(test_tenants_come_and_go),
-        cmocka_unit_test(test_flushes_gather),
-        cmocka_unit_test(test_a_second_flush),
+        cmocka_unit_test(test_tenants_take_turns),   cmocka_unit_test(test_queues_are_apart),
+        cmocka_unit_test(test_tenants_come_and_go),  cmocka_unit_test(test_flushes_gather),
+        cmocka_unit_test(test_suspects_do_not_wait), cmocka_unit_test(test_a_second_flush),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
