@@ -34,7 +34,8 @@ enum {
 static int64_t
 gather_ns(const write_path *w)
 {
-    return w->set->ingest_flush_gather_ms * INT64_C(1000000);
+    const int64_t set = w->set->ingest_flush_gather_ms * INT64_C(1000000);
+    return set < w->timeout_ns / 4 ? set : w->timeout_ns / 4; /* nobody is refused for having waited */
 }
 
 bool

@@ -13,6 +13,7 @@ make_path(void)
     write_path *w = calloc(1, sizeof(*w));
     assert_non_null(w);
     w->seed = 5;
+    w->timeout_ns = INT64_C(20000000000);
     return w;
 }
 
@@ -215,6 +216,30 @@ test_suspects_do_not_wait(void **state)
     free_path(w);
 }
 
+/* However long the setting is: requests are not refused for it. */
+static void
+test_gathering_is_short_beside_the_timeout(void **state)
+{
+    (void)state;
+    const settings set = {.ingest_flush_gather_ms = 1000,
+                          .ingest_flush_min_parallel = 20000,
+                          .ingest_flush_max_samples = 50000};
+    write_path *w = make_path();
+    const int64_t at = INT64_C(10000) * MS;
+    int64_t wake;
+
+    w->set = &set;
+    w->timeout_ns = INT64_C(100) * MS;
+    arrive(w, 100);
+    w->n_inside++; /* another one is decoded */
+    assert_true(flush_at(w, at, &wake));
+    w->n_inside--;
+    arrive(w, 100);
+    assert_false(flush_at(w, at + MS, &wake));
+    assert_int_equal(wake, at + 25 * MS);
+    free_path(w);
+}
+
 /* While the other one is at work, only much or 20 ms let a second flush begin. */
 static void
 test_a_second_flush(void **state)
@@ -247,6 +272,7 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tenants_take_turns),   cmocka_unit_test(test_queues_are_apart),
         cmocka_unit_test(test_tenants_come_and_go),  cmocka_unit_test(test_flushes_gather),
+        cmocka_unit_test(test_gathering_is_short_beside_the_timeout),
         cmocka_unit_test(test_suspects_do_not_wait), cmocka_unit_test(test_a_second_flush),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
