@@ -510,8 +510,10 @@ def test_much_is_left_to_autovacuum(store):
         store.sql("SELECT pg_reload_conf()")
 
 
-def test_a_fold_goes_once_through_what_was_folded_away(store):
-    """Rows that an open snapshot keeps lie before those of now; only the search for the latter reads them."""
+@pytest.mark.parametrize("by_place", [False, True])
+def test_a_fold_goes_once_through_what_was_folded_away(store, by_place):
+    """Rows that an open snapshot keeps lie before those of now; only the search for the latter reads them. A file that is
+    much larger than what may be taken is searched first."""
     reader = store.server.connect(store.database)
     reader.autocommit = False
     with reader.cursor() as cur:
@@ -526,7 +528,7 @@ def test_a_fold_goes_once_through_what_was_folded_away(store):
             " FROM (SELECT pg_stat_force_next_flush(), pg_stat_clear_snapshot()) s")
     store.one("SELECT pg_stat_force_next_flush()")
     before = store.one(read)
-    assert store.merge()["rows_in"] == 4
+    assert store.merge(pages * 2048 if by_place else 1 << 25)["rows_in"] == 4
     store.one("SELECT pg_stat_force_next_flush()")
     assert pages > 100 and pages <= store.one(read) - before < pages * 1.5
     hollow = "SELECT _prom_catalog.fresh_is_hollow(%s::int8)"
@@ -557,6 +559,39 @@ def test_a_fold_reads_fresh_as_it_lies(store, max_bytes):
         cur.execute("COMMIT")
     assert more == (rows_in < rows) == (max_bytes == 500)
     assert (after[0] - before[0], after[1] - before[1]) == (1, 0), "scans of the table, of the index"
+
+
+@pytest.mark.parametrize("max_bytes", [1 << 26, 20000])
+def test_a_fold_sees_where_flushes_fill_the_beginning(store, max_bytes):
+    """Free pages at the begin of the file: a flush that has not ended, whose row lies there, is neither folded nor lost;
+    so with the rows of one that failed."""
+    t = store.now_ms()
+    store.flush([(0, m, m, t, bits(m / 7)) for m in range(1, 7000)])
+    store.flush([(0, 1, 1, t + 1, bits(1.0))])
+    store.sql("DELETE FROM _prom_data.fresh WHERE n_samples = 1 AND t_min < to_timestamp(%s / 1000.0)", (t + 1,))
+    store.sql("VACUUM (TRUNCATE off) _prom_data.fresh")
+    place = "SELECT (ctid::text::point)[0]::int FROM _prom_data.fresh ORDER BY id DESC LIMIT 1"
+    last = store.one(place)
+    failed, late = (store.server.connect(store.database) for _ in range(2))
+    row = store.statements([(0, 1, [(1, 1, t + 1, bits(2.0)), (1, 1, t + 2, bits(2.0))])])
+    for other in (failed, late):
+        other.autocommit = False
+        with other.cursor() as cur:
+            cur.execute(row)
+            cur.execute(place)
+            assert cur.fetchone()[0] < last
+    failed.rollback()
+    r = store.merge(max_bytes)
+    assert (r["rows_in"], r["more"]) == (1, False)
+    assert store.visible() == {(0, 1, 1, t + 1): bits(1.0)}
+    late.commit()
+    truth = {(0, 1, 1, t + 1): bits(1.0), (0, 1, 1, t + 2): bits(2.0)}
+    assert store.visible() == truth
+    r = store.merge(max_bytes)
+    assert (r["rows_in"], r["more"]) == (1, False) and store.count("fresh") == 0
+    assert store.visible() == truth
+    failed.close()
+    late.close()
 
 
 def test_many_small_rows_do_not_fill_a_large_file(store):
