@@ -145,6 +145,8 @@ make_scrape(scrape *sc, const int *targets, size_t n_targets, int64_t t_ms)
 static void
 patch(sender *s, scrape *sc, int64_t due_ms)
 {
+    /* never as late as the next one: equal times of a series are one sample */
+    const int64_t late = s->opt->interval_ms > 20 ? 20 : s->opt->interval_ms - 1;
     size_t target = SIZE_MAX;
     int64_t t_ms = due_ms;
 
@@ -156,8 +158,8 @@ patch(sender *s, scrape *sc, int64_t due_ms)
 
             target = sc->target_of[i];
             t_ms = due_ms;
-            if ((double)(r % 10000) < s->opt->jitter * 10000)
-                t_ms += 1 + (int64_t)(r >> 40) % 20;
+            if (late > 0 && (double)(r % 10000) < s->opt->jitter * 10000)
+                t_ms += 1 + (int64_t)(r >> 40) % late;
         }
         ps_put_u64le(p, ps_bits_of(step_value(&sc->items[i])));
         put_varint(p + 8 + 1, (uint64_t)t_ms);
