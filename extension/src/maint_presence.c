@@ -557,22 +557,36 @@ note_old_sets(maint_presence *p, int32 metric_id, Datum *values)
     SPI_freetuptable(SPI_tuptable);
 }
 
+/* Kept for the session: planning takes longer than what they do for a metric's day. */
+static SPIPlanPtr
+kept_plan(SPIPlanPtr *plan, const char *sql, int n_args, const Oid *types)
+{
+    if (*plan == NULL) {
+        SPIPlanPtr made = maint_prepare(sql, n_args, types);
+
+        SPI_keepplan(made);
+        *plan = made;
+    }
+    return *plan;
+}
+
 /* Ids of series that were deleted are left out. */
 static void
 keep_living(maint_presence *p)
 {
     static const Oid types[] = {INT8ARRAYOID};
+    static SPIPlanPtr kept;
+    SPIPlanPtr living = kept_plan(&kept,
+                                  "SELECT s.id FROM unnest($1) u(id)"
+                                  " JOIN _prom_catalog.series s ON s.id = u.id",
+                                  lengthof(types), types);
 
     for (size_t i = 0; i < p->n; i++) {
         MemoryContext old = MemoryContextSwitchTo(p->set_context);
         id_list l = ids_of(&p->sets[i].ids, NULL);
         Datum values[] = {maint_int8_array(l.items, l.n)};
         MemoryContextSwitchTo(old);
-        if (SPI_execute_with_args("SELECT s.id FROM unnest($1) u(id)"
-                                  " JOIN _prom_catalog.series s ON s.id = u.id",
-                                  lengthof(types), (Oid *)types, values, NULL, false,
-                                  0) != SPI_OK_SELECT)
-            elog(ERROR, "could not read which series there are");
+        maint_run(living, values, NULL, SPI_OK_SELECT);
         mdl_ids_done(&p->sets[i].ids);
         for (uint64 k = 0; k < SPI_processed; k++) {
             bool isnull;
@@ -590,6 +604,7 @@ static void
 recount_day(maint_presence *p, int32 metric_id, TimestampTz day)
 {
     static const Oid types[] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+    static SPIPlanPtr kept;
     Datum values[] = {Int32GetDatum(metric_id), TimestampTzGetDatum(day),
                       TimestampTzGetDatum(day + USECS_PER_DAY)};
     bool damaged = false;
@@ -598,11 +613,11 @@ recount_day(maint_presence *p, int32 metric_id, TimestampTz day)
     if (damaged)
         note_old_sets(p, metric_id, values);
     keep_living(p);
-    if (SPI_execute_with_args("DELETE FROM _prom_data.presence WHERE metric_id = $1"
-                              " AND window_start >= $2 AND window_start < $3",
-                              lengthof(types), (Oid *)types, values, NULL, false,
-                              0) != SPI_OK_DELETE)
-        elog(ERROR, "could not delete sets of series");
+    maint_run(kept_plan(&kept,
+                        "DELETE FROM _prom_data.presence WHERE metric_id = $1"
+                        " AND window_start >= $2 AND window_start < $3",
+                        lengthof(types), types),
+              values, NULL, SPI_OK_DELETE);
     write_all(p);
 }
 
