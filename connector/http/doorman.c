@@ -153,7 +153,7 @@ static bool
 is_full(http_server *s)
 {
     pthread_mutex_lock(&s->lock);
-    bool full = (int64_t)s->n_conns >= s->max_connections;
+    bool full = http_n_taken(s) >= s->max_connections;
     pthread_mutex_unlock(&s->lock);
     return full;
 }

@@ -308,7 +308,8 @@ conn_closed(http_server *s, http_conn *conn)
         s->conns = conn->next;
     if (conn->next)
         conn->next->prev = conn->prev;
-    bool was_full = (int64_t)s->n_conns-- >= s->max_connections;
+    bool was_full = http_n_taken(s) >= s->max_connections;
+    s->n_conns--;
     pthread_cond_broadcast(&s->changed);
     pthread_mutex_unlock(&s->lock);
     free(conn);

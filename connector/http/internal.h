@@ -122,6 +122,13 @@ struct http_server {
     atomic_uint_fast64_t next_id;
 };
 
+/* Under the lock: connections that the library has, also those that it has not announced yet. */
+static inline int64_t
+http_n_taken(const http_server *s)
+{
+    return (int64_t)s->n_conns + (int64_t)(s->n_handed - s->n_seen);
+}
+
 int64_t http_now_ms(void);                                                 /* monotonic */
 void http_conn_enter(http_conn *c, conn_state state, int64_t deadline_ms); /* under the lock */
 /* Bytes that the kernel has received on this connection; 0 if it does not say. */

@@ -18,9 +18,9 @@
 enum {
     IO_THREADS = 2,
     CONN_MEMORY = 64 * 1024,
-    SPARE_CONNS = 256,
+    LIBRARY_MAX_CONNS = 1 << 24,
     SEND_GRACE_MS = 1000,
-    CLOSE_MS = 1000
+    CLOSE_MS = 10000
 };
 
 static void
@@ -120,11 +120,11 @@ start_daemon(http_server *s)
     const unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_NO_LISTEN_SOCKET |
                            MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC | MHD_USE_ERROR_LOG;
 
-    /* The limit on connections is the doorman's: the library splits its own between its threads. */
+    /* The limit on connections is the doorman's, and the library's is never met: it would split it between its
+     * threads, and one that meets it (libmicrohttpd 0.9.75, new_connection_process_) keeps a lock for ever. */
     return MHD_start_daemon(flags, 0, NULL, NULL, http_on_access, s, MHD_OPTION_EXTERNAL_LOGGER,
                             log_library, s, MHD_OPTION_THREAD_POOL_SIZE, (unsigned)IO_THREADS,
-                            MHD_OPTION_CONNECTION_LIMIT,
-                            (unsigned)(s->max_connections * IO_THREADS + SPARE_CONNS),
+                            MHD_OPTION_CONNECTION_LIMIT, (unsigned)LIBRARY_MAX_CONNS,
                             MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONN_MEMORY,
                             MHD_OPTION_CONNECTION_TIMEOUT, 0u, MHD_OPTION_STRICT_FOR_CLIENT, 1,
                             MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_UNESCAPE_CALLBACK,

@@ -2,8 +2,11 @@
  * test_limits.c - clients that are slow, too many, too greedy or gone; and an orderly end with all of
  * them inside. Each test has a server of its own with limits small enough to be hit.
  */
+#include "connector/http/internal.h"
 #include "tests/unit/connector/http/rawclient.h"
 
+#include <dirent.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 static const char show[] = "GET /show HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -262,6 +265,84 @@ test_connection_limit(void **state)
     close(fd[2]);
     close(fourth);
     close(fifth);
+    rc_stop(&s);
+}
+
+/* Shares the only processor that the library's threads may use with them, who yield. */
+static void *
+greedy_thread(void *self)
+{
+    const atomic_int *done = self;
+    while (!atomic_load(done))
+        continue;
+    return NULL;
+}
+
+/* The library's threads run last on one processor, where somebody else is at work: the doorman takes connections far
+ * quicker than they are looked at. Returns how many threads. */
+static int
+starve_library(const cpu_set_t *cpu)
+{
+    const struct sched_param none = {0};
+    DIR *tasks = opendir("/proc/self/task");
+    int n = 0;
+
+    assert_non_null(tasks);
+    for (const struct dirent *e; (e = readdir(tasks)) != NULL;) {
+        char path[300], name[32] = "";
+        (void)snprintf(path, sizeof path, "/proc/self/task/%s/comm", e->d_name);
+        FILE *f = fopen(path, "r");
+        if (f == NULL)
+            continue;
+        if (fgets(name, sizeof name, f) != NULL && strncmp(name, "MHD-", 4) == 0) {
+            const pid_t id = (pid_t)strtol(e->d_name, NULL, 10);
+            assert_int_equal(sched_setaffinity(id, sizeof *cpu, cpu), 0);
+            assert_int_equal(sched_setscheduler(id, SCHED_IDLE, &none), 0);
+            n++;
+        }
+        fclose(f);
+    }
+    closedir(tasks);
+    return n;
+}
+
+/* The library is slow in taking what the doorman hands it: that counts as well, or a limit of the library's own would be
+ * met, after which it hangs. */
+static void
+test_more_at_once_than_may_be(void **state)
+{
+    enum { AT_ONCE = 400 };
+    static int fds[AT_ONCE];
+    cpu_set_t all, one;
+    pthread_t greedy;
+    atomic_int done = 0;
+    rc_server s;
+    int cpu = 0;
+
+    (void)state;
+    assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
+    while (!CPU_ISSET(cpu, &all))
+        cpu++;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    rc_start(&s, (http_server_config){.max_connections = 4});
+    for (int64_t begun = rc_now_ms(); starve_library(&one) < 2; rc_sleep_ms(1)) /* they name themselves */
+        assert_true(rc_now_ms() - begun < 60000);
+    assert_int_equal(pthread_create(&greedy, NULL, greedy_thread, &done), 0);
+    assert_int_equal(pthread_setaffinity_np(greedy, sizeof one, &one), 0);
+    for (int i = 0; i < AT_ONCE; i++)
+        fds[i] = rc_connect_port(s.port);
+    rc_sleep_ms(200);
+    pthread_mutex_lock(&s.http->lock);
+    assert_in_range(http_n_taken(s.http), 0, 4);
+    pthread_mutex_unlock(&s.http->lock);
+    for (int i = 0; i < AT_ONCE; i++)
+        close(fds[i]);
+    atomic_store(&done, 1);
+    pthread_join(greedy, NULL);
+    int fd = rc_connect(&s);
+    rc_expect(fd, show, 200);
+    close(fd);
     rc_stop(&s);
 }
 
@@ -529,6 +610,7 @@ main(void)
         cmocka_unit_test(test_client_leaves_while_it_waits),
         cmocka_unit_test(test_two_hundred_connections),
         cmocka_unit_test(test_connection_limit),
+        cmocka_unit_test(test_more_at_once_than_may_be),
         cmocka_unit_test(test_body_pool),
         cmocka_unit_test(test_addresses),
         cmocka_unit_test(test_quiesce),
