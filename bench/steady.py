@@ -20,10 +20,8 @@ import argparse
 import json
 import math
 import os
-import random
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -38,6 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests" / "sql"), str(ROOT / "bench")]
 import steady_readers  # noqa: E402
 import steady_wal  # noqa: E402
+from ingest import free_port  # noqa: E402
 from steady_cpu import Cpu, Steps, processes  # noqa: E402
 
 CONF = """
@@ -89,18 +88,6 @@ def wait_ready(url, proc, log):
         except OSError:
             time.sleep(0.1)
     sys.exit("promscale did not become ready")
-
-
-def free_port():
-    for _ in range(100):
-        port = random.randrange(20000, 32000)
-        with socket.socket() as s:
-            try:
-                s.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                continue
-    sys.exit("no free port")
 
 
 def flush_histogram(url):
